@@ -1,0 +1,1 @@
+"""Headless rules and their reporters."""

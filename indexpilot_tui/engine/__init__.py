@@ -1,0 +1,1 @@
+"""The shared engine: every safeguard, every change, every forecast goes through here."""

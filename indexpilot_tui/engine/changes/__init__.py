@@ -1,0 +1,1 @@
+"""The change: its states, executor, observer, verification, rollback and reconciliation."""

@@ -1,0 +1,1 @@
+"""The control schema, the mutation log and its hash chain."""

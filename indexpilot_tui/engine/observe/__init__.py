@@ -1,0 +1,1 @@
+"""Hotspots, index health, activity and throttle signals: reads only."""

@@ -1,0 +1,40 @@
+"""The one place where text from a server is made safe to show, log and export.
+
+PostgreSQL stores any character but NUL in names and query texts; a terminal obeys some of them (title, clipboard,
+clear screen) and a reader is deceived by others (bidirectional overrides, zero-width joiners).
+"""
+
+from __future__ import annotations
+
+import re
+
+# C0 without \t and \n, DEL, C1, soft hyphen, zero-width and bidi controls, line/paragraph separators,
+# invisible operators, BOM, lone surrogates, tag characters.
+_HOSTILE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff\U000e0000-\U000e007f]"
+)
+
+
+def _mark(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    if code < 0x20:
+        return chr(0x2400 + code)  # the control pictures block: U+241B is a visible ESC
+    if code == 0x7F:
+        return "\u2421"
+    return f"<U+{code:04X}>"
+
+
+def clean(text: str, limit: int = 100_000) -> str:
+    """Make server text harmless: control, bidi and zero-width characters become visible marks; tabs and newlines stay.
+
+    Text longer than `limit` characters is cut, and says so.
+    """
+    if len(text) > limit:
+        text = text[:limit] + f"… ({len(text) - limit} more characters)"
+    return _HOSTILE.sub(_mark, text)
+
+
+def clean_line(text: str, limit: int = 4_000) -> str:
+    """`clean`, on one line: every run of white space becomes one space."""
+    return " ".join(clean(text, limit).split())

@@ -1,0 +1,1 @@
+"""Gates before a change and guards during it; unknown blocks."""

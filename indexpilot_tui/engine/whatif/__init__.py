@@ -1,0 +1,1 @@
+"""The shadow planner: forecasts from the statistics of the target, nothing installed on it."""

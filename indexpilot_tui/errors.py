@@ -1,0 +1,66 @@
+"""Errors that reach the operator, each with the exit status that the command line documents.
+
+Every one of them is a single clear message: what is wrong (the field and its value where there is one) and the remedy.
+Anything else that escapes is a defect of ours and may show a traceback.
+"""
+
+from __future__ import annotations
+
+OK, WARNING, CRITICAL, UNKNOWN, USAGE = 0, 1, 2, 3, 64
+
+
+class IndexPilotError(Exception):
+    """Base of all operator-facing errors.
+
+    `field` is the setting, option or object at fault, `value` what it was (never a secret), `remedy` what to do.
+    """
+
+    exit_status = UNKNOWN
+
+    def __init__(self, message: str, *, field: str | None = None, value: str | None = None, remedy: str | None = None) -> None:
+        self.message, self.field, self.value, self.remedy = message, field, value, remedy
+        super().__init__(message)
+
+    def __str__(self) -> str:
+        where = ""
+        if self.field is not None:
+            where = self.field + (f" = {self.value!r}" if self.value is not None else "") + ": "
+        return where + self.message + (f"\n  remedy: {self.remedy}" if self.remedy else "")
+
+
+class UsageError(IndexPilotError):
+    """The command line, a DDL statement or a file given by the operator is wrong."""
+
+    exit_status = USAGE
+
+
+class ConfigError(IndexPilotError):
+    """The configuration is wrong. All faults are reported at once, one a line."""
+
+    exit_status = USAGE
+
+
+class ConnectError(IndexPilotError):
+    """The target cannot be reached, or refused the session, or is not who it says it is."""
+
+
+class PrivilegeError(IndexPilotError):
+    """The role lacks a right; the remedy names the GRANT."""
+
+
+class NotInstalledError(IndexPilotError):
+    """The control schema is not there, or is of another version."""
+
+
+class ServerError(IndexPilotError):
+    """The server answered with an error that has no better class of its own."""
+
+
+class RefusedError(IndexPilotError):
+    """A safeguard, an approval rule or the state of a change refuses what was asked."""
+
+    exit_status = CRITICAL
+
+
+class LocalServerError(IndexPilotError):
+    """The local PostgreSQL (demo, shadow planner) cannot be started."""

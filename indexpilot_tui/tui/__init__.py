@@ -1,0 +1,1 @@
+"""The console: screens, panes and widgets over the engine facade."""
