@@ -17,7 +17,9 @@ class IndexPilotError(Exception):
 
     exit_status = UNKNOWN
 
-    def __init__(self, message: str, *, field: str | None = None, value: str | None = None, remedy: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, field: str | None = None, value: str | None = None, remedy: str | None = None
+    ) -> None:
         self.message, self.field, self.value, self.remedy = message, field, value, remedy
         super().__init__(message)
 

@@ -1,0 +1,175 @@
+"""A change: one planned index operation, its plan and how others see it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from indexpilot_tui.engine.safeguards.verdict import Verdict
+
+
+class State(StrEnum):
+    PROPOSED = "proposed"
+    APPROVED = "approved"
+    QUEUED = "queued"
+    STARTING = "starting"
+    RUNNING = "running"
+    CANCELLING = "cancelling"
+    UNKNOWN = "unknown"
+    VERIFYING = "verifying"
+    CLEANING = "cleaning"
+    OBSERVING = "observing"
+    DONE = "done"
+    FAILED = "failed"
+    ROLLED_BACK = "rolled_back"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+    WITHDRAWN = "withdrawn"
+    NEEDS_OPERATOR = "needs_operator"
+
+
+END_STATES = frozenset({State.DONE, State.FAILED, State.ROLLED_BACK, State.REJECTED, State.EXPIRED, State.WITHDRAWN})
+ACTIVE_STATES = frozenset(
+    {State.STARTING, State.RUNNING, State.CANCELLING, State.UNKNOWN, State.VERIFYING, State.CLEANING}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What exactly will be done, and to what. Its hash is what an approval binds.
+
+    `ddl` is the full text that the executor sends (CONCURRENTLY, explicit schema-qualified quoted names, no IF [NOT] EXISTS).
+    """
+
+    kind: str  # create | drop
+    ddl: str
+    schema: str
+    table: str
+    table_oid: int
+    index: str  # raw index name
+    index_oid: int | None  # of the index to drop; None for a create
+    method: str
+    unique: bool
+    owner: str  # owner role of the table
+    system_identifier: str
+    database: str
+    saved: dict[str, Any] = field(default_factory=dict)  # what it takes to go back (definition, comment, options ...)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Plan:
+        return cls(**data)
+
+    @property
+    def sha256(self) -> str:
+        """Of the canonical JSON text: sorted keys, no white space, UTF-8."""
+        text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    approver: str
+    at: datetime
+    plan_sha256: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One row of the mutation log."""
+
+    seq: int
+    at: datetime
+    actor: str
+    action: str  # e.g. ddl.intent, ddl.outcome, verified ...
+    detail: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class QueryVerdict:
+    queryid: str
+    query: str
+    calls_before: int
+    calls_after: int
+    mean_before_ms: float
+    mean_after_ms: float
+    verdict: str  # improved | no evidence | regressed
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    verdict: str  # improved | no evidence | regressed
+    reason: str
+    queries: tuple[QueryVerdict, ...]
+    window_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change as the control schema has it now."""
+
+    id: int
+    state: State
+    epoch: int
+    kind: str
+    plan: Plan
+    plan_sha256: str
+    target: str
+    reason: str
+    parent_id: int | None
+    requested_by: str
+    requested_at: datetime
+    state_since: datetime
+    approvals: tuple[Approval, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()  # of the last evaluation of the gates
+    events: tuple[Event, ...] = ()
+    index_oid: int | None = None
+    index_valid: bool | None = None
+    outcome: str = ""  # one sentence
+    verification: Verification | None = None
+    observe_until: datetime | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self.state in END_STATES
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "state": self.state.value,
+            "kind": self.kind,
+            "ddl": self.plan.ddl,
+            "plan_sha256": self.plan_sha256,
+            "target": self.target,
+            "reason": self.reason,
+            "parent_id": self.parent_id,
+            "requested_by": self.requested_by,
+            "requested_at": self.requested_at.isoformat(),
+            "state_since": self.state_since.isoformat(),
+            "epoch": self.epoch,
+            "approvals": [_plain(asdict(a)) for a in self.approvals],
+            "verdicts": [_plain(asdict(v)) for v in self.verdicts],
+            "events": [_plain(asdict(e)) for e in self.events],
+            "index": {"name": self.plan.index, "oid": self.index_oid, "valid": self.index_valid},
+            "outcome": self.outcome,
+            "verification": _plain(asdict(self.verification)) if self.verification else None,
+            "observe_until": self.observe_until.isoformat() if self.observe_until else None,
+        }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return value

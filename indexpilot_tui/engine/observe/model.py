@@ -1,0 +1,187 @@
+"""The frozen results of looking at a target. Times are timezone-aware and from the target's clock unless said otherwise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+
+@dataclass(frozen=True, slots=True)
+class Hotspot:
+    """One statement of pg_stat_statements over the last interval: rates, never lifetime averages.
+
+    `calls_per_s`, `ms_per_s` (execution ms per second of wall time), `mean_ms`, `rows_per_call`, `share` (0..1 of the
+    execution time of all statements in the interval), `hit_ratio` (0..1, None when no block was touched),
+    `trend` (ms_per_s of the last intervals, oldest first).
+    """
+
+    queryid: int
+    query: str  # cleaned, one line
+    user: str
+    calls_per_s: float
+    ms_per_s: float
+    mean_ms: float
+    rows_per_call: float
+    share: float
+    hit_ratio: float | None
+    temp_blocks_per_s: float
+    wal_bytes_per_s: float
+    trend: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Hotspots:
+    """All hotspots of an interval. `epoch_note` tells of a reset, eviction or restart that began a new epoch; `available`
+    is False, with the reason and the remedy in `unavailable`, where pg_stat_statements cannot be read."""
+
+    items: tuple[Hotspot, ...]
+    interval_s: float
+    total_ms_per_s: float
+    statements_seen: int
+    hidden: int  # rows that read <insufficient privilege>
+    epoch_started: datetime | None
+    epoch_note: str = ""
+    available: bool = True
+    unavailable: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryPoint:
+    at: datetime
+    calls_per_s: float
+    mean_ms: float
+    ms_per_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class QueryDetail:
+    """One statement with its history of this session (one point an interval, oldest first) and its totals of the epoch."""
+
+    queryid: int
+    query: str  # cleaned, original line breaks kept
+    raw_query: str  # as the server gave it: to execute or copy, never to show
+    user: str
+    calls: int
+    total_ms: float
+    mean_ms: float
+    stddev_ms: float
+    rows: int
+    history: tuple[HistoryPoint, ...] = ()
+
+
+class FindingKind(StrEnum):
+    INVALID = "invalid"
+    BUILDING = "building"
+    DUPLICATE = "duplicate"
+    LEFT_PREFIX = "left_prefix"
+    UNUSED = "unused"
+    MISSING_FK = "missing_fk"
+
+
+@dataclass(frozen=True, slots=True)
+class HealthFinding:
+    """Something about an index (or the lack of one) that deserves a look, with evidence, risk and the DDL that would fix it.
+
+    `fix` is a single index statement (CREATE/DROP INDEX CONCURRENTLY, schema-qualified and quoted) or empty when none is
+    safe to name; `oid` is the index (0 for a missing one), `table_oid` its table.
+    """
+
+    kind: FindingKind
+    severity: str  # critical | warning | info
+    oid: int
+    table_oid: int
+    index: str  # cleaned schema.name, or the proposed columns for a missing one
+    table: str  # cleaned schema.name
+    size_bytes: int | None
+    scans: int | None
+    evidence: str
+    risk: str
+    fix: str
+
+
+@dataclass(frozen=True, slots=True)
+class IndexRow:
+    """One index as the catalog and the statistics have it."""
+
+    oid: int
+    table_oid: int
+    name: str  # cleaned schema.name
+    table: str
+    method: str
+    definition: str  # cleaned
+    size_bytes: int | None
+    scans: int | None
+    last_scan: datetime | None
+    valid: bool
+    ready: bool
+    live: bool
+    unique: bool
+    primary: bool
+    constraint: str  # name of the constraint that owns it, or empty
+    replica_identity: bool
+    building: bool
+
+
+@dataclass(frozen=True, slots=True)
+class IndexHealth:
+    indexes: tuple[IndexRow, ...]
+    findings: tuple[HealthFinding, ...]
+    stats_since: datetime | None  # start of the window in which scans were counted; None: unknown
+    read_at: datetime
+    notes: tuple[str, ...] = ()  # what could not be read and which GRANT would allow it
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """First throttle: what the server is doing now. None means not measured (and the matching guard says unknown)."""
+
+    active_backends: int | None
+    oldest_xact_s: float | None
+    oldest_xact_pid: int | None
+    oldest_xact_query: str
+    oldest_snapshot_s: float | None  # age of the oldest backend_xmin holder in this database
+    prepared_xacts: int | None
+    lock_waiters: int | None
+    connections: int | None
+    max_connections: int | None
+    xacts_per_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class BuildProgress:
+    pid: int
+    index_oid: int
+    index: str
+    table: str
+    phase: str
+    done: int
+    total: int
+    lockers_done: int
+    lockers_total: int
+    blocker_pid: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What looking costs the target: of the last refresh, and a minute (extrapolated from the refreshes so far)."""
+
+    statements: int
+    round_trips: int
+    server_ms: float
+    statements_per_min: float
+    ms_per_min: float
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One refresh. `error` tells why the newest refresh failed; the data then is the last good one, of `at`."""
+
+    at: datetime
+    hotspots: Hotspots
+    health: IndexHealth | None
+    activity: Activity
+    builds: tuple[BuildProgress, ...]
+    cost: Cost
+    error: str = ""
+    refused: tuple[str, ...] = field(default=())

@@ -1,0 +1,194 @@
+"""The one frozen Settings object. Key names follow the production guide where it has them; an unknown key is an error."""
+
+from __future__ import annotations
+
+from datetime import time
+from pathlib import Path
+from typing import Annotated, Literal
+from zoneinfo import ZoneInfo, available_timezones
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Weekday = Annotated[int, Field(ge=0, le=6)]  # Monday is 0
+SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, validate_default=True)
+
+
+class Target(Strict):
+    """One database. Either `dsn` (a libpq URI or conninfo without a password) or the single fields; what neither says comes
+    from libpq's own sources (PG* variables, service file, .pgpass)."""
+
+    name: str = ""
+    environment: Literal["production", "staging", "development", "demo"] = "production"
+    dsn: str | None = None
+    service: str | None = None
+    host: str | None = None
+    hostaddr: str | None = None
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    dbname: str | None = None
+    user: str | None = None
+    sslmode: SslMode | None = None
+    sslrootcert: str | None = None
+    sslcert: str | None = None
+    sslkey: str | None = None
+    passfile: str | None = None
+    connect_timeout: Annotated[int, Field(ge=1, le=60)] = 10  # seconds
+    password_command: tuple[str, ...] = ()  # argv, no shell; run again at each connect
+    allow_unix_socket_changes: bool = False  # a unix socket has no TLS; changes through one only with this
+
+    @property
+    def production(self) -> bool:
+        return self.environment == "production"
+
+
+class Observe(Strict):
+    interval_seconds: Annotated[float, Field(ge=1, le=60)] = 2.0
+    health_interval_seconds: Annotated[float, Field(ge=5, le=3600)] = 30.0
+    statement_timeout_ms: Annotated[int, Field(ge=100, le=60_000)] = 5_000
+    lock_timeout_ms: Annotated[int, Field(ge=10, le=10_000)] = 100
+    server_ms_per_minute_budget: Annotated[float, Field(gt=0)] = 600.0
+    unused_min_age_days: Annotated[float, Field(ge=0)] = 14.0  # a younger statistics window says so instead of "unused"
+
+
+class Connections(Strict):
+    min_connections: Annotated[int, Field(ge=1)] = 1
+    max_connections: Annotated[int, Field(ge=1, le=100)] = 3
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Connections:
+        if self.max_connections < self.min_connections:
+            raise ValueError(
+                f"max_connections ({self.max_connections}) is below min_connections ({self.min_connections})"
+            )
+        return self
+
+
+class Window(Strict):
+    """Hours in which changes may start. A window over midnight belongs to the day on which it starts; both ends are
+    wall-clock times in `timezone` (IANA)."""
+
+    enabled: bool = True
+    start_hour: Annotated[int, Field(ge=0, le=23)] = 2
+    start_minute: Annotated[int, Field(ge=0, le=59)] = 0
+    end_hour: Annotated[int, Field(ge=0, le=23)] = 6
+    end_minute: Annotated[int, Field(ge=0, le=59)] = 0
+    days_of_week: Annotated[tuple[Weekday, ...], Field(min_length=1)] = (0, 1, 2, 3, 4, 5, 6)
+    timezone: str = "UTC"
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        if value not in available_timezones():
+            raise ValueError("not an IANA time zone, e.g. Europe/Berlin or UTC")
+        return value
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> Window:
+        if self.enabled and self.start == self.end:
+            raise ValueError("start and end are equal, so the window would never open; set enabled: false to lift it")
+        return self
+
+    @property
+    def start(self) -> time:
+        return time(self.start_hour, self.start_minute)
+
+    @property
+    def end(self) -> time:
+        return time(self.end_hour, self.end_minute)
+
+    @property
+    def zone(self) -> ZoneInfo:
+        return ZoneInfo(self.timezone)
+
+
+class Rate(Strict):
+    max_requests: Annotated[int, Field(ge=1)] = 5
+    time_window_seconds: Annotated[int, Field(ge=1)] = 3600
+
+
+class RateLimiter(Strict):
+    index_creation: Rate = Rate()
+
+
+class Throttle(Strict):
+    """First load gate: limits on what the server itself reports."""
+
+    enabled: bool = True
+    max_active_backends: Annotated[int, Field(ge=1)] = 40
+    max_oldest_xact_seconds: Annotated[float, Field(gt=0)] = 300.0
+    max_lock_waiters: Annotated[int, Field(ge=0)] = 5
+
+
+class Blockers(Strict):
+    max_snapshot_age_seconds: Annotated[float, Field(ge=0)] = 30.0
+    max_writer_age_seconds: Annotated[float, Field(ge=0)] = 30.0
+
+
+class Observer(Strict):
+    """Limits of the guards that run during a build; seconds."""
+
+    poll_seconds: Annotated[float, Field(ge=0.1, le=2)] = 0.5
+    yield_after_seconds: Annotated[float, Field(ge=0.2, le=10)] = 1.5  # somebody waits for us
+    yield_access_exclusive_after_seconds: Annotated[float, Field(ge=0.2, le=10)] = 0.8
+    initial_lock_seconds: Annotated[float, Field(ge=1, le=60)] = 5.0
+    waiting_phase_seconds: Annotated[float, Field(ge=1)] = 300.0
+    requeue_delay_seconds: Annotated[float, Field(ge=1)] = 15.0
+    max_attempts: Annotated[int, Field(ge=1, le=20)] = 3
+    lease_seconds: Annotated[int, Field(ge=5, le=300)] = 30
+
+
+class Safeguards(Strict):
+    maintenance_window: Window = Window()
+    throttle: Throttle = Throttle()
+    blockers: Blockers = Blockers()
+    observer: Observer = Observer()
+
+
+class ApprovalPolicy(Strict):
+    expires_after_hours: Annotated[float, Field(gt=0, le=168)] = 24.0
+
+
+class VerificationPolicy(Strict):
+    """Before and after, per queryid. Gates: enough calls on both sides, a change large enough to matter, and larger than
+    the spread explains (Welch's t)."""
+
+    window_seconds: Annotated[float, Field(ge=5, le=86_400)] = 300.0
+    min_calls: Annotated[int, Field(ge=5)] = 30
+    min_change_pct: Annotated[float, Field(ge=1, le=100)] = 10.0
+    min_t: Annotated[float, Field(ge=1.5, le=20)] = 3.0
+
+
+class Control(Strict):
+    """Where the control schema lives; the target's own database when `dsn` is empty."""
+
+    dsn: str | None = None
+
+
+class Tui(Strict):
+    theme: str = "indexpilot-dark"
+    mouse: bool = False
+
+
+class Logging(Strict):
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "WARNING"
+    file: Path | None = None
+
+
+class Settings(Strict):
+    targets: dict[str, Target] = {}
+    default_target: str | None = None
+    observe: Observe = Observe()
+    connection_pool: Connections = Connections()
+    rate_limiter: RateLimiter = RateLimiter()
+    production_safeguards: Safeguards = Safeguards()
+    approval: ApprovalPolicy = ApprovalPolicy()
+    verification: VerificationPolicy = VerificationPolicy()
+    control: Control = Control()
+    tui: Tui = Tui()
+    logging: Logging = Logging()
+    themes_dir: Path | None = None
+    contacts: dict[str, str] = {}
+    origins: dict[str, str] = {}  # dotted key -> where its value came from; filled by the loader
