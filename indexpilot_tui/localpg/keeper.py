@@ -1,0 +1,238 @@
+"""The process that keeps one local server, and ends it when its owner is gone.
+
+Started by `LocalCluster.start` as `python -I -S keeper.py` in a session of its own, so a hang-up or Ctrl-C of the
+terminal does not reach it. Standard input is a pipe from the owner: its first line is the order (JSON), its end means
+that the owner is gone, however it went. Standard output carries one line of JSON, the result of the start.
+Standard library only, and quick to start: no import of our own package.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_QUIT_SECONDS = 8.0  # the server's own limit before it kills its children is 5 s (SIGKILL_CHILDREN_AFTER_SECS)
+_TAIL_LINES = 15
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class StartError(Exception):
+    """The server did not come up; `stage` is initdb, start or files."""
+
+    def __init__(self, stage: str, text: str) -> None:
+        self.stage = stage
+        super().__init__(text)
+
+
+class OwnerGoneError(Exception):
+    """The owner's end of the pipe is closed, or we were told to stop."""
+
+
+class Keeper:
+    """One cluster directory, its lock, and the server in it."""
+
+    def __init__(self, order: Mapping[str, Any], wakeup: int) -> None:
+        self.order = order
+        self.wakeup = wakeup
+        self.told_to_stop = False
+        self.server: subprocess.Popen[bytes] | None = None
+        self.lock = -1
+        self.directory = Path(tempfile.mkdtemp(prefix=order["prefix"], dir=order["base"]))
+        self.log = self.directory / "log"
+
+    def prepare(self) -> None:
+        """The lock first: a directory without one may be swept. Then the two folders of the server's user."""
+        fresh = self.directory / "lock.new"
+        self.lock = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self.lock, fcntl.LOCK_EX)
+        fresh.rename(self.directory / "lock")
+        uid, gid = self.order["uid"], self.order["gid"]
+        for name in ("data", "s"):
+            folder = self.directory / name
+            folder.mkdir(mode=0o700)
+            if uid is not None:
+                os.chown(folder, uid, gid)
+        if uid is not None:
+            self.directory.chmod(0o711)  # the server's user must pass through; it can neither list nor change it
+
+    def spawn(self, argv: list[str]) -> subprocess.Popen[bytes]:
+        """Start a program as the server's user; it gets SIGQUIT from the kernel when this process dies."""
+        prctl = ctypes.CDLL(None, use_errno=True).prctl
+        keeper = os.getpid()
+
+        def die_with_keeper() -> None:
+            # After the change of user, which would clear it. The keeper may have died just before: look again.
+            prctl(_PR_SET_PDEATHSIG, int(signal.SIGQUIT), 0, 0, 0)
+            if os.getppid() != keeper:
+                os._exit(1)
+
+        switch: dict[str, Any] = {}
+        if self.order["uid"] is not None:
+            switch = {"user": self.order["uid"], "group": self.order["gid"], "extra_groups": []}
+        environment = {"PATH": self.order["bindir"] + ":/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
+        with open(self.log, "ab") as log:
+            return subprocess.Popen(
+                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.directory, env=environment,
+                umask=0o077, preexec_fn=die_with_keeper, **switch,  # noqa: PLW1509 - this process has no threads
+            )  # fmt: skip
+
+    def wait(self, process: subprocess.Popen[bytes], seconds: float | None, done: Callable[[], bool]) -> bool:
+        """Wait until `process` ends or `done()` holds, whichever is first. False when `seconds` passed without either.
+
+        Raises OwnerGoneError as soon as the owner is gone or a stop signal came.
+        """
+        deadline = None if seconds is None else time.monotonic() + seconds
+        poller = select.poll()
+        poller.register(0, select.POLLIN | select.POLLHUP)
+        poller.register(self.wakeup, select.POLLIN)
+        while True:
+            if process.poll() is not None or done():
+                return True
+            if deadline is not None and time.monotonic() >= deadline:
+                return False
+            # Without a deadline only events matter; with one the server's state file is looked at every 5 ms.
+            for descriptor, _ in poller.poll(None if deadline is None else 5):
+                if descriptor == 0 and os.read(0, 4096) == b"":
+                    raise OwnerGoneError
+                if descriptor == self.wakeup and any(s in _STOP_SIGNALS for s in os.read(self.wakeup, 4096)):
+                    raise OwnerGoneError
+
+    def initdb(self) -> None:
+        """Make the cluster and write its settings. Raises StartError."""
+        data = self.directory / "data"
+        self.server = self.spawn([f"{self.order['bindir']}/initdb", "-D", str(data), *self.order["initdb"]])
+        ended = self.wait(self.server, float(self.order["timeout"]), lambda: False)
+        if not ended or self.server.returncode != 0:
+            raise StartError("initdb", self.tail() if ended else "initdb took too long")
+        self.server = None
+        lines = [f"{name} = '{_quoted(value)}'\n" for name, value in self.settings().items()]
+        with open(data / "postgresql.conf", "a", encoding="utf-8") as file:
+            file.writelines(lines)
+
+    def settings(self) -> dict[str, str]:
+        """The order's settings and, above them, those that keep the server private."""
+        return {
+            **self.order["settings"],
+            "listen_addresses": "",
+            "unix_socket_directories": str(self.directory / "s"),
+            "unix_socket_permissions": "0700",
+            "port": str(self.order["port"]),
+            "logging_collector": "off",
+        }
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """Start the server and wait until it says that it is ready. Raises StartError."""
+        data = self.directory / "data"
+        state = data / "postmaster.pid"
+
+        def ready() -> bool:
+            # Line 8 of postmaster.pid is the state (src/include/utils/pidfile.h, PostgreSQL 10 and newer).
+            try:
+                lines = state.read_text("ascii", "replace").split("\n")
+            except FileNotFoundError:
+                return False
+            return len(lines) > 7 and lines[7].strip() == "ready"
+
+        self.server = self.spawn([f"{self.order['bindir']}/postgres", "-D", str(data)])
+        if not self.wait(self.server, float(self.order["timeout"]), ready):
+            raise StartError("start", "the server took too long to come up\n" + self.tail())
+        if self.server.poll() is not None:
+            raise StartError("start", self.tail())
+        return self.server
+
+    def tail(self) -> str:
+        """The last lines of the server's log."""
+        try:
+            lines = self.log.read_text("utf-8", "replace").rstrip().split("\n")
+        except FileNotFoundError:
+            return ""
+        return "\n".join(lines[-_TAIL_LINES:])
+
+    def clean(self) -> None:
+        """Stop the server at once (nothing in it is worth a checkpoint) and remove the directory."""
+        if self.server is not None and self.server.poll() is None:
+            self.server.send_signal(signal.SIGQUIT)
+            try:
+                self.server.wait(_QUIT_SECONDS)
+            except subprocess.TimeoutExpired:
+                self.server.kill()
+                self.server.wait()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def _quoted(value: str) -> str:
+    """For a single-quoted value in postgresql.conf (guc-file.l: doubled quotes, backslash escapes)."""
+    return value.replace("\\", "\\\\").replace("'", "''")
+
+
+def _read_order() -> dict[str, Any]:
+    line = bytearray()
+    while not line.endswith(b"\n"):
+        chunk = os.read(0, 1)  # byte by byte: the rest of the pipe is only ever its end
+        if not chunk:
+            raise OwnerGoneError
+        line += chunk
+    order: dict[str, Any] = json.loads(line)
+    return order
+
+
+def _say(answer: Mapping[str, object]) -> None:
+    with open(1, "w", encoding="utf-8") as out:  # closed after one line: the owner reads to the end
+        out.write(json.dumps(answer) + "\n")
+
+
+def _listen_for_signals() -> int:
+    reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    # SIGHUP is heard and ignored: a closed terminal is not our end, the owner's pipe is.
+    for number in (*_STOP_SIGNALS, signal.SIGHUP, signal.SIGCHLD):
+        signal.signal(number, lambda *_: None)
+    return reader
+
+
+def main() -> int:
+    """Run one cluster from the order on standard input to its end. Exit status 1 when it did not start."""
+    wakeup = _listen_for_signals()
+    os.chdir("/")
+    os.umask(0o077)
+    keeper: Keeper | None = None
+    try:
+        keeper = Keeper(_read_order(), wakeup)
+        keeper.prepare()
+        keeper.initdb()
+        server = keeper.start()
+        _say({"directory": str(keeper.directory), "keeper": os.getpid()})
+        keeper.wait(server, None, lambda: False)  # until the server ends by itself or the owner is gone
+    except (OwnerGoneError, BrokenPipeError):
+        return 0
+    except (StartError, OSError) as error:
+        tail = keeper.tail() if keeper is not None and not isinstance(error, StartError) else ""
+        stage = error.stage if isinstance(error, StartError) else "files"
+        if keeper is not None:
+            keeper.clean()
+            keeper = None
+        with contextlib.suppress(BrokenPipeError):  # nobody left to tell
+            _say({"stage": stage, "error": f"{error}\n{tail}".strip()})
+        return 1
+    finally:
+        if keeper is not None:
+            keeper.clean()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,90 @@
+"""Sweep away clusters whose keeper was killed.
+
+A cluster directory belongs to a living keeper as long as that holds the lock on its file `lock`. The kernel drops the
+lock with the process, so a lock that can be taken means that the directory is a leftover. The server itself ended
+with its keeper (it asked the kernel for that); should one still run, it is stopped first.
+Standard library only.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import select
+import shutil
+import signal
+import stat
+import time
+from pathlib import Path
+
+PREFIX = "indexpilot-"
+LOCK = "lock"
+_NAME = re.compile(PREFIX + r"[a-z][a-z0-9]*-[a-z0-9_]{8}")  # mkdtemp's eight characters at the end
+DATA = "data"
+# A keeper makes its directory and takes the lock within milliseconds; a directory without a lock is left alone so long.
+_NEWBORN_SECONDS = 60.0
+_QUIT_SECONDS = 8.0  # the server's own limit before it kills its children is 5 s (SIGKILL_CHILDREN_AFTER_SECS)
+
+
+def sweep(base: Path) -> list[Path]:
+    """Stop and remove every stale cluster of this user below `base`; returns what was removed."""
+    removed = []
+    for entry in os.scandir(base):
+        if _NAME.fullmatch(entry.name) and remove_if_stale(Path(entry.path)):
+            removed.append(Path(entry.path))
+    return removed
+
+
+def remove_if_stale(directory: Path) -> bool:
+    """Remove the cluster directory if it is ours and no keeper holds it. True if it is gone by our doing."""
+    lock = -1
+    try:
+        status = directory.lstat()
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
+            return False
+        try:
+            lock = os.open(directory / LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            # A keeper that was killed in its first moments. Only what looks like a cluster of ours goes.
+            ours = {entry.name for entry in os.scandir(directory)} <= {DATA, "s", "log", f"{LOCK}.new"}
+            if not ours or time.time() - status.st_mtime < _NEWBORN_SECONDS:
+                return False
+        stop_orphan(directory / DATA)
+        shutil.rmtree(directory, ignore_errors=True)
+        return not directory.exists()
+    except OSError:
+        return False  # held by its keeper, gone in between, or (a link, another user's file) not ours to remove
+    finally:
+        if lock >= 0:
+            os.close(lock)
+
+
+def stop_orphan(data_dir: Path) -> None:
+    """Stop the server of `data_dir`, if one runs: the process named in postmaster.pid, when it is a postgres whose
+    working directory is that data directory. The process is held by a descriptor, so its id cannot be reused."""
+    try:
+        pid = int((data_dir / "postmaster.pid").read_text("ascii").split("\n", 1)[0])
+        process = os.pidfd_open(pid)
+    except (FileNotFoundError, NotADirectoryError, ValueError, ProcessLookupError):
+        return  # never started, ended properly, or long gone
+    try:
+        if not _is_server_of(pid, data_dir):
+            return
+        for what, seconds in ((signal.SIGQUIT, _QUIT_SECONDS), (signal.SIGKILL, 2.0)):
+            signal.pidfd_send_signal(process, what)
+            if select.select([process], [], [], seconds)[0]:
+                return
+    except ProcessLookupError:
+        return
+    finally:
+        os.close(process)
+
+
+def _is_server_of(pid: int, data_dir: Path) -> bool:
+    try:
+        program = os.path.basename(os.readlink(f"/proc/{pid}/exe"))
+        return program.startswith("postgres") and os.path.samefile(f"/proc/{pid}/cwd", data_dir)
+    except OSError:
+        return False  # ended in between, or another user's process
