@@ -1,4 +1,4 @@
-"""The one frozen Settings object. Key names follow the production guide where it has them; an unknown key is an error."""
+"""The one frozen Settings object. Key names follow the production guide where it has them. Unknown keys are errors."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Strict(BaseModel):
 
 
 class Target(Strict):
-    """One database. Either `dsn` (a libpq URI or conninfo without a password) or the single fields; what neither says comes
-    from libpq's own sources (PG* variables, service file, .pgpass)."""
+    """One database. Either `dsn` (a libpq URI or conninfo without a password) or the single fields; what neither says
+    comes from libpq's own sources (PG* variables, service file, .pgpass)."""
 
     name: str = ""
     environment: Literal["production", "staging", "development", "demo"] = "production"
@@ -60,9 +60,7 @@ class Connections(Strict):
     @model_validator(mode="after")
     def _ordered(self) -> Connections:
         if self.max_connections < self.min_connections:
-            raise ValueError(
-                f"max_connections ({self.max_connections}) is below min_connections ({self.min_connections})"
-            )
+            raise ValueError(f"max_connections ({self.max_connections}) is below min_connections ({self.min_connections})")
         return self
 
 
@@ -152,8 +150,8 @@ class ApprovalPolicy(Strict):
 
 
 class VerificationPolicy(Strict):
-    """Before and after, per queryid. Gates: enough calls on both sides, a change large enough to matter, and larger than
-    the spread explains (Welch's t)."""
+    """Before and after, per queryid. Gates: enough calls on both sides, a change large enough to matter, and larger
+    than the spread explains (Welch's t)."""
 
     window_seconds: Annotated[float, Field(ge=5, le=86_400)] = 300.0
     min_calls: Annotated[int, Field(ge=5)] = 30

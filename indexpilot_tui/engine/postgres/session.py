@@ -1,0 +1,280 @@
+"""Sessions on a target: one way to open them, their settings read back, their errors in the operator's words."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+import psycopg
+from psycopg import AsyncConnection, sql
+from psycopg.rows import TupleRow, dict_row
+
+from indexpilot_tui.engine.postgres.conninfo import password_of, resolve
+from indexpilot_tui.engine.postgres.queries import load
+from indexpilot_tui.engine.postgres.text import clean_line
+from indexpilot_tui.engine.postgres.tls import TlsFacts, enforce, tls_facts
+from indexpilot_tui.engine.postgres.translation import translate
+from indexpilot_tui.errors import ConnectError, ServerError
+from indexpilot_tui.settings.model import Settings, Target
+
+PACKAGE = "indexpilot_tui.engine.postgres"
+Query = str | sql.Composed | sql.SQL
+Params = Mapping[str, Any] | list[Any] | tuple[Any, ...] | None
+OLDEST_SERVER = 130000
+
+
+class Purpose(StrEnum):
+    """MONITOR looks (read-only), CONTROL writes the journal, EXECUTOR sends DDL, OBSERVER watches it and cancels."""
+
+    MONITOR = "monitor"
+    CONTROL = "control"
+    EXECUTOR = "executor"
+    OBSERVER = "observer"
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What was true of the session when it was opened. `clock_skew_s`: server time minus ours, seconds."""
+
+    server_version: int
+    database: str
+    database_oid: int
+    session_user: str
+    system_identifier: str
+    timeline: int
+    in_recovery: bool
+    server_pid: int
+    client_pid: int
+    tls: TlsFacts
+    host: str
+    port: int
+    clock_skew_s: float
+
+    @property
+    def direct(self) -> bool:
+        """False behind a pooler: the process that answers is not the one that greeted us."""
+        return self.server_pid == self.client_pid
+
+
+@dataclass(frozen=True, slots=True)
+class SentStatement:
+    """One statement that we sent, for the command log. `at` is our clock (UTC), `ms` the round trip."""
+
+    at: datetime
+    purpose: str
+    text: str
+    ms: float
+    error: str = ""
+
+
+Sink = Callable[[SentStatement], None]
+
+
+@dataclass(slots=True)
+class Session:
+    """One autocommit connection. `readback` holds the settings as the server reports them."""
+
+    conn: AsyncConnection[TupleRow]
+    facts: Facts
+    purpose: Purpose
+    readback: dict[str, str] = field(default_factory=dict)
+    sink: Sink | None = None
+
+    def record(self, text: str, ms: float, error: str = "") -> None:
+        """Tell the command log of a statement that was sent on `conn` directly (pipelines do)."""
+        if self.sink is not None:
+            self.sink(SentStatement(datetime.now(UTC), self.purpose.value, clean_line(text, 500), ms, error))
+
+    async def rows(self, query: Query, params: Params = None) -> list[dict[str, Any]]:
+        """All rows as dicts. Raises the IndexPilotError that fits the server's answer."""
+        text = query if isinstance(query, str) else query.as_string(self.conn)
+        start = time.perf_counter()
+        try:
+            async with self.conn.cursor(row_factory=dict_row) as cursor:
+                # the texts come from our .sql files and psycopg.sql only
+                await cursor.execute(query if not isinstance(query, str) else query.encode(), params)
+                result = await cursor.fetchall() if cursor.description is not None else []
+        except psycopg.Error as exc:
+            error = translate(exc, clean_line(text, 80))
+            self.record(text, (time.perf_counter() - start) * 1000, clean_line(error.message, 300))
+            raise error from exc
+        self.record(text, (time.perf_counter() - start) * 1000)
+        return result
+
+    async def row(self, query: Query, params: Params = None) -> dict[str, Any] | None:
+        found = await self.rows(query, params)
+        return found[0] if found else None
+
+    async def value(self, query: Query, params: Params = None) -> Any:
+        found = await self.row(query, params)
+        return next(iter(found.values())) if found else None
+
+    async def execute(self, query: Query, params: Params = None) -> None:
+        await self.rows(query, params)
+
+    @property
+    def closed(self) -> bool:
+        return bool(self.conn.closed or self.conn.broken)
+
+    async def close(self) -> None:
+        """End the session; a query that still runs is cancelled first, so that no backend is left working for nobody."""
+        if not self.closed and self.conn.info.transaction_status == psycopg.pq.TransactionStatus.ACTIVE:
+            try:
+                await self.conn.cancel_safe(timeout=1)
+            except psycopg.Error as exc:
+                self.record("cancel", 0.0, clean_line(str(exc), 200))
+        await self.conn.close()
+
+
+def _settings_for(purpose: Purpose, settings: Settings, version: int) -> dict[str, str]:
+    """What each kind of session sets: the executor knows no time limit (a limit leaves an INVALID index behind; the
+    observer decides), everyone else is short."""
+    wanted: dict[str, str] = {"search_path": "pg_catalog"}
+    if purpose is Purpose.EXECUTOR:
+        wanted |= {"lock_timeout": "0", "statement_timeout": "0", "idle_in_transaction_session_timeout": "0"}
+        wanted |= {"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3"}
+        if version >= 140000:
+            wanted |= {"idle_session_timeout": "0", "client_connection_check_interval": "10s"}
+        if version >= 170000:
+            wanted["transaction_timeout"] = "0"
+        return wanted
+    observe = settings.observe
+    lock_ms = observe.lock_timeout_ms if purpose is Purpose.MONITOR else 5_000
+    wanted |= {
+        "statement_timeout": f"{observe.statement_timeout_ms}ms",
+        "lock_timeout": f"{lock_ms}ms",
+        "idle_in_transaction_session_timeout": "10s",
+    }
+    if version >= 140000:
+        wanted |= {"client_connection_check_interval": "1s", "idle_session_timeout": "0"}
+    if purpose in (Purpose.MONITOR, Purpose.OBSERVER):
+        wanted["default_transaction_read_only"] = "on"
+    if purpose is Purpose.CONTROL:
+        wanted["default_transaction_isolation"] = "read committed"
+    return wanted
+
+
+_UNITS = {"ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
+
+
+def _same(wanted: str, got: str) -> bool:
+    """Whether two spellings of a setting are one value (`5000ms` reads back as `5s`)."""
+
+    def milliseconds(text: str) -> float | None:
+        digits = text.rstrip("abcdefghijklmnopqrstuvwxyz")
+        unit = text[len(digits) :]
+        if not digits.isdigit() or (unit and unit not in _UNITS):
+            return None
+        return int(digits) * _UNITS.get(unit, 1)
+
+    if wanted == got:
+        return True
+    a, b = milliseconds(wanted), milliseconds(got)
+    return a is not None and a == b
+
+
+async def _apply_settings(session: Session, settings: Settings) -> None:
+    wanted = _settings_for(session.purpose, settings, session.facts.server_version)
+    unix = session.facts.tls.unix_socket
+    if unix:  # the server ignores TCP settings there and reads back 0
+        wanted = {k: v for k, v in wanted.items() if not k.startswith("tcp_")}
+    for name, value in wanted.items():
+        await session.execute("select pg_catalog.set_config(%s, %s, false)", (name, value))
+    for name, value in wanted.items():
+        got = str(await session.value("select pg_catalog.current_setting(%s)", (name,)))
+        session.readback[name] = got
+        if not _same(value, got):
+            raise ServerError(
+                f"the server reports {got!r} after it was set to {value!r}, so this session is not what it should be",
+                field=name,
+                remedy="look for a pooler or an extension that changes settings; connect directly",
+            )
+
+
+async def _facts(conn: AsyncConnection[TupleRow], tls: TlsFacts) -> Facts:
+    before = time.time()
+    async with conn.cursor(row_factory=dict_row) as cursor:
+        await cursor.execute(load(PACKAGE, "session_facts").encode())
+        row = await cursor.fetchone()
+    middle = (before + time.time()) / 2
+    if row is None:
+        raise ServerError("the server gave no answer to the question who it is")
+    return Facts(
+        server_version=row["server_version"],
+        database=row["database"],
+        database_oid=row["database_oid"],
+        session_user=row["session_user"],
+        system_identifier=row["system_identifier"],
+        timeline=row["timeline"],
+        in_recovery=row["in_recovery"],
+        server_pid=row["server_pid"],
+        client_pid=conn.info.backend_pid,
+        tls=replace(tls, version=row["tls_version"] or "", cipher=row["tls_cipher"] or ""),
+        host=conn.info.host,
+        port=conn.info.port,
+        clock_skew_s=row["server_time"].timestamp() - middle,
+    )
+
+
+async def connect(
+    target: Target,
+    purpose: Purpose,
+    settings: Settings,
+    *,
+    application_name: str | None = None,
+    sink: Sink | None = None,
+) -> Session:
+    """Open one session, check its encryption against the policy, set what this purpose needs and read it back.
+
+    Raises ConnectError (unreachable, refused, wrong certificate or name, not encrypted) with the remedy.
+    """
+    params = resolve(target)
+    password = await password_of(target)
+    if password is not None:
+        params["password"] = password
+    params["application_name"] = application_name or "indexpilot"
+    params |= {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3, "client_encoding": "UTF8"}
+    try:
+        conn = await AsyncConnection.connect(**params, autocommit=True, prepare_threshold=None)
+    except psycopg.Error as exc:
+        raise translate(exc, "connect", target=target) from exc
+    try:
+        tls = tls_facts(conn)
+        enforce(target, tls)
+        facts = await _facts(conn, tls)
+        if facts.server_version < OLDEST_SERVER:
+            raise ConnectError(f"server version {facts.server_version} is older than PostgreSQL 13, the oldest supported")
+        session = Session(conn, facts, purpose, sink=sink)
+        if facts.direct:  # behind a pooler a SET would leak to strangers; changes are refused there anyway
+            await _apply_settings(session, settings)
+        elif purpose is not Purpose.MONITOR:
+            raise ConnectError(
+                "this session goes through a pooler (the process that answers is not the one that greeted us)",
+                field="host",
+                value=facts.host,
+                remedy="name the server's own host and port for changes",
+            )
+    except psycopg.Error as exc:
+        await conn.close()
+        raise translate(exc, "session start") from exc
+    except BaseException:
+        await conn.close()
+        raise
+    return session
+
+
+@asynccontextmanager
+async def session(
+    target: Target, purpose: Purpose, settings: Settings, *, application_name: str | None = None
+) -> AsyncIterator[Session]:
+    """A session for the length of a block."""
+    opened = await connect(target, purpose, settings, application_name=application_name)
+    try:
+        yield opened
+    finally:
+        await opened.close()
