@@ -36,6 +36,7 @@ class Target(Strict):
     sslkey: str | None = None
     passfile: str | None = None
     connect_timeout: Annotated[int, Field(ge=1, le=60)] = 10  # seconds
+    password_env: str | None = None  # name of the environment variable that holds the password
     password_command: tuple[str, ...] = ()  # argv, no shell; run again at each connect
     allow_unix_socket_changes: bool = False  # a unix socket has no TLS; changes through one only with this
 
@@ -170,23 +171,33 @@ class Tui(Strict):
     mouse: bool = False
 
 
-class Logging(Strict):
-    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "WARNING"
+class System(Strict):
+    connection_pool: Connections = Connections()
+
+
+class StructuredLogging(Strict):
+    """JSON, one event a line, to a file or stderr; never onto the screen."""
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "WARNING"
     file: Path | None = None
+
+
+class Operational(Strict):
+    structured_logging: StructuredLogging = StructuredLogging()
 
 
 class Settings(Strict):
     targets: dict[str, Target] = {}
     default_target: str | None = None
     observe: Observe = Observe()
-    connection_pool: Connections = Connections()
+    system: System = System()
     rate_limiter: RateLimiter = RateLimiter()
     production_safeguards: Safeguards = Safeguards()
     approval: ApprovalPolicy = ApprovalPolicy()
     verification: VerificationPolicy = VerificationPolicy()
     control: Control = Control()
     tui: Tui = Tui()
-    logging: Logging = Logging()
+    operational: Operational = Operational()
     themes_dir: Path | None = None
     contacts: dict[str, str] = {}
     origins: dict[str, str] = {}  # dotted key -> where its value came from; filled by the loader

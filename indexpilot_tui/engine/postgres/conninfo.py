@@ -86,10 +86,17 @@ def resolve(target: Target) -> dict[str, Any]:
 
 
 async def password_of(target: Target) -> str | None:
-    """The output of `password_command`, run anew for each connection (short-lived tokens), or None when there is none.
+    """The output of `password_command`, run anew for each connection (short-lived tokens), or the variable that
+    `password_env` names, or None: then libpq looks in its own places.
 
-    Its output is never logged. A failure is an error, not a fall-back to other passwords.
+    Never logged. A failure is an error, not a fall-back to other passwords.
     """
+    if target.password_env and not target.password_command:
+        value = os.environ.get(target.password_env)
+        if value is None:
+            field = f"targets.{target.name}.password_env"
+            raise ConnectError("this environment variable is not set", field=field, value=target.password_env)
+        return value
     if not target.password_command:
         return None
     field = f"targets.{target.name}.password_command"
