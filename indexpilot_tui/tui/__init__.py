@@ -1,1 +1,1 @@
-"""The console: screens, panes and widgets over the engine facade."""
+"""The console: a Textual application that talks to the engine's facade only."""

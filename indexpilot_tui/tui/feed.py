@@ -1,0 +1,154 @@
+"""The refresh loop: asks the engine at each interval and hands out immutable snapshots. No widget is known here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from indexpilot_tui.engine.safeguards.verdict import Status, Verdict
+from indexpilot_tui.errors import IndexPilotError
+
+if TYPE_CHECKING:
+    from indexpilot_tui.engine.changes.model import Change, State
+    from indexpilot_tui.engine.observe.model import Observation
+    from indexpilot_tui.tui.clock import Clock
+    from indexpilot_tui.tui.port import ConsoleEngine
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A line of the events pane: something that changed while this console was looking."""
+
+    at: datetime
+    tone: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything that the first screen shows. `good_at` is our monotonic time of the last good observation (None: none yet),
+    `error` why the newest one failed; `throttle_error` and `changes_error` likewise for their parts."""
+
+    observation: Observation | None = None
+    good_at: float | None = None
+    error: str = ""
+    throttle: tuple[Verdict, ...] | None = None
+    throttle_error: str = ""
+    changes: tuple[Change, ...] = ()
+    changes_error: str = ""
+    notes: tuple[Note, ...] = ()
+
+    @property
+    def gate_open(self) -> bool | None:
+        """True only when every target-wide gate passes; None while nothing has been read (which is not open)."""
+        if self.throttle is None or self.throttle_error:
+            return None
+        return all(verdict.allows for verdict in self.throttle)
+
+    @property
+    def first_obstacle(self) -> Verdict | None:
+        """What to name first: a block before an unknown before a wait."""
+        order = {Status.BLOCK: 0, Status.UNKNOWN: 1, Status.WAIT: 2}
+        closed = [v for v in self.throttle or () if not v.allows]
+        return min(closed, key=lambda v: order[v.status], default=None)
+
+
+@dataclass(slots=True)
+class Feed:
+    """`run` until cancelled; `publish` is called with each new snapshot (and must not block)."""
+
+    engine: ConsoleEngine
+    clock: Clock
+    interval_s: float
+    publish: Callable[[Snapshot], None]
+    snapshot: Snapshot = field(default_factory=Snapshot)
+    _notes: deque[Note] = field(default_factory=lambda: deque(maxlen=200))
+    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def run(self) -> None:
+        """Refresh, wait the interval, again. A slow refresh is followed by a full interval, so we never pile up."""
+        while True:
+            await self.once()
+            self._wake.clear()
+            try:
+                async with asyncio.timeout(self.interval_s):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+
+    def hurry(self) -> None:
+        """Refresh now: something was just done that the operator wants to see."""
+        self._wake.set()
+
+    async def once(self) -> None:
+        """One refresh of all parts; each part that fails says so and leaves the others alone."""
+        before = self.snapshot
+        snapshot = before
+        try:
+            seen = await self.engine.observe()
+        except IndexPilotError as exc:
+            snapshot = replace(snapshot, error=exc.message)
+        else:
+            good = not seen.error
+            snapshot = replace(
+                snapshot,
+                observation=seen,
+                error=seen.error,
+                good_at=self.clock.mono() if good else snapshot.good_at,
+            )
+        try:
+            snapshot = replace(snapshot, throttle=tuple(await self.engine.throttle()), throttle_error="")
+        except IndexPilotError as exc:
+            snapshot = replace(snapshot, throttle_error=exc.message)
+        if self.engine.control_available:
+            try:
+                snapshot = replace(snapshot, changes=tuple(await self.engine.changes(50)), changes_error="")
+            except IndexPilotError as exc:
+                snapshot = replace(snapshot, changes_error=exc.message)
+        self._remember(before, snapshot)
+        self.snapshot = replace(snapshot, notes=tuple(self._notes))
+        self.publish(self.snapshot)
+
+    def note(self, tone: str, text: str) -> None:
+        """Add an event of our own."""
+        self._notes.appendleft(Note(self.clock.wall(), tone, text))
+
+    def _remember(self, old: Snapshot, new: Snapshot) -> None:
+        if new.error and new.error != old.error:
+            self.note("crit", f"reading failed: {new.error}")
+        elif old.error and not new.error:
+            self.note("ok", "reading works again")
+        was = {v.guard: v for v in old.throttle or ()}
+        for verdict in new.throttle or ():
+            earlier = was.get(verdict.guard)
+            if earlier is None and old.throttle is None and verdict.allows:
+                continue
+            if earlier is None or earlier.status is not verdict.status:
+                tone = "ok" if verdict.allows else "crit" if verdict.status is Status.BLOCK else "warn"
+                self.note(tone, f"{verdict.guard} {verdict.status.value}: {verdict.evidence}")
+        states: dict[int, State] = {c.id: c.state for c in old.changes}
+        for change in reversed(new.changes):
+            if change.id not in states and not old.changes and change.ended:
+                continue
+            if states.get(change.id) is not change.state:
+                self.note(change_tone(change), f"#{change.id} {change.state.value} {change.plan.index}")
+        note = new.observation.hotspots.epoch_note if new.observation else ""
+        if note and note != (old.observation.hotspots.epoch_note if old.observation else ""):
+            self.note("warn", f"statistics: {note}")
+
+
+def change_tone(change: Change) -> str:
+    """The tone of a change's state."""
+    from indexpilot_tui.engine.changes.model import ACTIVE_STATES, State
+
+    if change.state in (State.FAILED, State.NEEDS_OPERATOR, State.UNKNOWN):
+        return "crit"
+    if change.state in (State.DONE, State.OBSERVING):
+        return "ok"
+    if change.state in ACTIVE_STATES or change.state in (State.PROPOSED, State.APPROVED, State.QUEUED):
+        return "warn"
+    return "plain"

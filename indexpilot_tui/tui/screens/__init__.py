@@ -1,0 +1,1 @@
+"""Full, opaque screens."""

@@ -1,0 +1,1 @@
+"""The stepper: simulate, review, approve, build, verify, then keep or roll back."""

@@ -1,0 +1,1 @@
+"""Widgets of the console; live ones repaint only the lines that changed."""

@@ -1,0 +1,124 @@
+"""A widget of styled lines that repaints only the lines that changed (Textual's Line API)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from rich.segment import Segment as RichSegment
+from rich.style import Style
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.geometry import Size
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+
+from indexpilot_tui.tui.lines import TONES, Line, flat
+
+COMPONENTS = frozenset(f"line--{tone}" for tone in TONES) | {"line--cursor", "line--cursor-away"}
+
+
+class LineView(ScrollView, can_focus=True):
+    """Shows `Line`s and scrolls. `set_lines` compares with what is shown and repaints the difference."""
+
+    COMPONENT_CLASSES: ClassVar[set[str]] = set(COMPONENTS)
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("j", "scroll_down", show=False),
+        Binding("k", "scroll_up", show=False),
+    ]
+    DEFAULT_CSS = """
+    LineView {
+        overflow-x: hidden; overflow-y: auto; scrollbar-size-vertical: 1; background: $background; color: $foreground;
+        scrollbar-background: $background; scrollbar-background-hover: $background;
+        scrollbar-color: $panel; scrollbar-color-hover: $panel; scrollbar-color-active: $primary;
+    }
+    LineView > .line--plain { color: $foreground; }
+    LineView > .line--dim { color: $ip-dim; }
+    LineView > .line--bold { color: $foreground; text-style: bold; }
+    LineView > .line--head { color: $ip-head; text-style: bold; }
+    LineView > .line--accent { color: $accent; text-style: bold; }
+    LineView > .line--ok { color: $ip-ok; }
+    LineView > .line--warn { color: $ip-warn; text-style: bold; }
+    LineView > .line--crit { color: $ip-crit; text-style: bold; }
+    LineView > .line--add { color: $ip-ok; }
+    LineView > .line--del { color: $ip-crit; }
+    LineView > .line--badge { background: $ip-frame-development; color: $ip-frame-text; text-style: bold; }
+    LineView > .line--inverse { background: $foreground; color: $background; text-style: bold; }
+    LineView > .line--cursor { background: $ip-cursor; color: $foreground; text-style: bold; }
+    LineView > .line--cursor-away { background: $background; color: $foreground; }
+    .-env-production LineView > .line--badge { background: $ip-frame-production; }
+    .-env-staging LineView > .line--badge { background: $ip-frame-staging; }
+    .-env-demo LineView > .line--badge { background: $ip-frame-demo; }
+    """
+
+    def __init__(self, lines: Sequence[Line] = (), *, id: str | None = None, classes: str | None = None) -> None:
+        super().__init__(id=id, classes=classes)
+        self._lines: tuple[Line, ...] = tuple(lines)
+        self._title = ""
+        self.virtual_size = Size(1, len(self._lines))
+
+    @property
+    def lines(self) -> tuple[Line, ...]:
+        """What is shown now."""
+        return self._lines
+
+    def set_lines(self, lines: Sequence[Line]) -> None:
+        """Show these lines; only those that differ are repainted."""
+        new, old = tuple(lines), self._lines
+        if new == old:
+            return
+        self._lines = new
+        if len(new) != len(old):
+            self.virtual_size = Size(1, len(new) + self.header_height)
+            if self.styles.is_auto_height:
+                self.refresh(layout=True)
+        for index in range(max(len(new), len(old))):
+            before = old[index] if index < len(old) else None
+            after = new[index] if index < len(new) else None
+            if before != after:
+                self.refresh_line(index + self.header_height)
+
+    def set_title(self, title: str) -> None:
+        """The title in the frame; it is text, not markup."""
+        if title != self._title:
+            self._title = title
+            self.border_title = Content(flat(title))
+
+    @property
+    def header_height(self) -> int:
+        """Lines at the top that do not scroll."""
+        return 0
+
+    @property
+    def line_width(self) -> int:
+        """Cells that a line has for text."""
+        return max(1, self.scrollable_content_region.width)
+
+    def tone(self, name: str) -> Style:
+        """The theme's style of a tone."""
+        return self.get_component_rich_style(f"line--{name}", default=self.rich_style)
+
+    def render_line(self, y: int) -> Strip:
+        """One line of the viewport."""
+        index = y + self.scroll_offset.y
+        return self.strip_of(self._lines[index] if 0 <= index < len(self._lines) else ())
+
+    def strip_of(self, value: Line, over: Style | None = None) -> Strip:
+        """A line as a strip that fills the widget; `over` is laid over every tone (the cursor)."""
+        base = self.rich_style if over is None else self.rich_style + over
+        segments = []
+        for text, name in value:
+            style = self.tone(name)
+            if over is not None:
+                style = style + Style(bgcolor=over.bgcolor, bold=over.bold)
+            segments.append(RichSegment(flat(text), style))
+        return Strip(segments).crop(0, self.size.width).extend_cell_length(self.size.width, base)
+
+    def notify_style_update(self) -> None:
+        """A new theme: every line is drawn again."""
+        super().notify_style_update()
+        self.refresh()
+
+    def render(self) -> Any:
+        """Never used (render_line is), but ScrollView's own would show a debug panel."""
+        return ""

@@ -1,0 +1,47 @@
+"""The stepper line: where in the change am I. Always on the screen while a change is walked through."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from indexpilot_tui.tui.lines import Line, Segment, fit, line
+from indexpilot_tui.tui.widgets.lineview import LineView
+
+
+class Step(Enum):
+    """The steps in their order; the value is the label."""
+
+    SIMULATE = "1 Simulate"
+    REVIEW = "2 Review"
+    APPROVE = "3 Approve"
+    BUILD = "4 Build"
+    VERIFY = "5 Verify"
+    END = "Keep | Roll back"
+
+
+def step_line(now: Step, subject: str, width: int, *, rolling_back: bool = False) -> Line:
+    """`now` stands out by brackets, so that it reads without colour; `subject` names the change at the right."""
+    order = list(Step)
+    spans: list[tuple[str, str]] = [(" ", "plain")]
+    for number, step in enumerate(order):
+        label = step.value
+        if rolling_back and step is Step.END:
+            label = "Rolling back"
+        if number:
+            spans.append((" → ", "dim"))
+        if step is now:
+            spans.append((f"[{label}]", "accent"))
+        else:
+            done = order.index(step) < order.index(now)
+            spans.append((("✓" if done else "") + label, "ok" if done else "dim"))
+    return fit([Segment((tuple(spans),), 0), Segment((line((subject, "bold")), line()), 1)], width, separator="   ")
+
+
+class StepBar(LineView, can_focus=False):
+    """One line."""
+
+    DEFAULT_CSS = "StepBar { height: 1; overflow-y: hidden; background: $surface; }"
+
+    def show(self, now: Step, subject: str, *, rolling_back: bool = False) -> None:
+        """Draw the position."""
+        self.set_lines([step_line(now, subject, self.app.size.width, rolling_back=rolling_back)])
