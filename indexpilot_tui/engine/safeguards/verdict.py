@@ -8,9 +8,9 @@ from enum import StrEnum
 
 
 class Status(StrEnum):
-    """pass: go. wait: not now, later by itself. block: not without somebody's action. unknown: could not be read, so it blocks."""
+    """pass: go. wait: not now, later by itself. block: not without somebody's action. unknown: not read, so it blocks."""
 
-    PASS = "pass"
+    PASS = "pass"  # noqa: S105 - an answer, not a password
     WAIT = "wait"
     BLOCK = "block"
     UNKNOWN = "unknown"

@@ -1,0 +1,119 @@
+"""The one ordered list of safeguards, and how it is asked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+
+import psycopg
+
+from indexpilot_tui.engine.postgres.session import Session
+from indexpilot_tui.engine.postgres.text import clean_line
+from indexpilot_tui.engine.safeguards import (
+    approval,
+    blockers,
+    direct_session,
+    kill_switch,
+    leftovers,
+    load,
+    maintenance_window,
+    one_at_a_time,
+    primary,
+    privilege,
+    rate_limit,
+    same_table_ddl,
+    server_version,
+    tls,
+)
+from indexpilot_tui.engine.safeguards.context import Gate, GateContext
+from indexpilot_tui.engine.safeguards.verdict import Status, Verdict
+from indexpilot_tui.errors import IndexPilotError, NotInstalledError, ServerError
+
+# What cannot be lifted first, then whether it may be done, then whether it may be done now.
+GATES: tuple[Gate, ...] = (
+    tls.GATE,
+    server_version.GATE,
+    primary.GATE,
+    direct_session.GATE,
+    privilege.GATE,
+    kill_switch.GATE,
+    approval.GATE,
+    maintenance_window.GATE,
+    rate_limit.GATE,
+    one_at_a_time.GATE,
+    load.GATE,
+    blockers.GATE,
+    same_table_ddl.GATE,
+    leftovers.GATE,
+)
+# What must hold before we remove our own INVALID leftover: it is ours to remove at any hour and load.
+CLEANING_GATES: tuple[Gate, ...] = (tls.GATE, primary.GATE, direct_session.GATE, privilege.GATE)
+GATE_TIMEOUT_S = 6.0  # one second above the default statement_timeout
+
+# What "could not be read" looks like: the server's refusals, a lost session, a time-out, a NULL or a missing field.
+_UNREADABLE = (IndexPilotError, psycopg.Error, TimeoutError, OSError, ValueError, TypeError, KeyError, AttributeError)
+
+
+async def database_now(session: Session) -> datetime:
+    """The database's clock. Raises ServerError when it does not answer with a time."""
+    now = await session.value("select pg_catalog.clock_timestamp()")
+    if not isinstance(now, datetime):
+        raise ServerError("the server gave no time")
+    return now
+
+
+async def evaluate(ctx: GateContext, gates: Sequence[Gate] = GATES) -> list[Verdict]:
+    """Ask every gate, in order, and never raise for what a gate could not read: that is a verdict, `unknown`.
+
+    Without a plan only the target-wide gates are asked. `since` is carried over from `ctx.previous`.
+    """
+    found: list[Verdict] = []
+    for gate in gates:
+        if ctx.plan is not None or gate.target_wide:
+            found += await _ask(gate, ctx)
+    return carry_since(ctx.previous, found, ctx.now)
+
+
+async def _ask(gate: Gate, ctx: GateContext) -> list[Verdict]:
+    try:
+        async with asyncio.timeout(GATE_TIMEOUT_S):
+            verdicts = await gate.read(ctx)
+    except _UNREADABLE as exc:
+        return [unreadable(gate, exc)]
+    if ctx.rollback and not gate.holds_rollback:
+        return [
+            replace(v, status=Status.PASS, evidence=f"{v.evidence} (does not hold a rollback)")
+            if v.status is not Status.PASS
+            else v
+            for v in verdicts
+        ]
+    return verdicts
+
+
+def unreadable(gate: Gate, exc: BaseException) -> Verdict:
+    """The verdict of a gate whose metric could not be read."""
+    if isinstance(exc, TimeoutError):
+        why = f"no answer within {GATE_TIMEOUT_S:.0f} s"
+    elif isinstance(exc, NotInstalledError):
+        why = f"{exc.message}: {exc.remedy}"
+    elif isinstance(exc, IndexPilotError):
+        why = exc.message
+    else:
+        why = str(exc) or type(exc).__name__
+    return Verdict(gate.name, Status.UNKNOWN, "not measured", "", gate.setting, f"could not be read: {clean_line(why, 300)}")
+
+
+def carry_since(previous: Sequence[Verdict], current: Sequence[Verdict], now: datetime) -> list[Verdict]:
+    """`since` of each verdict: when its status was first seen, from the evaluation before."""
+    before = {v.guard: v for v in previous}
+    return [
+        replace(v, since=old.since if (old := before.get(v.guard)) and old.status is v.status and old.since else now)
+        for v in current
+    ]
+
+
+def refusals(verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """Those that do not let a change start."""
+    return [v for v in verdicts if not v.allows]

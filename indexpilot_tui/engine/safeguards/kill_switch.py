@@ -1,0 +1,21 @@
+"""One row in the control schema that stops all starts at once."""
+
+from __future__ import annotations
+
+from indexpilot_tui.engine.postgres.text import clean_line
+from indexpilot_tui.engine.safeguards.context import Gate, GateContext, answer
+from indexpilot_tui.engine.safeguards.control import need_journal
+from indexpilot_tui.engine.safeguards.verdict import Status, Verdict
+
+NAME = "kill_switch"
+
+
+async def read(ctx: GateContext) -> list[Verdict]:
+    """Block while the switch is on. It holds a rollback as well: it means hands off."""
+    why = await need_journal(ctx).kill_switch()
+    if why is not None:
+        return answer(NAME, Status.BLOCK, f"all changes are stopped: {clean_line(why, 200)}", measured="on", limit="off")
+    return answer(NAME, Status.PASS, "changes are not stopped", measured="off", limit="off")
+
+
+GATE = Gate(NAME, "", read, target_wide=True)

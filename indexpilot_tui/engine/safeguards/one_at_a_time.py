@@ -1,0 +1,30 @@
+"""One change at a time in a cluster."""
+
+from __future__ import annotations
+
+from indexpilot_tui.engine.postgres.text import clean_line
+from indexpilot_tui.engine.safeguards.context import Gate, GateContext, answer
+from indexpilot_tui.engine.safeguards.control import need_journal
+from indexpilot_tui.engine.safeguards.verdict import Status, Verdict
+
+NAME = "one_at_a_time"
+ACTIVE = ("starting", "running", "cancelling", "unknown", "verifying", "cleaning")
+
+
+async def read(ctx: GateContext) -> list[Verdict]:
+    """Wait while another change of this control schema is being carried out."""
+    own = ctx.change.id if ctx.change is not None else 0
+    rows = [c for c in await need_journal(ctx).changes(20, ACTIVE) if c.id != own]
+    if not rows:
+        return answer(NAME, Status.PASS, "no other change is being carried out", measured="none", limit="1")
+    first = rows[0]
+    return answer(
+        NAME,
+        Status.WAIT,
+        f"change {first.id} is {first.state.value}, requested by {clean_line(first.requested_by, 80)}",
+        measured=f"{len(rows)} other",
+        limit="1",
+    )
+
+
+GATE = Gate(NAME, "", read, target_wide=True)

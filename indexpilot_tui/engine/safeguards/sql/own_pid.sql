@@ -1,0 +1,2 @@
+-- The process that answers us now.
+select pg_catalog.pg_backend_pid() as pid
