@@ -1,0 +1,52 @@
+"""Fixtures that several rooms share. Environment that would change results is taken away before anything is imported."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+
+for _name in list(os.environ):
+    if _name.startswith(("PG", "INDEXPILOT__", "DB_")) or _name in ("INDEXPILOT_CONFIG_FILE", "TEXTUAL_THEME", "NO_COLOR"):
+        del os.environ[_name]
+
+import pytest
+
+from indexpilot_tui.localpg import LocalCluster
+from indexpilot_tui.settings.model import Settings, Target
+from tests.servers import TlsServer, start_tls_server
+
+
+@pytest.fixture(scope="session")
+def cluster18() -> Iterator[LocalCluster]:
+    """One embedded PostgreSQL 18 with pg_stat_statements for a whole run; tests make databases of their own in it."""
+    cluster = asyncio.run(
+        LocalCluster.start(
+            "tests",
+            settings={"shared_preload_libraries": "pg_stat_statements", "max_connections": "120", "autovacuum": "off"},
+        )
+    )
+    yield cluster
+    asyncio.run(cluster.stop())
+
+
+@pytest.fixture(scope="session")
+def tls_server() -> Iterator[TlsServer]:
+    """Debian's PostgreSQL 15 with TLS for a whole run."""
+    server = start_tls_server()
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def settings() -> Settings:
+    return Settings()
+
+
+def socket_target(cluster: LocalCluster, dbname: str, user: str | None = None, **fields: object) -> Target:
+    """A target on the embedded server: a unix socket, with changes allowed through it."""
+    values: dict[str, object] = {
+        "name": "test", "environment": "development", "dsn": cluster.conninfo(dbname, user),
+        "allow_unix_socket_changes": True,
+    } | fields  # fmt: skip
+    return Target.model_validate(values)
