@@ -1,0 +1,333 @@
+"""The journal: every state of a change and every deed, in the control schema, written before it is done.
+
+One CONTROL session, autocommit; each method is one short READ COMMITTED transaction in a SECURITY DEFINER function, which knows
+the actor by session_user and the time by its own clock. SET ROLE is never used on this session.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import socket
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any, NoReturn
+
+import psycopg
+
+from indexpilot_tui.engine.changes.model import Change, Event, Plan, State, Verification
+from indexpilot_tui.engine.journal.chain import ChainReport, Verifier
+from indexpilot_tui.engine.journal.records import (
+    Claim,
+    PhaseStats,
+    Policy,
+    RateStatus,
+    Run,
+    canonical,
+    dump,
+    to_change,
+    to_event,
+    to_run,
+)
+from indexpilot_tui.engine.journal.refusals import JournalRefusedError, StaleEpochError, refusal
+from indexpilot_tui.engine.journal.setup import SCHEMA_VERSION
+from indexpilot_tui.engine.postgres.queries import load
+from indexpilot_tui.engine.postgres.session import Session
+from indexpilot_tui.engine.postgres.text import clean_line
+from indexpilot_tui.engine.safeguards.verdict import Verdict
+from indexpilot_tui.errors import IndexPilotError, NotInstalledError, PrivilegeError, UsageError
+
+__all__ = ["Claim", "Journal", "JournalRefusedError", "PhaseStats", "Policy", "RateStatus", "Run", "StaleEpochError"]
+
+_PACKAGE = __package__
+_EVENTS = 2_000  # of one change, newest; more are in `audit export`
+_PAGE = 1_000
+
+
+class Journal:
+    """The control schema through one session.
+
+    `may_operate` and `may_approve` tell what this login was granted; a call without the right raises PrivilegeError.
+    """
+
+    def __init__(self, session: Session, *, may_operate: bool, may_approve: bool) -> None:
+        self.session, self.may_operate, self.may_approve = session, may_operate, may_approve
+
+    @classmethod
+    async def open(cls, session: Session) -> Journal:
+        """Check that the control schema is there, ours, readable and of our version.
+
+        Raises NotInstalledError, with what to run or grant as the remedy.
+        """
+        found = await session.row(load(_PACKAGE, "installed"))
+        database = clean_line(session.facts.database)
+        if found is None or not found["present"]:
+            raise NotInstalledError(
+                f"database {database} has no control schema, so changes are not possible",
+                remedy="review `indexpilot setup-sql` and run it there, or name another database in control.dsn",
+            )
+        if not found["ours"]:
+            raise NotInstalledError(
+                f"the schema indexpilot in {database} does not belong to indexpilot_owner and is not trusted",
+                remedy="use another database for the control schema",
+            )
+        user = clean_line(session.facts.session_user)
+        if not found["usable"] or not found["readable"]:
+            raise NotInstalledError(
+                f"{user} has no right to read the control schema in {database}",
+                remedy=f"GRANT indexpilot_operator TO {user} (or indexpilot_monitor, indexpilot_approver)",
+            )
+        version = await session.value("SELECT pg_catalog.max(version) FROM indexpilot.schema_version")
+        if version != SCHEMA_VERSION:
+            raise NotInstalledError(
+                f"the control schema in {database} has version {version}, this program needs {SCHEMA_VERSION}",
+                remedy="run `indexpilot setup-sql` of the newer of the two programs",
+            )
+        await session.execute("SELECT pg_catalog.set_config('indexpilot.claimed', %s, false)", (_claimed(),))
+        return cls(session, may_operate=found["may_operate"], may_approve=found["may_approve"])
+
+    async def close(self) -> None:
+        """Close the session."""
+        await self.session.close()
+
+    # -- deciding ------------------------------------------------------------------------------------------------------
+
+    async def propose(
+        self, plan: Plan, *, target: str, reason: str, parent_id: int | None = None, rollback: bool = False
+    ) -> int:
+        """Store a plan; returns the change's id. A rollback must be the opposite of its parent (RefusedError)."""
+        args = (canonical(plan), target, reason, parent_id, rollback)
+        return int(await self._call("propose(%s, %s, %s, %s::bigint, %s)", args))
+
+    async def approve(self, change_id: int, plan_sha256: str, expires_after: timedelta) -> None:
+        """Approve the plan with this hash. RefusedError: own proposal, other plan, not proposed, longer than a week."""
+        await self._expire()
+        await self._call("approve(%s, %s, %s)", (change_id, plan_sha256, expires_after))
+
+    async def reject(self, change_id: int, reason: str) -> None:
+        """End a change that has not started; also voids an approval."""
+        await self._call("reject(%s, %s)", (change_id, reason))
+
+    async def withdraw(self, change_id: int, reason: str) -> None:
+        """End one's own change that has not started."""
+        await self._call("withdraw(%s, %s)", (change_id, reason))
+
+    async def resolve(self, change_id: int, to_state: State, reason: str) -> None:
+        """Settle a change that needs_operator: to verifying, cleaning, failed or done. An approver who neither proposed nor
+        ran it; reconcile goes on from there."""
+        await self._call("resolve(%s, %s, %s)", (change_id, to_state.value, reason))
+
+    async def stop_starts(self, reason: str) -> None:
+        """Throw the kill switch: no claim succeeds from now on. What runs goes on under its guards."""
+        await self._call("stop_starts(%s)", (reason,))
+
+    async def allow_starts(self, reason: str) -> None:
+        """Release the kill switch; approvers only."""
+        await self._call("allow_starts(%s)", (reason,))
+
+    # -- carrying out --------------------------------------------------------------------------------------------------
+
+    async def record_gates(self, change_id: int, verdicts: Sequence[Verdict]) -> None:
+        """Keep the last verdicts; one log row `gates` with those whose status changed, none if none did."""
+        await self._call("record_gates(%s, %s::jsonb)", (change_id, dump(list(verdicts))))
+
+    async def claim(
+        self, change_id: int, *, system_identifier: str, timeline: int, rate_max: int, rate_window_s: float, lease_s: float
+    ) -> Claim:
+        """Take a change into execution (state starting): one winner, one active change in a cluster, one rate slot.
+
+        A change that was queued again keeps its slot while that is in the window. RefusedError with `.code` and `.retry_at`.
+        """
+        await self._expire()
+        args = (change_id, system_identifier, timeline, rate_max, rate_window_s, lease_s)
+        row = await self._row("* FROM indexpilot.claim(%s, %s, %s, %s, %s, %s)", args)
+        return Claim(change_id, row["epoch"], Plan.from_json(json.loads(row["plan"])), row["slot"])
+
+    async def advance(
+        self,
+        change_id: int,
+        epoch: int,
+        from_state: State,
+        to_state: State,
+        action: str,
+        detail: dict[str, Any],
+    ) -> None:
+        """One move and its log row, in one transaction. The keys `outcome` (one sentence) and `observe_until` (datetime) of
+        the detail are stored with the change, too.
+
+        A rollback that becomes done makes its parent rolled_back in the same transaction and raises the parent's epoch.
+        Raises StaleEpochError if the epoch or the state is not what the caller thinks; RefusedError for an illegal move.
+        """
+        args = (change_id, epoch, from_state.value, to_state.value, action, dump(detail))
+        await self._call("advance(%s, %s, %s, %s, %s, %s::jsonb)", args)
+
+    async def append(self, change_id: int, epoch: int, action: str, detail: dict[str, Any]) -> int:
+        """One log row (intent, outcome, phase); returns its seq. If this raises, the deed must not be done."""
+        return int(await self._call("append(%s, %s, %s, %s::jsonb)", (change_id, epoch, action, dump(detail))))
+
+    async def renew(self, change_id: int, epoch: int, lease_s: float) -> bool:
+        """Hold on for another `lease_s` seconds. False: taken over or ended, stop."""
+        return bool(await self._call("renew(%s, %s, %s)", (change_id, epoch, lease_s)))
+
+    async def takeover(self, change_id: int, lease_s: float) -> int | None:
+        """The new epoch, if the change is in execution or observation and its lease has ended; else None."""
+        epoch = await self._call("takeover(%s, %s)", (change_id, lease_s))
+        return None if epoch is None else int(epoch)
+
+    async def request_abort(self, change_id: int, reason: str) -> None:
+        """Ask the executor to stop; it cannot be taken back. RefusedError if there is nothing to stop."""
+        await self._call("request_abort(%s, %s)", (change_id, reason))
+
+    async def abort_requested(self, change_id: int) -> str | None:
+        """Why the change shall stop, with who asked; None if nobody did."""
+        run = await self.run(change_id)
+        return None if run.abort_reason is None else f"{run.abort_by}: {run.abort_reason}"
+
+    async def set_backend(self, change_id: int, epoch: int, pid: int, backend_start: datetime) -> None:
+        """Record the backend that will get the DDL, before it gets it."""
+        await self._call("set_backend(%s, %s, %s, %s)", (change_id, epoch, pid, backend_start))
+
+    async def set_index(self, change_id: int, epoch: int, oid: int | None, valid: bool | None) -> None:
+        """Record the index by OID as the catalog has it (None: not there). Writes only what changed."""
+        await self._call("set_index(%s, %s, %s::bigint, %s)", (change_id, epoch, oid, valid))
+
+    async def save_stats(
+        self,
+        change_id: int,
+        phase: str,
+        taken_at: datetime,
+        stats_reset: datetime | None,
+        rows: Iterable[dict[str, Any]],
+    ) -> None:
+        """Store the statistics of phase proposed, start, end or observed; a later call for the phase replaces them."""
+        args = (change_id, phase, taken_at, stats_reset, dump(list(rows)))
+        await self._call("save_stats(%s, %s, %s, %s::timestamptz, %s::jsonb)", args)
+
+    async def save_verification(self, change_id: int, epoch: int, verification: Verification) -> None:
+        """Store the verdict of before and after."""
+        await self._call("save_verification(%s, %s, %s::jsonb)", (change_id, epoch, dump(verification)))
+
+    # -- reading -------------------------------------------------------------------------------------------------------
+
+    async def change(self, change_id: int) -> Change:
+        """One change with its newest 2,000 events. UsageError if there is none."""
+        found = await self._changes(change_id, 1, None, _EVENTS)
+        if not found:
+            raise UsageError(
+                f"there is no change {change_id}", field="change", remedy="`indexpilot changes list` shows the changes"
+            )
+        return found[0]
+
+    async def changes(self, limit: int = 50, states: Iterable[State] | None = None) -> list[Change]:
+        """The newest changes, without their events."""
+        return await self._changes(None, limit, states, 0)
+
+    async def run(self, change_id: int) -> Run:
+        """Who carries the change out, until when, and with which backend. UsageError if there is no such change."""
+        row = await self._read("run", {"id": change_id})
+        if not row:
+            raise UsageError(f"there is no change {change_id}", field="change")
+        return to_run(row[0])
+
+    async def orphans(self) -> list[int]:
+        """Ids of changes in execution or observation whose lease has ended."""
+        return [row["id"] for row in await self._read("orphans")]
+
+    async def stats(self, change_id: int) -> dict[str, PhaseStats]:
+        """What `save_stats` stored, by phase. Query texts are raw."""
+        return {
+            row["phase"]: PhaseStats(row["phase"], row["taken_at"], row["stats_reset"], tuple(json.loads(row["rows"])))
+            for row in await self._read("stats", {"id": change_id})
+        }
+
+    async def rate_status(self, max_requests: int, window_s: float) -> RateStatus:
+        """Starts of all consoles in the last `window_s` seconds; `free_at` is None while fewer than `max_requests`."""
+        row = await self._row("* FROM indexpilot.rate_status(%s, %s)", (max_requests, window_s))
+        return RateStatus(row["used"], row["free_at"])
+
+    async def policy(self) -> Policy:
+        """The kill switch and the administrator's ceiling."""
+        row = (await self._read("policy"))[0]
+        return Policy(
+            row["starts_stopped"],
+            clean_line(row["stopped_reason"] or ""),
+            clean_line(row["stopped_by"] or ""),
+            row["stopped_at"],
+            row["max_starts"],
+            row["per_seconds"],
+        )
+
+    async def log_rows(self, after: int = 0, limit: int = _PAGE, change_id: int | None = None) -> list[dict[str, Any]]:
+        """Raw rows of the log with seq > `after`, as they were hashed: for export, not for showing."""
+        return await self._read("log_rows", {"after": after, "limit": limit, "change": change_id})
+
+    async def events(self, after: int = 0, limit: int = _PAGE, change_id: int | None = None) -> list[Event]:
+        """The same rows, cleaned, for showing."""
+        return [to_event(row) for row in await self.log_rows(after, limit, change_id)]
+
+    async def verify_chain(self) -> ChainReport:
+        """Compute every hash of the log again, here; the end is compared with the head of the same snapshot."""
+        verifier = Verifier()
+        while True:
+            page = await self._read("chain_page", {"after": verifier.seq, "limit": _PAGE})
+            rows = [row for row in page if row["seq"] is not None]
+            for row in rows:
+                verifier.feed(row)
+            if len(rows) < _PAGE:
+                if not page:
+                    raise NotInstalledError("the head of the log is missing from the control schema")
+                return verifier.report((page[0]["head_seq"], page[0]["head_hash"]))
+
+    # -- the session ---------------------------------------------------------------------------------------------------
+
+    async def _expire(self) -> None:
+        if self.may_operate:
+            await self._call("expire()", ())
+
+    async def _changes(self, change_id: int | None, limit: int, states: Iterable[State] | None, events: int) -> list[Change]:
+        wanted = None if states is None else [state.value for state in states]
+        rows = await self._read("changes", {"id": change_id, "limit": limit, "states": wanted, "events": events})
+        return [to_change(row) for row in rows]
+
+    async def _read(self, question: str, params: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+        return await self.session.rows(load(_PACKAGE, question), params)
+
+    async def _row(self, call: str, args: tuple[Any, ...]) -> dict[str, Any]:
+        try:
+            row = await self.session.row("SELECT " + call, args)
+        except IndexPilotError as error:
+            self._raise(error, call)
+        if row is None:
+            raise NotInstalledError(f"the control schema's function {call.split('(')[0]} gave no answer")
+        return row
+
+    async def _call(self, call: str, args: tuple[Any, ...]) -> Any:
+        return next(iter((await self._row("indexpilot." + call, args)).values()))
+
+    def _raise(self, error: IndexPilotError, call: str) -> NoReturn:
+        """The refusal of ours behind a session's error, if there is one, else that error."""
+        cause = error.__cause__
+        if isinstance(cause, psycopg.Error):
+            ours = refusal(cause)
+            if ours is not None:
+                raise ours from cause
+            if isinstance(cause, psycopg.errors.InsufficientPrivilege):
+                user = clean_line(self.session.facts.session_user)
+                group = "indexpilot_approver" if call.startswith(_APPROVER_CALLS) else "indexpilot_operator"
+                name = call.split("(", maxsplit=1)[0].rsplit(".", maxsplit=1)[-1]
+                raise PrivilegeError(f"{user} may not {name} changes", remedy=f"GRANT {group} TO {user}") from cause
+        raise error
+
+
+_APPROVER_CALLS = ("indexpilot.approve(", "indexpilot.reject(", "indexpilot.resolve(", "indexpilot.allow_starts(")
+
+
+def _claimed() -> str:
+    """Who the client says that it is: kept beside the actor that the server knows, never instead of it."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's uid without a name
+        user = f"uid {os.getuid()}"
+    return json.dumps({"os_user": user, "host": socket.gethostname(), "pid": os.getpid(), "program": sys.argv[0][-80:]})

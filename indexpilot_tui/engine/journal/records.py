@@ -1,0 +1,206 @@
+"""What the journal hands out, and how its rows become these types. Server text is cleaned here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, is_dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from indexpilot_tui.engine.changes.model import Approval, Change, Event, Plan, QueryVerdict, State, Verification
+from indexpilot_tui.engine.postgres.text import clean, clean_line
+from indexpilot_tui.engine.safeguards.verdict import Status, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A change that is ours to carry out, as long as `epoch` is the newest. `slot`: how many starts the window has now;
+    None for a rollback, which takes none."""
+
+    change_id: int
+    epoch: int
+    plan: Plan
+    slot: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """How a change is being carried out now. `lease_ended` is by the database's clock, at the time of reading.
+
+    `system_identifier` is the planned cluster's, `timeline` the one at the claim; `attempts` counts claims.
+    """
+
+    change_id: int
+    state: State
+    epoch: int
+    attempts: int
+    rollback: bool
+    system_identifier: str
+    timeline: int | None
+    claimed_by: str | None
+    claimed_at: datetime | None
+    lease_until: datetime | None
+    lease_ended: bool
+    backend_pid: int | None
+    backend_start: datetime | None
+    abort_reason: str | None
+    abort_by: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RateStatus:
+    """Starts spent in the window, and when the next is free (None: now)."""
+
+    used: int
+    free_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The kill switch, and the administrator's ceiling on starts (None: there is none)."""
+
+    starts_stopped: bool
+    reason: str
+    by: str
+    at: datetime | None
+    max_starts: int | None
+    per_seconds: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseStats:
+    """pg_stat_statements rows of the statements on the table, at one phase. Times in the rows are milliseconds;
+    `stats_reset` is None where the server does not tell (before 14)."""
+
+    phase: str  # proposed | start | end | observed
+    taken_at: datetime
+    stats_reset: datetime | None
+    rows: tuple[dict[str, Any], ...]
+
+
+def canonical(plan: Plan) -> str:
+    """The text whose SHA-256 is `plan.sha256`: it is stored as it is, so that the database can hash it again."""
+    return json.dumps(plan.to_json(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def dump(value: Any) -> str:
+    """JSON text for a detail column: times as ISO 8601, NUMERIC as float. Raises TypeError for anything else unknown."""
+    return json.dumps(value, default=_plain, ensure_ascii=False, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        return float(value)
+    if isinstance(value, set | frozenset):
+        return sorted(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    raise TypeError(f"{type(value).__name__} does not go into the journal")
+
+
+def clean_json(value: Any) -> Any:
+    """Every text in a JSON value cleaned, keys too."""
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, dict):
+        return {clean_line(str(key)): clean_json(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [clean_json(item) for item in value]
+    return value
+
+
+def _when(value: str | None) -> datetime | None:
+    return datetime.fromisoformat(value) if value else None
+
+
+def _approval(row: Mapping[str, Any]) -> Approval:
+    return Approval(
+        approver=clean_line(row["approver"]),
+        at=datetime.fromisoformat(row["at"]),
+        plan_sha256=row["plan_sha256"],
+        expires_at=datetime.fromisoformat(row["expires_at"]),
+    )
+
+
+def _verdict(row: Mapping[str, Any]) -> Verdict:
+    return Verdict(
+        guard=clean_line(row["guard"]),
+        status=Status(row["status"]),
+        measured=clean_line(row["measured"]),
+        limit=clean_line(row["limit_text"]),
+        setting=clean_line(row["setting"]),
+        evidence=clean_line(row["evidence"]),
+        since=_when(row["since"]),
+        retry_at=_when(row["retry_at"]),
+    )
+
+
+def to_event(row: Mapping[str, Any]) -> Event:
+    """One log row for showing: cleaned (the stored text stays what it was)."""
+    at = row["at"]
+    return Event(
+        seq=row["seq"],
+        at=at if isinstance(at, datetime) else datetime.fromisoformat(at),
+        actor=clean_line(row["actor"]),
+        action=clean_line(row["action"]),
+        detail=clean_json(json.loads(row["detail"])),
+    )
+
+
+def to_verification(text: str | None) -> Verification | None:
+    if text is None:
+        return None
+    data = clean_json(json.loads(text))
+    queries = tuple(QueryVerdict(**query) for query in data.pop("queries"))
+    return Verification(queries=queries, **data)
+
+
+def to_change(row: Mapping[str, Any]) -> Change:
+    """One row of the question `changes`."""
+    return Change(
+        id=row["id"],
+        state=State(row["state_now"]),
+        epoch=row["epoch"],
+        kind=row["kind"],
+        plan=Plan.from_json(json.loads(row["plan"])),
+        plan_sha256=row["plan_sha256"],
+        target=clean_line(row["target"]),
+        reason=clean_line(row["reason"]),
+        parent_id=row["parent_id"],
+        requested_by=clean_line(row["requested_by"]),
+        requested_at=row["requested_at"],
+        state_since=row["state_since"],
+        approvals=tuple(_approval(item) for item in row["approvals"]),
+        verdicts=tuple(_verdict(item) for item in row["verdicts"]),
+        events=tuple(to_event(item) for item in row["events"]),
+        index_oid=row["index_oid"],
+        index_valid=row["index_valid"],
+        outcome=clean_line(row["outcome"]),
+        verification=to_verification(row["verification"]),
+        observe_until=row["observe_until"],
+    )
+
+
+def to_run(row: Mapping[str, Any]) -> Run:
+    """One row of the question `run`."""
+    return Run(
+        change_id=row["id"],
+        state=State(row["state"]),
+        epoch=row["epoch"],
+        attempts=row["attempts"],
+        rollback=row["rollback"],
+        system_identifier=row["system_identifier"],
+        timeline=row["claimed_timeline"],
+        claimed_by=clean_line(row["claimed_by"]) if row["claimed_by"] is not None else None,
+        claimed_at=row["claimed_at"],
+        lease_until=row["lease_until"],
+        lease_ended=row["lease_ended"],
+        backend_pid=row["backend_pid"],
+        backend_start=row["backend_start"],
+        abort_reason=clean_line(row["abort_reason"]) if row["abort_reason"] is not None else None,
+        abort_by=clean_line(row["abort_by"]) if row["abort_by"] is not None else None,
+    )

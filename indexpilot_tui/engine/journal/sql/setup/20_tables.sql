@@ -1,0 +1,144 @@
+-- --------------------------------------------------------------------------------------------------------------- tables
+CREATE TABLE IF NOT EXISTS indexpilot.schema_version (
+  version      integer PRIMARY KEY,
+  installed_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+DO $version$
+DECLARE
+  newest integer := (SELECT max(version) FROM indexpilot.schema_version);
+BEGIN
+  IF newest > 1 THEN
+    RAISE EXCEPTION 'the control schema here has version %, this script is for version 1', newest
+      USING HINT = 'run setup-sql of the newer program';
+  END IF;
+END
+$version$;
+INSERT INTO indexpilot.schema_version (version) VALUES (1) ON CONFLICT DO NOTHING;
+
+-- One row: the kill switch, the administrator's ceiling on starts, and the lock that serialises claims.
+CREATE TABLE IF NOT EXISTS indexpilot.policy (
+  only_row       boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+  starts_stopped boolean NOT NULL DEFAULT false,
+  stopped_reason text,
+  stopped_by     text,
+  stopped_at     timestamptz,
+  max_starts     integer CHECK (max_starts >= 0),
+  per_seconds    integer CHECK (per_seconds > 0),
+  CHECK ((max_starts IS NULL) = (per_seconds IS NULL))
+);
+INSERT INTO indexpilot.policy DEFAULT VALUES ON CONFLICT DO NOTHING;
+
+-- Every legal move, and the function that may make it.
+CREATE TABLE IF NOT EXISTS indexpilot.transitions (
+  from_state text NOT NULL,
+  to_state   text NOT NULL,
+  made_by    text NOT NULL,
+  PRIMARY KEY (from_state, to_state, made_by)
+);
+INSERT INTO indexpilot.transitions (from_state, to_state, made_by)
+SELECT f, move.to_state, move.made_by
+FROM (VALUES
+  ('proposed',                                         'approved',       'approve'),
+  ('proposed approved queued',                         'rejected',       'reject'),
+  ('proposed approved queued',                         'withdrawn',      'withdraw'),
+  ('proposed approved queued',                         'expired',        'expire'),
+  -- from proposed: only a rollback, which the approval of its parent covers
+  ('proposed approved queued',                         'starting',       'claim'),
+  ('proposed approved',                                'queued',         'advance'),
+  ('starting running cancelling unknown cleaning',     'queued',         'advance'),
+  ('starting unknown',                                 'running',        'advance'),
+  ('starting running unknown',                         'cancelling',     'advance'),
+  ('running cancelling unknown cleaning',              'verifying',      'advance'),
+  ('running cancelling unknown verifying',             'cleaning',       'advance'),
+  ('starting running cancelling verifying cleaning observing', 'unknown', 'advance'),
+  ('verifying',                                        'observing',      'advance'),
+  ('verifying observing',                              'done',           'advance'),
+  ('queued starting running cancelling unknown verifying cleaning', 'failed', 'advance'),
+  ('starting running cancelling unknown verifying cleaning observing', 'needs_operator', 'advance'),
+  -- by its rollback's end, in whatever state that finds it
+  ('observing done needs_operator unknown verifying cleaning', 'rolled_back', 'rollback'),
+  ('needs_operator',                                   'verifying',      'resolve'),
+  ('needs_operator',                                   'cleaning',       'resolve'),
+  ('needs_operator',                                   'failed',         'resolve'),
+  ('needs_operator',                                   'done',           'resolve')
+) AS move (from_states, to_state, made_by), unnest(string_to_array(move.from_states, ' ')) AS f
+ON CONFLICT DO NOTHING;
+
+CREATE TABLE IF NOT EXISTS indexpilot.changes (
+  id                        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  state                     text NOT NULL DEFAULT 'proposed' CHECK (state IN (
+                              'proposed', 'approved', 'queued', 'starting', 'running', 'cancelling', 'unknown', 'verifying',
+                              'cleaning', 'observing', 'done', 'failed', 'rolled_back', 'rejected', 'expired', 'withdrawn',
+                              'needs_operator')),
+  state_since               timestamptz NOT NULL DEFAULT clock_timestamp(),
+  epoch                     bigint NOT NULL DEFAULT 0,       -- the fencing number: one more with every claim and takeover
+  kind                      text NOT NULL CHECK (kind IN ('create', 'drop')),
+  plan                      text NOT NULL,                   -- canonical JSON text; what plan_sha256 is the hash of
+  plan_sha256               text NOT NULL,
+  system_identifier         text NOT NULL,                   -- of the cluster that the plan is for
+  target                    text NOT NULL,
+  reason                    text NOT NULL,
+  parent_id                 bigint REFERENCES indexpilot.changes (id),
+  rollback                  boolean NOT NULL DEFAULT false CHECK (NOT rollback OR parent_id IS NOT NULL),
+  requested_by              text NOT NULL,
+  requested_at              timestamptz NOT NULL DEFAULT clock_timestamp(),
+  attempts                  integer NOT NULL DEFAULT 0,
+  claimed_by                text,
+  claimed_at                timestamptz,
+  claimed_timeline          bigint,
+  lease_until               timestamptz,
+  backend_pid               integer,
+  backend_start             timestamptz,
+  index_oid                 bigint,
+  index_valid               boolean,
+  abort_reason              text,
+  abort_by                  text,
+  abort_at                  timestamptz,
+  outcome                   text NOT NULL DEFAULT '',
+  verification              text,                            -- JSON
+  observe_until             timestamptz
+);
+CREATE INDEX IF NOT EXISTS changes_state_idx ON indexpilot.changes (state);
+
+CREATE TABLE IF NOT EXISTS indexpilot.approvals (
+  change_id   bigint NOT NULL REFERENCES indexpilot.changes (id),
+  approver    text NOT NULL,
+  at          timestamptz NOT NULL DEFAULT clock_timestamp(),
+  plan_sha256 text NOT NULL,
+  expires_at  timestamptz NOT NULL,
+  PRIMARY KEY (change_id, approver)
+);
+
+-- A slot is spent at the claim, also by a build that fails; a change that is queued again keeps the slot it has.
+CREATE TABLE IF NOT EXISTS indexpilot.rate_slots (
+  id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  change_id  bigint NOT NULL REFERENCES indexpilot.changes (id),
+  at         timestamptz NOT NULL DEFAULT clock_timestamp(),
+  claimed_by text NOT NULL
+);
+CREATE INDEX IF NOT EXISTS rate_slots_at_idx ON indexpilot.rate_slots (at);
+
+CREATE TABLE IF NOT EXISTS indexpilot.gate_verdicts (
+  change_id    bigint NOT NULL REFERENCES indexpilot.changes (id),
+  guard        text NOT NULL,
+  position     integer NOT NULL,
+  status       text NOT NULL CHECK (status IN ('pass', 'wait', 'block', 'unknown')),
+  measured     text NOT NULL,
+  limit_text   text NOT NULL,
+  setting      text NOT NULL,
+  evidence     text NOT NULL,
+  since        timestamptz NOT NULL,
+  retry_at     timestamptz,
+  evaluated_at timestamptz NOT NULL,
+  PRIMARY KEY (change_id, guard)
+);
+
+CREATE TABLE IF NOT EXISTS indexpilot.change_stats (
+  change_id   bigint NOT NULL REFERENCES indexpilot.changes (id),
+  phase       text NOT NULL CHECK (phase IN ('proposed', 'start', 'end', 'observed')),
+  taken_at    timestamptz NOT NULL,
+  stats_reset timestamptz,
+  rows        text NOT NULL,                                 -- JSON list
+  PRIMARY KEY (change_id, phase)
+);

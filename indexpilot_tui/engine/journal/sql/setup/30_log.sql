@@ -1,0 +1,75 @@
+-- ------------------------------------------------------------------------------------------------------------------ log
+CREATE TABLE IF NOT EXISTS indexpilot.mutation_log (
+  seq         bigint PRIMARY KEY,                            -- without gaps: given under the lock on chain_head
+  at          timestamptz NOT NULL,
+  change_id   bigint,
+  epoch       bigint,
+  actor       text NOT NULL,                                 -- session_user
+  client_addr text,                                          -- as this server sees it; NULL: unix socket
+  claimed     text,                                          -- operating system user, host, program: as the client says
+  action      text NOT NULL,
+  detail      text NOT NULL,                                 -- JSON
+  prev_hash   text NOT NULL,
+  hash        text NOT NULL
+);
+CREATE INDEX IF NOT EXISTS mutation_log_change_idx ON indexpilot.mutation_log (change_id, seq);
+
+-- One row: the end of the chain. A log that was cut at its end no longer meets it.
+CREATE TABLE IF NOT EXISTS indexpilot.chain_head (
+  only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+  seq      bigint NOT NULL DEFAULT 0,
+  hash     text NOT NULL DEFAULT repeat('0', 64)
+);
+INSERT INTO indexpilot.chain_head DEFAULT VALUES ON CONFLICT DO NOTHING;
+
+CREATE OR REPLACE FUNCTION indexpilot._append_only() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  RAISE EXCEPTION '% on indexpilot.mutation_log is refused: the log is append-only', TG_OP USING ERRCODE = 'IX004';
+END
+$$;
+DROP TRIGGER IF EXISTS append_only ON indexpilot.mutation_log;
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON indexpilot.mutation_log
+  FOR EACH STATEMENT EXECUTE FUNCTION indexpilot._append_only();
+
+-- One field of the hashed text, as a netstring: bytes, colon, value, comma; NULL is "-,". No two rows give one text.
+CREATE OR REPLACE FUNCTION indexpilot._field(p_value text) RETURNS text
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT coalesce(octet_length(convert_to(p_value, 'UTF8')) || ':' || p_value || ',', '-,')
+$$;
+
+-- hash = hex(sha256(utf8(prev_hash || field(seq) || field(at) || ... || field(detail)))), at in UTC with microseconds.
+CREATE OR REPLACE FUNCTION indexpilot._hash(r indexpilot.mutation_log) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT encode(sha256(convert_to(
+    r.prev_hash || indexpilot._field(r.seq::text)
+    || indexpilot._field(to_char(r.at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'))
+    || indexpilot._field(r.change_id::text) || indexpilot._field(r.epoch::text) || indexpilot._field(r.actor)
+    || indexpilot._field(r.client_addr) || indexpilot._field(r.claimed) || indexpilot._field(r.action)
+    || indexpilot._field(r.detail), 'UTF8')), 'hex')
+$$;
+
+-- Appends one row. The lock on chain_head serialises writers and, unlike an advisory lock, nobody without rights here can hold it.
+CREATE OR REPLACE FUNCTION indexpilot._log(p_change bigint, p_epoch bigint, p_action text, p_detail jsonb) RETURNS bigint
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  head indexpilot.chain_head;
+  r    indexpilot.mutation_log;
+BEGIN
+  SELECT * INTO STRICT head FROM indexpilot.chain_head FOR UPDATE;
+  r.seq := head.seq + 1;
+  r.at := clock_timestamp();
+  r.change_id := p_change;
+  r.epoch := p_epoch;
+  r.actor := session_user;
+  r.client_addr := host(inet_client_addr());
+  r.claimed := left(nullif(current_setting('indexpilot.claimed', true), ''), 500);
+  r.action := p_action;
+  r.detail := coalesce(p_detail, '{}')::text;
+  r.prev_hash := head.hash;
+  r.hash := indexpilot._hash(r);
+  INSERT INTO indexpilot.mutation_log SELECT r.*;
+  UPDATE indexpilot.chain_head SET seq = r.seq, hash = r.hash;
+  RETURN r.seq;
+END
+$$;

@@ -1,0 +1,84 @@
+-- -------------------------------------------------------------------------------------------------------------- helpers
+-- SQLSTATEs of our own: IX001 stale epoch or state, IX002 refused (DETAIL is JSON with "code"), IX003 no such change,
+-- IX004 wrong use.
+CREATE OR REPLACE FUNCTION indexpilot._enter() RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  -- Under REPEATABLE READ a count after a lock still sees the snapshot from before it, and two claims both win.
+  IF current_setting('transaction_isolation') <> 'read committed' THEN
+    RAISE EXCEPTION 'the journal works in READ COMMITTED transactions only, this one is %',
+      current_setting('transaction_isolation') USING ERRCODE = 'IX004';
+  END IF;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION indexpilot._refuse(p_code text, p_message text, p_hint text DEFAULT '', p_retry_at timestamptz DEFAULT NULL)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  RAISE EXCEPTION USING ERRCODE = 'IX002', MESSAGE = p_message, HINT = p_hint,
+    DETAIL = jsonb_build_object('code', p_code, 'retry_at', p_retry_at)::text;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION indexpilot._sha256(p_text text) RETURNS text
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT encode(sha256(convert_to(p_text, 'UTF8')), 'hex')
+$$;
+
+CREATE OR REPLACE FUNCTION indexpilot._lock_change(p_id bigint) RETURNS indexpilot.changes
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  c indexpilot.changes;
+BEGIN
+  SELECT * INTO c FROM indexpilot.changes WHERE id = p_id FOR UPDATE;
+  IF NOT FOUND THEN
+    RAISE EXCEPTION 'there is no change %', p_id USING ERRCODE = 'IX003';
+  END IF;
+  RETURN c;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION indexpilot._lock_epoch(p_id bigint, p_epoch bigint) RETURNS indexpilot.changes
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  c indexpilot.changes := indexpilot._lock_change(p_id);
+BEGIN
+  IF c.epoch IS DISTINCT FROM p_epoch THEN
+    RAISE EXCEPTION 'change % is at epoch %, not %: another executor has taken it over', p_id, c.epoch, p_epoch
+      USING ERRCODE = 'IX001', DETAIL = jsonb_build_object('state', c.state, 'epoch', c.epoch)::text;
+  END IF;
+  RETURN c;
+END
+$$;
+
+-- What a rollback's approval by its parent needs: the parent's latest valid approval, not older than a day.
+CREATE OR REPLACE FUNCTION indexpilot._cover(p_parent bigint) RETURNS indexpilot.approvals
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT a FROM indexpilot.approvals a JOIN indexpilot.changes p ON p.id = a.change_id
+  WHERE p.id = p_parent AND a.plan_sha256 = indexpilot._sha256(p.plan) AND a.at > clock_timestamp() - interval '24 hours'
+  ORDER BY a.at DESC LIMIT 1
+$$;
+
+CREATE OR REPLACE FUNCTION indexpilot._move(c indexpilot.changes, p_to text, p_by text) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  IF NOT EXISTS (SELECT FROM indexpilot.transitions t
+                 WHERE t.from_state = c.state AND t.to_state = p_to AND t.made_by = p_by) THEN
+    PERFORM indexpilot._refuse('state', format('change %s is %s: it cannot become %s', c.id, c.state, p_to));
+  END IF;
+  UPDATE indexpilot.changes SET state = p_to, state_since = clock_timestamp() WHERE id = c.id;
+END
+$$;
+
+-- These words are written by the functions that do these things, and by nobody else.
+CREATE OR REPLACE FUNCTION indexpilot._free_action(p_action text) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  IF p_action IS NULL OR p_action !~ '^[a-z][a-z0-9_.]{1,62}$' OR p_action IN (
+      'proposed', 'approved', 'rejected', 'withdrawn', 'expired', 'claimed', 'takeover', 'abort.requested', 'gates', 'backend',
+      'index', 'stats', 'verification', 'resolved', 'rolled_back', 'starts.stopped', 'starts.allowed') THEN
+    RAISE EXCEPTION 'the log action % is reserved or malformed', coalesce(quote_literal(p_action), 'NULL')
+      USING ERRCODE = 'IX004';
+  END IF;
+END
+$$;

@@ -1,0 +1,46 @@
+-- ---------------------------------------------------------------------------------------- kill switch, and what needs a person
+CREATE OR REPLACE FUNCTION indexpilot._switch(p_stop boolean, p_reason text) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  PERFORM indexpilot._enter();
+  IF btrim(coalesce(p_reason, '')) = '' THEN
+    PERFORM indexpilot._refuse('reason', 'the kill switch needs a reason');
+  END IF;
+  UPDATE indexpilot.policy SET starts_stopped = p_stop, stopped_reason = CASE WHEN p_stop THEN p_reason END,
+    stopped_by = CASE WHEN p_stop THEN session_user END, stopped_at = CASE WHEN p_stop THEN clock_timestamp() END;
+  PERFORM indexpilot._log(NULL, NULL, CASE WHEN p_stop THEN 'starts.stopped' ELSE 'starts.allowed' END,
+    jsonb_build_object('reason', p_reason));
+END
+$$;
+
+CREATE OR REPLACE FUNCTION indexpilot.stop_starts(p_reason text) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+  SELECT indexpilot._switch(true, p_reason)
+$$;
+
+CREATE OR REPLACE FUNCTION indexpilot.allow_starts(p_reason text) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+  SELECT indexpilot._switch(false, p_reason)
+$$;
+
+-- A contradiction is settled by an approver who neither proposed nor ran the change. The lease is left expired and the epoch
+-- raised, so that the next reconcile continues from the state that was chosen.
+CREATE OR REPLACE FUNCTION indexpilot.resolve(p_id bigint, p_to text, p_reason text) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+DECLARE
+  c indexpilot.changes;
+BEGIN
+  PERFORM indexpilot._enter();
+  c := indexpilot._lock_change(p_id);
+  IF session_user IN (c.requested_by, coalesce(c.claimed_by, '')) THEN
+    PERFORM indexpilot._refuse('self_approval', format('%s proposed or ran change %s: a second person settles it', session_user, p_id));
+  END IF;
+  IF btrim(coalesce(p_reason, '')) = '' THEN
+    PERFORM indexpilot._refuse('reason', 'settling a change needs a reason');
+  END IF;
+  PERFORM indexpilot._move(c, p_to, 'resolve');
+  UPDATE indexpilot.changes x SET epoch = x.epoch + 1, lease_until = clock_timestamp(),
+    outcome = format('settled by %s: %s', session_user, p_reason) WHERE x.id = p_id;
+  PERFORM indexpilot._log(p_id, c.epoch + 1, 'resolved', jsonb_build_object('to', p_to, 'reason', p_reason));
+END
+$$;

@@ -1,0 +1,31 @@
+-- --------------------------------------------------------------------------------------------------------------- grants
+REVOKE ALL ON ALL TABLES IN SCHEMA indexpilot FROM PUBLIC, indexpilot_monitor, indexpilot_operator, indexpilot_approver;
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA indexpilot FROM PUBLIC, indexpilot_monitor, indexpilot_operator, indexpilot_approver;
+REVOKE ALL ON SCHEMA indexpilot FROM PUBLIC;
+GRANT USAGE ON SCHEMA indexpilot TO indexpilot_monitor;
+GRANT SELECT ON ALL TABLES IN SCHEMA indexpilot TO indexpilot_monitor;
+GRANT EXECUTE ON FUNCTION
+  indexpilot.valid_until(indexpilot.changes), indexpilot.rate_status(integer, double precision) TO indexpilot_monitor;
+GRANT EXECUTE ON FUNCTION
+  indexpilot.propose(text, text, text, bigint, boolean), indexpilot.withdraw(bigint, text), indexpilot.expire(),
+  indexpilot.claim(bigint, text, bigint, integer, double precision, double precision),
+  indexpilot.renew(bigint, bigint, double precision), indexpilot.takeover(bigint, double precision),
+  indexpilot.append(bigint, bigint, text, jsonb), indexpilot.advance(bigint, bigint, text, text, text, jsonb),
+  indexpilot.set_backend(bigint, bigint, integer, timestamptz), indexpilot.set_index(bigint, bigint, bigint, boolean),
+  indexpilot.record_gates(bigint, jsonb), indexpilot.save_verification(bigint, bigint, jsonb),
+  indexpilot.save_stats(bigint, text, timestamptz, timestamptz, jsonb) TO indexpilot_operator;
+GRANT EXECUTE ON FUNCTION
+  indexpilot.approve(bigint, text, interval), indexpilot.reject(bigint, text), indexpilot.allow_starts(text),
+  indexpilot.resolve(bigint, text, text) TO indexpilot_approver;
+GRANT EXECUTE ON FUNCTION
+  indexpilot.request_abort(bigint, text), indexpilot.stop_starts(text) TO indexpilot_operator, indexpilot_approver;
+
+RESET ROLE;
+DO $done$
+BEGIN
+  IF NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
+    REVOKE indexpilot_owner FROM CURRENT_USER;
+  END IF;
+END
+$done$;
+COMMIT;
