@@ -1,7 +1,7 @@
 """The journal: every state of a change and every deed, in the control schema, written before it is done.
 
-One CONTROL session, autocommit; each method is one short READ COMMITTED transaction in a SECURITY DEFINER function, which knows
-the actor by session_user and the time by its own clock. SET ROLE is never used on this session.
+One CONTROL session, autocommit; each method is one short READ COMMITTED transaction in a SECURITY DEFINER function, which
+knows the actor by session_user and the time by its own clock. SET ROLE is never used on this session.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ class Journal:
         row = await self._row("* FROM indexpilot.claim(%s, %s, %s, %s, %s, %s)", args)
         return Claim(change_id, row["epoch"], Plan.from_json(json.loads(row["plan"])), row["slot"])
 
-    async def advance(
+    async def advance(  # noqa: PLR0917 - (id, epoch, from) is the guard, the rest the move
         self,
         change_id: int,
         epoch: int,
@@ -300,7 +300,7 @@ class Journal:
         except IndexPilotError as error:
             self._raise(error, call)
         if row is None:
-            raise NotInstalledError(f"the control schema's function {call.split('(')[0]} gave no answer")
+            raise NotInstalledError(f"the control schema's function {call.split('(', maxsplit=1)[0]} gave no answer")
         return row
 
     async def _call(self, call: str, args: tuple[Any, ...]) -> Any:

@@ -32,7 +32,7 @@ BEGIN
   UPDATE indexpilot.changes SET outcome = coalesce(p_detail ->> 'outcome', outcome),
     observe_until = coalesce((p_detail ->> 'observe_until')::timestamptz, observe_until) WHERE id = p_id;
   seq := indexpilot._log(p_id, p_epoch, p_action,
-    jsonb_build_object('from', p_from, 'to', p_to) || coalesce(p_detail, '{}'));
+    coalesce(p_detail, '{}') || jsonb_build_object('from', p_from, 'to', p_to));
   IF c.rollback AND p_to = 'done' THEN
     parent := indexpilot._lock_change(c.parent_id);
     PERFORM indexpilot._move(parent, 'rolled_back', 'rollback');
