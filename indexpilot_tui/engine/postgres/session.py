@@ -221,6 +221,46 @@ async def _facts(conn: AsyncConnection[TupleRow], tls: TlsFacts) -> Facts:
     )
 
 
+async def parameters(target: Target, application_name: str | None = None) -> dict[str, Any]:
+    """Everything that psycopg needs to connect, the password included: never log or keep it."""
+    params = resolve(target)
+    password = await password_of(target)
+    if password is not None:
+        params["password"] = password
+    params["application_name"] = application_name or "indexpilot"
+    params |= {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3, "client_encoding": "UTF8"}
+    # no server-side prepared statements: a generic plan of ours would age, and a pooler could not hold them
+    return params | {"autocommit": True, "prepare_threshold": None}
+
+
+async def prepare(
+    conn: AsyncConnection[TupleRow], target: Target, purpose: Purpose, settings: Settings, sink: Sink | None = None
+) -> Session:
+    """A fresh connection becomes a Session: encryption against the policy, facts, settings set and read back.
+
+    Raises ConnectError or ServerError; the connection is then for the caller to close.
+    """
+    tls = tls_facts(conn)
+    enforce(target, tls)
+    try:
+        facts = await _facts(conn, tls)
+    except psycopg.Error as exc:
+        raise translate(exc, "session start") from exc
+    if facts.server_version < OLDEST_SERVER:
+        raise ConnectError(f"server version {facts.server_version} is older than PostgreSQL 13, the oldest supported")
+    opened = Session(conn, facts, purpose, sink=sink)
+    if facts.direct:  # behind a pooler a SET would leak to strangers; changes are refused there anyway
+        await _apply_settings(opened, settings)
+    elif purpose is not Purpose.MONITOR:
+        raise ConnectError(
+            "this session goes through a pooler (the process that answers is not the one that greeted us)",
+            field="host",
+            value=facts.host,
+            remedy="name the server's own host and port for changes",
+        )
+    return opened
+
+
 async def connect(
     target: Target,
     purpose: Purpose,
@@ -233,39 +273,16 @@ async def connect(
 
     Raises ConnectError (unreachable, refused, wrong certificate or name, not encrypted) with the remedy.
     """
-    params = resolve(target)
-    password = await password_of(target)
-    if password is not None:
-        params["password"] = password
-    params["application_name"] = application_name or "indexpilot"
-    params |= {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3, "client_encoding": "UTF8"}
+    params = await parameters(target, application_name)
     try:
-        conn = await AsyncConnection.connect(**params, autocommit=True, prepare_threshold=None)
+        conn: AsyncConnection[TupleRow] = await AsyncConnection.connect(**params)
     except psycopg.Error as exc:
         raise translate(exc, "connect", target=target) from exc
     try:
-        tls = tls_facts(conn)
-        enforce(target, tls)
-        facts = await _facts(conn, tls)
-        if facts.server_version < OLDEST_SERVER:
-            raise ConnectError(f"server version {facts.server_version} is older than PostgreSQL 13, the oldest supported")
-        session = Session(conn, facts, purpose, sink=sink)
-        if facts.direct:  # behind a pooler a SET would leak to strangers; changes are refused there anyway
-            await _apply_settings(session, settings)
-        elif purpose is not Purpose.MONITOR:
-            raise ConnectError(
-                "this session goes through a pooler (the process that answers is not the one that greeted us)",
-                field="host",
-                value=facts.host,
-                remedy="name the server's own host and port for changes",
-            )
-    except psycopg.Error as exc:
-        await conn.close()
-        raise translate(exc, "session start") from exc
+        return await prepare(conn, target, purpose, settings, sink)
     except BaseException:
         await conn.close()
         raise
-    return session
 
 
 @asynccontextmanager
