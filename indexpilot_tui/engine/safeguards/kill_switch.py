@@ -12,9 +12,10 @@ NAME = "kill_switch"
 
 async def read(ctx: GateContext) -> list[Verdict]:
     """Block while the switch is on. It holds a rollback as well: it means hands off."""
-    why = await need_journal(ctx).kill_switch()
-    if why is not None:
-        return answer(NAME, Status.BLOCK, f"all changes are stopped: {clean_line(why, 200)}", measured="on", limit="off")
+    policy = await need_journal(ctx).policy()
+    if policy.starts_stopped:
+        evidence = f"{clean_line(policy.by, 80)} stopped all changes: {clean_line(policy.reason, 200)}"
+        return answer(NAME, Status.BLOCK, evidence, measured="on", limit="off")
     return answer(NAME, Status.PASS, "changes are not stopped", measured="off", limit="off")
 
 

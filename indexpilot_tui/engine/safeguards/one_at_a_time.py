@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.engine.safeguards.context import Gate, GateContext, answer
 from indexpilot_tui.engine.safeguards.control import need_journal
 from indexpilot_tui.engine.safeguards.verdict import Status, Verdict
 
 NAME = "one_at_a_time"
-ACTIVE = ("starting", "running", "cancelling", "unknown", "verifying", "cleaning")
+
+
+class Active(StrEnum):
+    """The control schema's words for a change that is being carried out."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    CANCELLING = "cancelling"
+    UNKNOWN = "unknown"
+    VERIFYING = "verifying"
+    CLEANING = "cleaning"
 
 
 async def read(ctx: GateContext) -> list[Verdict]:
     """Wait while another change of this control schema is being carried out."""
     own = ctx.change.id if ctx.change is not None else 0
-    rows = [c for c in await need_journal(ctx).changes(20, ACTIVE) if c.id != own]
+    rows = [c for c in await need_journal(ctx).changes(20, tuple(Active)) if c.id != own]
     if not rows:
         return answer(NAME, Status.PASS, "no other change is being carried out", measured="none", limit="1")
     first = rows[0]

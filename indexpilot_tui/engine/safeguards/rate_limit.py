@@ -13,24 +13,29 @@ SETTING = "rate_limiter.index_creation"
 async def read(ctx: GateContext) -> list[Verdict]:
     """Wait when all slots of the sliding window are spent. The claim counts again, under its lock; this is the view."""
     journal = need_journal(ctx)
-    rate = ctx.settings.rate_limiter.index_creation
-    status = await journal.rate_status(rate.max_requests, rate.time_window_seconds)
-    used = status.used
-    limit = f"{rate.max_requests} in {rate.time_window_seconds} s"
-    if ctx.claimed:
-        return answer(NAME, Status.PASS, "this change holds its slot", measured=str(used), limit=limit, setting=SETTING)
-    if used >= rate.max_requests:
+    rate, policy = ctx.settings.rate_limiter.index_creation, await journal.policy()
+    limits = [(rate.max_requests, float(rate.time_window_seconds), SETTING)]
+    if policy.max_starts is not None and policy.per_seconds is not None:
+        limits.append((policy.max_starts, float(policy.per_seconds), "indexpilot.policy.max_starts"))
+    passed: list[Verdict] = []
+    for most, window_s, setting in limits:
+        status = await journal.rate_status(most, window_s)
+        limit = f"{most} in {window_s:.0f} s"
+        if ctx.claimed or status.used < most:
+            what = "this change holds its slot" if ctx.claimed else f"{most - status.used} left"
+            passed = passed or answer(NAME, Status.PASS, what, measured=str(status.used), limit=limit, setting=setting)
+            continue
         when = f"; the next is free at {status.free_at:%H:%M:%S %Z}" if status.free_at else ""
         return answer(
             NAME,
             Status.WAIT,
             f"all slots are spent{when}",
-            measured=str(used),
+            measured=str(status.used),
             limit=limit,
-            setting=SETTING,
+            setting=setting,
             retry_at=status.free_at,
         )
-    return answer(NAME, Status.PASS, f"{rate.max_requests - used} left", measured=str(used), limit=limit, setting=SETTING)
+    return passed
 
 
 GATE = Gate(NAME, SETTING, read, target_wide=True, holds_rollback=False)
