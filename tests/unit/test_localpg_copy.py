@@ -48,7 +48,7 @@ def test_two_that_copy_at_once_end_with_one_copy(tmp_path: Path) -> None:
 
 
 def test_programs_below_a_private_directory_still_serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As root the server's user cannot enter a 0700 home, so the copy is used; as an ordinary user nothing is copied."""
+    """As root the server's user cannot enter a 0700 home, so a copy serves; as an ordinary user nothing is copied."""
     private = binaries.shared_copy(binaries.embedded(), tmp_path / "home")
     tmp_path.chmod(0o700)
     cache = Path(tempfile.mkdtemp(prefix="cache-", dir="/tmp"))

@@ -1,0 +1,1 @@
+DELETE FROM shop.customers WHERE id = %(customer)s AND guest

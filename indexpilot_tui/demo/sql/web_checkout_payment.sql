@@ -1,0 +1,1 @@
+INSERT INTO shop.payments (order_id, method, amount_cents) VALUES (%(order)s, 'card', %(total)s)

@@ -1,0 +1,1 @@
+SELECT id, full_name FROM shop.customers WHERE lower(email) = lower(%(email)s)

@@ -1,0 +1,1 @@
+SELECT id, name, price_cents, stock FROM shop.products WHERE id = %(product)s

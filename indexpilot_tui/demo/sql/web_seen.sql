@@ -1,0 +1,1 @@
+UPDATE shop.customers SET last_seen_at = now() WHERE id = %(customer)s
