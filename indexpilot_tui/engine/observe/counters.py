@@ -1,0 +1,173 @@
+"""Two reads of pg_stat_statements become one interval: what each statement did between them, or why that cannot be said.
+
+Pure functions and values; nothing here talks to a server.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+Key = tuple[int, int, bool]  # userid, queryid, toplevel; the database is always ours
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """Counters of one entry, or their growth. Times in ms, blocks of the server's block size, WAL in bytes."""
+
+    calls: int
+    total_ms: float
+    stddev_ms: float
+    rows: int
+    hit: int
+    read: int
+    temp: int
+    wal: float
+    since: datetime | None = None  # from extension 1.11 on: when this entry began to count
+
+    def minus(self, older: Counters) -> Counters:
+        return Counters(
+            self.calls - older.calls,
+            max(0.0, self.total_ms - older.total_ms),
+            self.stddev_ms,
+            self.rows - older.rows,
+            self.hit - older.hit,
+            self.read - older.read,
+            self.temp - older.temp,
+            max(0.0, self.wal - older.wal),
+            self.since,
+        )
+
+    def plus(self, other: Counters) -> Counters:
+        return Counters(
+            self.calls + other.calls,
+            self.total_ms + other.total_ms,
+            pooled_stddev((self.calls, self.total_ms, self.stddev_ms), (other.calls, other.total_ms, other.stddev_ms)),
+            self.rows + other.rows,
+            self.hit + other.hit,
+            self.read + other.read,
+            self.temp + other.temp,
+            self.wal + other.wal,
+            self.since,
+        )
+
+
+def pooled_stddev(a: tuple[int, float, float], b: tuple[int, float, float]) -> float:
+    """Population standard deviation of two groups together, each given as (count, sum, population stddev).
+
+    Chan, Golub and LeVeque (1979): M2 = M2a + M2b + d^2 * na * nb / n, with d the difference of the means.
+    pg_stat_statements keeps the population stddev (its source: `stddev = sqrt(sum_var / calls)`).
+    """
+    (na, sum_a, dev_a), (nb, sum_b, dev_b) = a, b
+    if na <= 0 or nb <= 0:
+        return dev_a if nb <= 0 else dev_b
+    delta = sum_b / nb - sum_a / na
+    m2 = dev_a**2 * na + dev_b**2 * nb + delta**2 * na * nb / (na + nb)
+    return math.sqrt(m2 / (na + nb))
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """One read of the counters. `at`, `reset_at` and `server_started` by the server's clock; `evicted` is its count of
+    evictions (None before extension 1.9); `hidden` counts the rows of others that this role may not see."""
+
+    at: datetime
+    server_started: datetime
+    reset_at: datetime | None
+    evicted: int | None
+    entries: Mapping[Key, Counters]
+    hidden: int
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """What happened between two reads. `seconds` 0 means that there is no interval yet. `new_epoch` says that counters
+    began anew within it, and `note` why."""
+
+    seconds: float
+    growth: Mapping[Key, Counters]
+    new_epoch: bool = False
+    note: str = ""
+
+
+def read_of(rows: Iterable[Mapping[str, Any]], *, at: datetime, server_started: datetime) -> Read:
+    """A Read from the rows of `statements.sql`. `at` and `server_started` stand in when there is no row at all."""
+    entries: dict[Key, Counters] = {}
+    hidden = 0
+    reset_at: datetime | None = None
+    evicted: int | None = None
+    for row in rows:
+        at, reset_at, evicted = row["at"], row["stats_reset"], row["dealloc"]
+        if row["queryid"] is None:
+            hidden += 1
+            continue
+        key = (row["userid"], row["queryid"], row["toplevel"])
+        entries[key] = Counters(
+            row["calls"],
+            row["total_exec_time"],
+            row["stddev_exec_time"],
+            row["rows"],
+            row["shared_blks_hit"],
+            row["shared_blks_read"],
+            row["temp_blks"],
+            row["wal_bytes"],
+            row["stats_since"],
+        )
+    return Read(at, server_started, reset_at, evicted, entries, hidden)
+
+
+def between(older: Read | None, newer: Read) -> Interval:
+    """The growth of each entry from `older` to `newer`; entries without growth are left out.
+
+    An entry that was not there before, or whose counters went back (it was evicted and came again, or reset alone), has
+    done all that it shows since `older`. After a reset of everything the interval starts at the reset. After a restart,
+    or when the server's clock went back, there is no interval: the counters of a crash are lost, and how long the
+    server was away says nothing of the load.
+    """
+    if older is None:
+        return Interval(0.0, {})
+    if older.server_started != newer.server_started:
+        return Interval(0.0, {}, True, f"the server restarted at {_clock(newer.server_started)}")
+    start = older.at
+    note = ""
+    base: Mapping[Key, Counters] = older.entries
+    if newer.reset_at is not None and older.reset_at is not None and newer.reset_at > older.reset_at:
+        start, base = max(older.at, newer.reset_at), {}
+        note = f"pg_stat_statements was reset at {_clock(newer.reset_at)}"
+    seconds = (newer.at - start).total_seconds()
+    if seconds <= 0:
+        return Interval(0.0, {}, True, note or "the server's clock went back")
+    growth, back = _growth(base, newer.entries)
+    new_epoch = bool(note)
+    if not note and base and back * 2 > len(base) and newer.reset_at is None:
+        # before extension 1.9 nothing tells of a reset but the counters themselves
+        new_epoch, note = True, "the counters of pg_stat_statements went back: it was reset"
+    if not note and newer.evicted and older.evicted is not None and newer.evicted > older.evicted:
+        note = (
+            f"pg_stat_statements is full: entries were evicted {newer.evicted - older.evicted} times in the interval, "
+            "so some statements are missing (raise pg_stat_statements.max)"
+        )
+    return Interval(seconds, growth, new_epoch, note)
+
+
+def _growth(base: Mapping[Key, Counters], now: Mapping[Key, Counters]) -> tuple[dict[Key, Counters], int]:
+    growth: dict[Key, Counters] = {}
+    back = sum(1 for key in base if key not in now)
+    for key, current in now.items():
+        before = base.get(key)
+        if before is not None and (current.calls < before.calls or current.since != before.since):
+            back += 1
+            before = None
+        if before is None:
+            if current.calls > 0:
+                growth[key] = current
+        elif current.calls > before.calls:
+            growth[key] = current.minus(before)
+    return growth, back
+
+
+def _clock(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M:%S %Z}"

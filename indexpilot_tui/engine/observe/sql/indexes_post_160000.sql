@@ -1,0 +1,64 @@
+-- Every index of the user schemas, by OID, with what it takes to compare it with others.
+-- From 16 on the time of the last scan is known.
+-- No lock is waited for: the definition and the size need AccessShareLock on table and index, so both are left out (null)
+-- where somebody holds or waits for AccessExclusiveLock; sizes, states and scans come from the catalog and the statistics.
+-- "busy": a session other than VACUUM or ANALYZE holds ShareUpdateExclusiveLock on the table, as CREATE, REINDEX and DROP
+-- INDEX CONCURRENTLY do all the time, and so an invalid index there may be work in progress.
+/* indexpilot */
+with locks as materialized (
+  select l.relation, l.mode, l.pid
+  from pg_catalog.pg_locks l
+  where l.locktype = 'relation' and l.mode in ('AccessExclusiveLock', 'ShareUpdateExclusiveLock')
+    and l.database = (select d.oid from pg_catalog.pg_database d where d.datname = pg_catalog.current_database())
+), locked as materialized (
+  select distinct k.relation from locks k where k.mode = 'AccessExclusiveLock'
+), busy as materialized (
+  select distinct k.relation from locks k
+  where k.mode = 'ShareUpdateExclusiveLock'
+    and not exists (select from pg_catalog.pg_stat_progress_vacuum v where v.pid = k.pid)
+    and not exists (select from pg_catalog.pg_stat_progress_analyze v where v.pid = k.pid)
+), ix as materialized (
+  select i.*, c.relname as index_name, c.relkind, c.relam, c.reloptions, t.relname as table_name, t.reltuples,
+         n.nspname as schema_name,
+         exists (select from locked k where k.relation in (i.indexrelid, i.indrelid)) as is_locked
+  from pg_catalog.pg_index i
+  join pg_catalog.pg_class c on c.oid = i.indexrelid
+  join pg_catalog.pg_class t on t.oid = i.indrelid
+  join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+  where c.relkind in ('i', 'I') and t.relpersistence <> 't'
+    and n.nspname not in ('pg_catalog', 'information_schema', 'pg_toast', 'indexpilot')
+)
+select i.indexrelid::int8 as oid, i.indrelid::int8 as table_oid,
+       i.schema_name, i.index_name, i.table_name, am.amname as method,
+       i.relkind = 'I' as partitioned,
+       exists (select from pg_catalog.pg_inherits h where h.inhrelid = i.indexrelid) as attached,
+       i.is_locked as locked,
+       case when not i.is_locked then pg_catalog.pg_get_indexdef(i.indexrelid) end as definition,
+       case when not i.is_locked then pg_catalog.pg_relation_size(i.indexrelid::pg_catalog.regclass) end as size_bytes,
+       pg_catalog.pg_stat_get_numscans(i.indexrelid) as scans,
+       pg_catalog.pg_stat_get_lastscan(i.indexrelid) as last_scan,
+       i.indisvalid as valid, i.indisready as ready, i.indislive as live, i.indisunique as is_unique,
+       i.indisprimary as is_primary, i.indisexclusion as is_exclusion, i.indisclustered as is_clustered,
+       i.indisreplident as is_replica_identity,
+       i.indnullsnotdistinct as nulls_not_distinct,
+       i.indnkeyatts::int as key_count, i.indkey::text as keys, i.indclass::text as opclasses,
+       i.indcollation::text as collations, i.indoption::text as options,
+       case when not i.is_locked and i.indexprs is not null then array(
+         select pg_catalog.pg_get_indexdef(i.indexrelid, k, false)
+         from pg_catalog.generate_series(1, i.indnkeyatts::int) k order by k) end as elements,
+       case when not i.is_locked then pg_catalog.pg_get_expr(i.indpred, i.indrelid) end as predicate,
+       i.indexprs is not null as has_expressions, i.indpred is not null as has_predicate,
+       coalesce(pg_catalog.array_to_string(i.reloptions, ', '), '') as reloptions,
+       i.reltuples::float8 as table_rows,
+       coalesce((select o.conname from pg_catalog.pg_constraint o
+                 where o.conindid = i.indexrelid and o.contype in ('p', 'u', 'x') limit 1), '') as constraint_name,
+       exists (select from pg_catalog.pg_constraint o
+               where o.conindid = i.indexrelid and o.contype = 'f') as referenced_by_fk,
+       exists (select from pg_catalog.pg_depend e
+               where e.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and e.objid = i.indrelid
+                 and e.deptype = 'e') as of_extension,
+       exists (select from pg_catalog.pg_stat_progress_create_index p where p.index_relid = i.indexrelid) as in_progress,
+       exists (select from busy b where b.relation = i.indrelid) as busy
+from ix i
+join pg_catalog.pg_am am on am.oid = i.relam
+order by i.schema_name, i.table_name, i.index_name

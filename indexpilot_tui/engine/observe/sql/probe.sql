@@ -1,0 +1,12 @@
+-- What of the statistics this role can see: where pg_stat_statements lives, its version, and two memberships. One row.
+-- Every text of ours begins with the marker comment: pg_stat_statements keeps it, and so our own reads can be told apart.
+/* indexpilot */
+select pg_catalog.pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') as reads_all_stats,
+       pg_catalog.pg_has_role(current_user, 'pg_read_all_settings', 'USAGE') as reads_all_settings,
+       current_user::text as role_name,
+       e.extversion as extension_version,
+       n.nspname as extension_schema,
+       pg_catalog.has_schema_privilege(n.oid, 'USAGE') as extension_visible
+from (values (1)) as one(row)
+left join pg_catalog.pg_extension e on e.extname = 'pg_stat_statements'
+left join pg_catalog.pg_namespace n on n.oid = e.extnamespace
