@@ -220,7 +220,7 @@ class Journal:
             )
         return found[0]
 
-    async def changes(self, limit: int = 50, states: Iterable[State] | None = None) -> list[Change]:
+    async def changes(self, limit: int = 50, states: Iterable[str] | None = None) -> list[Change]:
         """The newest changes, without their events."""
         return await self._changes(None, limit, states, 0)
 
@@ -259,6 +259,11 @@ class Journal:
             row["per_seconds"],
         )
 
+    async def kill_switch(self) -> str | None:
+        """Who stopped all starts and why; None while starts are allowed."""
+        policy = await self.policy()
+        return f"{policy.by}: {policy.reason}" if policy.starts_stopped else None
+
     async def log_rows(self, after: int = 0, limit: int = _PAGE, change_id: int | None = None) -> list[dict[str, Any]]:
         """Raw rows of the log with seq > `after`, as they were hashed: for export, not for showing."""
         return await self._read("log_rows", {"after": after, "limit": limit, "change": change_id})
@@ -286,8 +291,8 @@ class Journal:
         if self.may_operate:
             await self._call("expire()", ())
 
-    async def _changes(self, change_id: int | None, limit: int, states: Iterable[State] | None, events: int) -> list[Change]:
-        wanted = None if states is None else [state.value for state in states]
+    async def _changes(self, change_id: int | None, limit: int, states: Iterable[str] | None, events: int) -> list[Change]:
+        wanted = None if states is None else [str(state) for state in states]
         rows = await self._read("changes", {"id": change_id, "limit": limit, "states": wanted, "events": events})
         return [to_change(row) for row in rows]
 
