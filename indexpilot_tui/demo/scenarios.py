@@ -48,7 +48,7 @@ SCENARIOS = {
     for one in (
         _scenario("small", 1, web=4, batch=1, pace=1.0, scan_pace=1.0),
         _scenario("medium", 4, web=8, batch=2, pace=2.0, scan_pace=0.5),
-        _scenario("stress", 16, web=16, batch=4, pace=8.0, scan_pace=0.3),
+        _scenario("stress", 16, web=16, batch=4, pace=8.0, scan_pace=0.15),
     )
 }
 

@@ -15,7 +15,7 @@ from indexpilot_tui.engine.postgres.queries import load
 
 Connection = AsyncConnection[tuple[object, ...]]
 Row = tuple[object, ...]
-_GUESTS_KEPT = 20  # a guest is forgotten when so many newer ones have come
+_GUESTS_KEPT = 5  # a guest is forgotten when so many newer ones have come
 
 
 @dataclass(frozen=True)
