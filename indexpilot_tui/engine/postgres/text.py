@@ -9,10 +9,12 @@ from __future__ import annotations
 import re
 
 # C0 without \t and \n, DEL, C1, soft hyphen, zero-width and bidi controls, line/paragraph separators,
-# invisible operators, BOM, lone surrogates, tag characters.
+# invisible operators, BOM, lone surrogates, tag characters, and what else Unicode calls a format character.
 _HOSTILE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
-    "\ud800-\udfff\U000e0000-\U000e007f]"
+    "\ud800-\udfff\U000e0000-\U000e007f"
+    "\u0600-\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3"
+    "\U0001d173-\U0001d17a]"
 )
 
 

@@ -1,0 +1,112 @@
+"""`indexpilot [TARGET]`, `--demo` and `--check`: the main job."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+import click
+
+from indexpilot_tui.cli.options import Common, common_options
+from indexpilot_tui.cli.running import demo_targets, print_json, run_async, targets_of
+from indexpilot_tui.errors import UsageError
+
+if TYPE_CHECKING:
+    from indexpilot_tui.check.model import CheckReport
+    from indexpilot_tui.demo import Demo
+    from indexpilot_tui.engine.engine import Engine
+    from indexpilot_tui.settings import Settings, Target
+
+FORMATS = ("text", "json")
+DEMO_BANNER = "DEMO: a temporary server, generated data"
+
+
+@click.command("console")
+@click.argument("targets", nargs=-1, metavar="[TARGET]")
+@click.option("--check", is_flag=True, help="No console: run the rules and end with 0, 1, 2 or 3.")
+@click.option("--format", "output", type=click.Choice(FORMATS), help="Format of --check.  [default: text]")
+@click.option("--operate", is_flag=True, help="Unlock changes; the console is read-only without it (the demo is unlocked).")
+@click.option("--theme", help="Name of a theme.")
+@click.option("--interval", type=float, help="Seconds between two refreshes.")
+@click.option("--mouse", is_flag=True, default=None, help="Let the terminal report the mouse.")
+@common_options
+def console(
+    targets: tuple[str, ...], check: bool, output: str | None, operate: bool, theme: str | None, interval: float | None,
+    mouse: bool | None, common: Common,
+) -> int:  # fmt: skip
+    """The console on TARGET, or the headless check (--check)."""
+    if output is not None and not check:
+        raise UsageError("belongs to --check", field="--format", value=output, remedy="add --check")
+    settings = common.settings(**{"tui.theme": theme, "observe.interval_seconds": interval, "tui.mouse": mouse})
+    if common.demo and targets:
+        raise UsageError(
+            "the demo brings its own target", field="TARGET", value=targets[0], remedy="leave TARGET or --demo out"
+        )
+    if check:
+        return run_async(_check(targets, "json" if common.json and output is None else output or "text", settings, common))
+    if len(targets) > 1:
+        raise UsageError("the console shows one target", field="TARGET", value=targets[1], remedy="start one console each")
+    return _console(targets[0] if targets else None, operate, settings, common)
+
+
+async def _check(names: tuple[str, ...], output: str, settings: Settings, common: Common) -> int:
+    from indexpilot_tui.check import report_json, report_text
+    from indexpilot_tui.check.model import exit_status
+    from indexpilot_tui.check.run import check_target
+
+    reports: list[CheckReport] = []
+    for name in names or (None,):
+        async with targets_of(common, settings, name) as (target, _):
+            reports.append(await check_target(target, settings))
+    if output == "json":
+        documents = [report_json.document(r) for r in reports]
+        print_json(documents[0] if len(documents) == 1 else documents)
+    else:
+        for report in reports:
+            click.echo(report_text.text(report))
+    return exit_status(reports)
+
+
+def _console(name: str | None, operate: bool, settings: Settings, common: Common) -> int:
+    from indexpilot_tui.tui.terminal import check_terminal
+
+    if common.demo:
+        check_terminal()
+        return _demo_console(settings, common)
+    target = common.target(settings, name)
+    check_terminal()
+    from indexpilot_tui.tui.app import run_console
+
+    return run_console(_opener(target, settings, operate), settings=settings, target_label=target.name)
+
+
+def _opener(target: Target, settings: Settings, operate: bool) -> Callable[[], Awaitable[Engine]]:
+    async def open_engine() -> Engine:
+        from indexpilot_tui.engine.engine import Engine
+
+        return await Engine.open(target, settings, operate=operate)
+
+    return open_engine
+
+
+def _demo_console(settings: Settings, common: Common) -> int:
+    """The demo server starts behind the first frame; it ends with the console, whatever ends the console."""
+    from indexpilot_tui.tui.app import run_console
+
+    running: list[Demo] = []
+
+    async def open_engine() -> Engine:
+        from indexpilot_tui.demo import Demo
+        from indexpilot_tui.engine.engine import Engine
+
+        demo = await Demo.start(common.scenario)
+        running.append(demo)
+        target, second = demo_targets(demo.operator_conninfo, demo.approver_conninfo)
+        return await Engine.open(target, settings, operate=True, second_login=second)
+
+    try:
+        return run_console(open_engine, settings=settings, target_label="demo", banner=DEMO_BANNER)
+    finally:
+        for demo in running:
+            asyncio.run(demo.stop())

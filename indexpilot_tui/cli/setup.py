@@ -1,0 +1,61 @@
+"""`indexpilot setup-sql` and `indexpilot config show|validate`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from indexpilot_tui.cli.options import Common, common_options
+from indexpilot_tui.cli.running import print_json
+from indexpilot_tui.errors import OK
+
+
+@click.command("setup-sql")
+def setup_sql_command() -> int:
+    """Print the control schema, group roles and grants as SQL, to review and run with psql."""
+    from indexpilot_tui.engine.journal.setup import setup_sql
+
+    click.echo(setup_sql())
+    return OK
+
+
+@click.group()
+def config() -> None:
+    """Show and validate the effective configuration."""
+
+
+def _values(data: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    for key, value in data.items():
+        if isinstance(value, dict) and value:
+            yield from _values(value, (*path, key))
+        else:
+            yield ".".join((*path, key)), value
+
+
+@config.command()
+@common_options
+def show(common: Common) -> int:
+    """Every effective value and where it came from."""
+    settings = common.settings()
+    values = list(_values(settings.model_dump(mode="json", exclude={"origins"})))
+    if common.json:
+        print_json({key: {"value": value, "source": settings.origins.get(key, "default")} for key, value in values})
+    else:
+        for key, value in values:
+            click.echo(f"{key} = {value}  ({settings.origins.get(key, 'default')})")
+    return OK
+
+
+@config.command()
+@common_options
+def validate(common: Common) -> int:
+    """Report all faults of the configuration at once; exit status 64 when there are any."""
+    settings = common.settings()
+    names = ", ".join(sorted(settings.targets)) or "none"
+    if common.json:
+        print_json({"valid": True, "targets": sorted(settings.targets)})
+    else:
+        click.echo(f"the configuration is valid; targets: {names}")
+    return OK

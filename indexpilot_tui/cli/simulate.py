@@ -1,0 +1,92 @@
+"""`indexpilot simulate DDL [TARGET]`: forecast one change."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from indexpilot_tui.cli.options import Common, common_options
+from indexpilot_tui.cli.running import engine_of, print_json, run_async
+from indexpilot_tui.errors import OK
+
+if TYPE_CHECKING:
+    from indexpilot_tui.engine.whatif.model import Forecast
+
+_WORKLOAD = "SQL statements ended by ';', or a JSON list of {query, calls}; else pg_stat_statements."
+
+
+@click.command()
+@click.argument("ddl")
+@click.argument("target", required=False)
+@click.option("--workload", type=click.Path(path_type=Path, dir_okay=False), help=_WORKLOAD)
+@common_options
+def simulate(ddl: str, target: str | None, workload: Path | None, common: Common) -> int:
+    """Forecast one CREATE or DROP INDEX from the statistics of TARGET: nothing is installed, locked or written there."""
+    return run_async(_simulate(ddl, target, workload, common))
+
+
+async def _simulate(ddl: str, target: str | None, workload: Path | None, common: Common) -> int:
+    from indexpilot_tui.engine.postgres.ddl import parse_index_statement
+
+    parse_index_statement(ddl)  # a mistyped statement is told before a server is bothered
+    statements = None
+    if workload is not None:
+        from indexpilot_tui.engine.whatif.workload import read_workload_file
+
+        statements = read_workload_file(workload)
+    async with engine_of(common, common.settings(), target) as engine:
+        forecast = await engine.simulate(ddl, statements)
+    if common.json:
+        print_json(forecast.to_json())
+    else:
+        for line in forecast_lines(forecast):
+            click.echo(line)
+    return OK
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(count) < 1024 or unit == "GB":
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    raise AssertionError("unreachable")
+
+
+def forecast_lines(forecast: Forecast) -> list[str]:
+    """A forecast for a person: what changes, what it costs, how sure it is."""
+    lines = [
+        f"{forecast.kind} {forecast.name} on {forecast.table}",
+        f"  {forecast.ddl}",
+        "",
+        f"  {'cost before':>14} {'after':>14} {'change':>8}  {'calls':>9}  index  query",
+    ]
+    changed = sorted(forecast.queries, key=lambda q: (q.cost_after - q.cost_before) * q.calls)
+    for q in changed:
+        change = f"{(q.cost_after / q.cost_before - 1) * 100:+.1f} %" if q.cost_before else "-"
+        lines.append(
+            f"  {q.cost_before:>14,.2f} {q.cost_after:>14,.2f} {change:>8}  {q.calls:>9,.0f}  "
+            f"{'yes' if q.uses_index else 'no':<5}  {q.query[:80]}"
+        )
+    before, after = forecast.cost_before, forecast.cost_after
+    share = f" ({(after / before - 1) * 100:+.1f} %)" if before else ""
+    low, high = forecast.index.build_seconds
+    hot = "not measured" if forecast.writes.hot_lost_pct is None else f"{forecast.writes.hot_lost_pct:.1f} %"
+    wal = forecast.writes.extra_wal_bytes_per_write
+    lines += [
+        "",
+        f"  workload (cost x calls): {before:,.0f} -> {after:,.0f}{share}",
+        f"  index: {_bytes(forecast.index.size_bytes)}, build {low:.1f} to {high:.1f} s, "
+        f"WAL {_bytes(forecast.index.wal_bytes)}, temporary files {_bytes(forecast.index.temp_bytes)} (all estimated)",
+        f"  writes: HOT updates lost {hot}, extra WAL a write {'not measured' if wal is None else f'{wal:.0f} B'}",
+    ]
+    lines += [f"  would become redundant: {name}" for name in forecast.redundant]
+    lines += [f"  left out: {x.query[:70]}: {x.reason}" for x in forecast.left_out]
+    lines += [f"  confidence: {forecast.confidence.level}", *(f"    - {r}" for r in forecast.confidence.reasons)]
+    lines += [f"  note: {note}" for note in forecast.notes]
+    lines.append(
+        f"  read from the target: {forecast.read_statements} statements, {forecast.read_ms:.0f} ms; "
+        f"answered by {forecast.backend} in {forecast.elapsed_ms:.0f} ms"
+    )
+    return lines

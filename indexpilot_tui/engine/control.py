@@ -1,0 +1,219 @@
+"""The changing half of the facade: the journal session of this console, the gates, and the way to an executor.
+
+The control session never sends DDL and never sets role; the deed itself belongs to the executor process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+from indexpilot_tui.engine.changes import executor, planning, reconcile, rollback, stats
+from indexpilot_tui.engine.changes.model import ACTIVE_STATES, Change, Plan, State
+from indexpilot_tui.engine.journal.journal import Journal
+from indexpilot_tui.engine.postgres.ddl import parse_index_statement
+from indexpilot_tui.engine.postgres.session import Purpose, Session, Sink, connect
+from indexpilot_tui.engine.safeguards import gates
+from indexpilot_tui.engine.safeguards.context import GateContext
+from indexpilot_tui.engine.safeguards.verdict import Verdict
+from indexpilot_tui.errors import IndexPilotError, NotInstalledError, RefusedError, UsageError
+from indexpilot_tui.settings.model import Settings, Target
+
+MAX_REASON = 1_000
+
+
+def control_target(target: Target, settings: Settings) -> Target:
+    """Where the control schema lives: the target itself, or the database of `control.dsn` by the same rules."""
+    if settings.control.dsn is None:
+        return target
+    return Target(
+        name=f"{target.name}.control",
+        environment=target.environment,
+        dsn=settings.control.dsn,
+        password_command=target.password_command,
+        password_env=target.password_env,
+        allow_unix_socket_changes=target.allow_unix_socket_changes,
+    )
+
+
+class Control:
+    """This console's hold on the control schema of one target. `journal` is None, with the `reason`, where there is none."""
+
+    def __init__(self, target: Target, settings: Settings, sink: Sink, second_login: Target | None) -> None:
+        self.target, self.settings, self.second_login = target, settings, second_login
+        self.journal: Journal | None = None
+        self.reason = "the control schema has not been looked for yet"
+        self._sink = sink
+        self._previous: dict[str, tuple[Verdict, ...]] = {}
+
+    async def open(self) -> None:
+        """Look for the control schema. A missing, foreign or unreadable one is told by `reason`, and blocks changes."""
+        try:
+            session = await connect(
+                control_target(self.target, self.settings), Purpose.CONTROL, self.settings, sink=self._sink
+            )
+        except IndexPilotError as exc:
+            self.reason = str(exc)
+            return
+        try:
+            self.journal = await Journal.open(session)
+            self.reason = ""
+        except IndexPilotError as exc:
+            await session.close()
+            self.reason = str(exc)
+        except BaseException:
+            await session.close()
+            raise
+
+    async def close(self) -> None:
+        journal, self.journal = self.journal, None
+        if journal is not None:
+            await journal.close()
+
+    async def require(self) -> Journal:
+        """The journal, opened again if its session was lost. Raises NotInstalledError with the reason."""
+        if self.journal is not None and self.journal.session.closed:
+            await self.close()
+        if self.journal is None:
+            await self.open()
+        if self.journal is None:
+            raise NotInstalledError(f"changes are not possible: {self.reason}")
+        return self.journal
+
+    async def _reading(self) -> Journal | None:
+        """For the panes: the journal if it can be had; the gates say `unknown` without it."""
+        try:
+            return await self.require()
+        except NotInstalledError:
+            return None
+
+    # --- gates -----------------------------------------------------------------------------------------------------
+
+    async def gates(self, session: Session, subject: str | Change | None = None) -> list[Verdict]:
+        """All gates for a statement or a change; the target-wide ones without a subject."""
+        journal = await self._reading()
+        change = subject if isinstance(subject, Change) else None
+        plan: Plan | None = change.plan if change else None
+        if isinstance(subject, str):
+            plan = await planning.make_plan(session, parse_index_statement(subject), self.settings)
+        parent = await journal.change(change.parent_id) if journal and change and change.parent_id else None
+        key = plan.sha256 if plan else ""
+        verdicts = await gates.evaluate(
+            GateContext(
+                target=self.target,
+                settings=self.settings,
+                session=session,
+                now=await gates.database_now(session),
+                journal=journal,
+                plan=plan,
+                change=change,
+                parent=parent,
+                rollback=parent is not None,
+                previous=self._previous.get(key, ()),
+            )
+        )
+        self._previous[key] = tuple(verdicts)
+        return verdicts
+
+    # --- deciding --------------------------------------------------------------------------------------------------
+
+    async def propose(self, session: Session, ddl: str, reason: str) -> Change:
+        journal = await self.require()
+        plan = await planning.make_plan(session, parse_index_statement(ddl), self.settings)
+        change_id = await journal.propose(plan, target=self.target.name, reason=_reason(reason))
+        await stats.remember(session, journal, change_id, "proposed")
+        return await journal.change(change_id)
+
+    @asynccontextmanager
+    async def _approver(self) -> AsyncIterator[Journal]:
+        if self.second_login is None:
+            yield await self.require()
+            return
+        session = await connect(
+            control_target(self.second_login, self.settings), Purpose.CONTROL, self.settings, sink=self._sink
+        )
+        try:
+            yield await Journal.open(session)
+        finally:
+            await session.close()
+
+    async def approve(self, change_id: int) -> Change:
+        async with self._approver() as journal:
+            change = await journal.change(change_id)
+            expires = timedelta(hours=self.settings.approval.expires_after_hours)
+            await journal.approve(change_id, change.plan_sha256, expires)
+            return await journal.change(change_id)
+
+    async def reject(self, change_id: int, reason: str) -> Change:
+        async with self._approver() as journal:
+            await journal.reject(change_id, _reason(reason))
+            return await journal.change(change_id)
+
+    async def withdraw(self, change_id: int, reason: str) -> Change:
+        journal = await self.require()
+        await journal.withdraw(change_id, _reason(reason))
+        return await journal.change(change_id)
+
+    # --- carrying out ----------------------------------------------------------------------------------------------
+
+    async def apply(self, session: Session, change_id: int) -> Change:
+        journal = await self.require()
+        change = await journal.change(change_id)
+        if change.ended or change.state in ACTIVE_STATES or change.state is State.OBSERVING:
+            raise RefusedError(
+                f"change {change_id} is {change.state.value}: there is nothing to start",
+                remedy=f"indexpilot changes show {change_id}",
+            )
+        refused = gates.refusals(await self.gates(session, change))
+        if refused:
+            raise refusal_of(change_id, refused)
+        await executor.spawn(self.target, self.settings, change_id)
+        return await journal.change(change_id)
+
+    async def rollback(self, session: Session, change_id: int, reason: str) -> Change:
+        journal = await self.require()
+        parent = await journal.change(change_id)
+        plan = await rollback.plan_rollback(session, parent, self.settings)
+        child = await journal.propose(
+            plan, target=self.target.name, reason=_reason(reason), parent_id=change_id, rollback=True
+        )
+        await stats.remember(session, journal, child, "proposed")
+        return await self.apply(session, child)
+
+    async def abort(self, change_id: int, reason: str) -> Change:
+        journal = await self.require()
+        await journal.request_abort(change_id, _reason(reason))
+        return await journal.change(change_id)
+
+    async def reconcile(self) -> list[str]:
+        return await reconcile.reconcile(self.target, self.settings, await self.require())
+
+    async def change(self, change_id: int) -> Change:
+        return await (await self.require()).change(change_id)
+
+    async def changes(self, limit: int) -> list[Change]:
+        return await (await self.require()).changes(limit)
+
+
+def _reason(text: str) -> str:
+    if not text.strip():
+        raise UsageError(
+            "a change needs a reason: the next shift will ask", field="--reason", remedy="say why in a sentence"
+        )
+    if len(text) > MAX_REASON:
+        raise UsageError(f"the reason has more than {MAX_REASON} characters", field="--reason", remedy="shorten it")
+    return text.strip()
+
+
+def refusal_of(change_id: int, verdicts: list[Verdict]) -> RefusedError:
+    """One error that names every gate that refuses, with measured value, limit, setting and when it may pass."""
+    lines = []
+    for v in verdicts:
+        limit = f" (limit {v.limit}{f', {v.setting}' if v.setting else ''})" if v.limit else ""
+        retry = f"; may pass at {v.retry_at.isoformat(timespec='seconds')}" if v.retry_at else ""
+        lines.append(f"  {v.guard}: {v.status.value}: {v.evidence}{limit}{retry}")
+    count = f"{len(verdicts)} safeguard{'s' if len(verdicts) > 1 else ''}"
+    return RefusedError(
+        f"change {change_id} may not start: {count} refuse{'s' if len(verdicts) == 1 else ''}\n" + "\n".join(lines)
+    )

@@ -1,0 +1,238 @@
+"""The facade: everything that the console, `--check` and the verbs may ask of a target. Nobody reaches past it.
+
+observe / simulate / propose / approve / apply / rollback, each through the same safeguards whoever asks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from indexpilot_tui.engine.changes.model import Change
+from indexpilot_tui.engine.control import Control
+from indexpilot_tui.engine.observe.model import Observation, QueryDetail
+from indexpilot_tui.engine.observe.observer import Watcher
+from indexpilot_tui.engine.postgres.pool import MonitorPool
+from indexpilot_tui.engine.postgres.session import Facts, Purpose, SentStatement, Session, connect
+from indexpilot_tui.engine.postgres.text import clean_line
+from indexpilot_tui.engine.safeguards.verdict import Verdict
+from indexpilot_tui.errors import IndexPilotError, RefusedError
+from indexpilot_tui.settings.model import Settings, Target
+
+if TYPE_CHECKING:
+    from indexpilot_tui.engine.whatif.model import Forecast, Statement
+    from indexpilot_tui.engine.whatif.simulate import Simulator
+
+COMMAND_LOG = 2_000  # statements kept for the command log
+WORKLOAD_STATEMENTS = 500  # the busiest of pg_stat_statements that a forecast looks at
+
+
+class Engine:
+    """One target, looked at and changed through one set of safeguards.
+
+    `operate` False: a read-only console, every change is refused. `second_login` is another login that stands by for
+    approvals (the demo has one); with it one person can walk the whole way, and the log still has two names.
+    """
+
+    def __init__(self, target: Target, settings: Settings, *, operate: bool, second_login: Target | None) -> None:
+        self.target, self.settings, self.operate = target, settings, operate
+        self.sent: deque[SentStatement] = deque(maxlen=COMMAND_LOG)
+        self.watcher = Watcher(settings)
+        self._pool = MonitorPool(target, settings, self.sent.append)
+        self._control = Control(target, settings, self.sent.append, second_login)
+        self._watch: Session | None = None
+        self._facts: Facts | None = None
+        self._last: Observation | None = None
+        self._simulator: Simulator | None = None
+        self._observing = asyncio.Lock()
+
+    @classmethod
+    async def open(
+        cls, target: Target, settings: Settings, *, operate: bool = False, second_login: Target | None = None
+    ) -> Engine:
+        """Connect. Raises ConnectError when the target cannot be reached; a missing control schema is no error here:
+        `control_reason` tells, and changes are refused."""
+        engine = cls(target, settings, operate=operate, second_login=second_login)
+        try:
+            engine._watch = await connect(target, Purpose.MONITOR, settings, sink=engine.sent.append)
+            engine._facts = engine._watch.facts
+            await engine._control.open()
+            if operate and engine.control_available:
+                await engine._control.reconcile()
+        except BaseException:
+            await engine.close()
+            raise
+        return engine
+
+    async def close(self) -> None:
+        """End every session and the shadow. A running build goes on: its executor is a process of its own."""
+        simulator, self._simulator = self._simulator, None
+        if simulator is not None:
+            await simulator.close()
+        await self._pool.close()
+        await self._control.close()
+        if self._watch is not None:
+            await self._watch.close()
+
+    # --- what is known of the target -------------------------------------------------------------------------------
+
+    @property
+    def facts(self) -> Facts:
+        """Of the newest monitor session."""
+        if self._facts is None:
+            raise RefusedError("the engine is not open")
+        return self._facts
+
+    @property
+    def control_available(self) -> bool:
+        return self._control.journal is not None
+
+    @property
+    def control_reason(self) -> str:
+        """Why changes are not possible here; empty when they are."""
+        if not self.operate:
+            return "read-only: start with --operate to unlock changes"
+        return self._control.reason
+
+    @property
+    def can_approve_alone(self) -> bool:
+        return self._control.second_login is not None
+
+    @property
+    def control(self) -> Control:
+        return self._control
+
+    @property
+    def next_delay(self) -> float:
+        """Seconds until the next refresh should come (wider when looking costs more than its budget)."""
+        return self.watcher.next_delay
+
+    @asynccontextmanager
+    async def monitor(self) -> AsyncIterator[Session]:
+        """A read-only session of the monitor pool."""
+        async with self._pool.session() as session:
+            yield session
+
+    # --- observe ---------------------------------------------------------------------------------------------------
+
+    async def observe(self) -> Observation:
+        """One refresh. A lost server is no exception: the last data comes back with its age and `error`."""
+        async with self._observing:
+            try:
+                if self._watch is None or self._watch.closed:
+                    self._watch = await connect(self.target, Purpose.MONITOR, self.settings, sink=self.sent.append)
+                    self._facts = self._watch.facts
+            except IndexPilotError as exc:
+                if self._last is None:
+                    raise
+                return replace(self._last, error=clean_line(exc.message, 300))
+            self._last = await self.watcher.refresh(self._watch)
+            return self._last
+
+    async def query_detail(self, queryid: int) -> QueryDetail:
+        """Totals and history of one statement of the hotspots."""
+        return self.watcher.detail(queryid)
+
+    async def throttle(self) -> list[Verdict]:
+        """The target-wide gates, evaluated now, for the pane."""
+        async with self.monitor() as session:
+            return await self._control.gates(session)
+
+    # --- forecast --------------------------------------------------------------------------------------------------
+
+    async def _shadow(self) -> Simulator:
+        if self._simulator is None:
+            from indexpilot_tui.engine.whatif.simulate import Simulator
+
+            self._simulator = Simulator()
+        return self._simulator
+
+    async def simulate(self, ddl: str, statements: Sequence[Statement] | None = None) -> Forecast:
+        """Forecast one CREATE or DROP INDEX on `statements`, else on those of pg_stat_statements that touch the table."""
+        simulator = await self._shadow()
+        async with self.monitor() as session:
+            if statements is None:
+                from indexpilot_tui.engine.whatif.workload import from_pg_stat_statements
+
+                statements = await from_pg_stat_statements(session, WORKLOAD_STATEMENTS)
+            return await simulator.simulate(session, ddl, statements)
+
+    async def candidates(self, queryid: int) -> list[str]:
+        """Index statements worth forecasting for one statement of the hotspots; may be empty."""
+        from indexpilot_tui.engine.whatif.candidates import candidates
+
+        detail = self.watcher.detail(queryid)
+        async with self.monitor() as session:
+            return await candidates(session, detail.raw_query)
+
+    # --- change ----------------------------------------------------------------------------------------------------
+
+    def _unlocked(self) -> None:
+        if not self.operate:
+            raise RefusedError("this console is read-only", remedy="start it with --operate to unlock changes")
+
+    async def gates(self, ddl_or_change: str | Change) -> list[Verdict]:
+        """Every gate for a statement or a change, evaluated now."""
+        async with self.monitor() as session:
+            return await self._control.gates(session, ddl_or_change)
+
+    async def propose(self, ddl: str, reason: str) -> Change:
+        self._unlocked()
+        async with self.monitor() as session:
+            return await self._control.propose(session, ddl, reason)
+
+    async def approve(self, change_id: int) -> Change:
+        """Approve as this login, or as the second login where one stands by."""
+        self._unlocked()
+        return await self._control.approve(change_id)
+
+    async def reject(self, change_id: int, reason: str) -> Change:
+        self._unlocked()
+        return await self._control.reject(change_id, reason)
+
+    async def withdraw(self, change_id: int, reason: str) -> Change:
+        self._unlocked()
+        return await self._control.withdraw(change_id, reason)
+
+    async def apply(self, change_id: int) -> Change:
+        """Ask the gates, then hand the change to an executor process; returns at once. RefusedError names the gates."""
+        self._unlocked()
+        async with self.monitor() as session:
+            return await self._control.apply(session, change_id)
+
+    async def abort(self, change_id: int, reason: str) -> Change:
+        """Ask the executor to stop; it cancels, cleans up and says so in the log."""
+        self._unlocked()
+        return await self._control.abort(change_id, reason)
+
+    async def rollback(self, change_id: int, reason: str) -> Change:
+        """Propose the way back as a change of its own (covered by the first one's approval for a day) and start it."""
+        self._unlocked()
+        async with self.monitor() as session:
+            return await self._control.rollback(session, change_id, reason)
+
+    async def keep(self, change_id: int) -> Change:
+        """End the observation of a change: it stays."""
+        self._unlocked()
+        return await self._control.keep(change_id)
+
+    async def change(self, change_id: int) -> Change:
+        return await self._control.change(change_id)
+
+    async def changes(self, limit: int = 50) -> list[Change]:
+        return await self._control.changes(limit)
+
+    async def reconcile(self) -> list[str]:
+        """Bring every change whose executor is gone to where the catalog says it is; what was done, one line each."""
+        self._unlocked()
+        return await self._control.reconcile()
+
+    @property
+    def now(self) -> datetime:
+        """Our clock; figures from the target carry the target's."""
+        return datetime.now(UTC)
