@@ -24,8 +24,19 @@ class LeftOut:
 
 
 @dataclass(frozen=True, slots=True)
+class PricePoint:
+    """A normalised statement planned with constants in place of its parameters; `label` says which (cleaned)."""
+
+    label: str
+    cost_before: float
+    cost_after: float
+    uses_index: bool
+
+
+@dataclass(frozen=True, slots=True)
 class QueryForecast:
-    """`plan_before` / `plan_after` are EXPLAIN (FORMAT JSON) plan trees (the value of "Plan")."""
+    """`plan_before` / `plan_after` are EXPLAIN (FORMAT JSON) plan trees (the value of "Plan"). For a statement with
+    parameters they are the generic plan's; `points` has what other constants would cost."""
 
     queryid: str
     query: str  # cleaned, one line
@@ -35,6 +46,7 @@ class QueryForecast:
     uses_index: bool
     plan_before: dict[str, Any]
     plan_after: dict[str, Any]
+    points: tuple[PricePoint, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +75,7 @@ class Confidence:
 class Forecast:
     """The result of a simulation of one change; `to_json` has the shape that the command line documents."""
 
-    kind: str  # create | drop
+    kind: str  # create | drop | reindex
     ddl: str
     name: str
     table: str
@@ -97,6 +109,15 @@ class Forecast:
                     "uses_index": q.uses_index,
                     "plan_before": q.plan_before,
                     "plan_after": q.plan_after,
+                    "points": [
+                        {
+                            "constants": p.label,
+                            "cost_before": p.cost_before,
+                            "cost_after": p.cost_after,
+                            "uses_index": p.uses_index,
+                        }
+                        for p in q.points
+                    ],
                 }
                 for q in self.queries
             ],

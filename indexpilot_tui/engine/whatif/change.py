@@ -1,0 +1,313 @@
+"""One change on the shadow: plans before, the change, plans after."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+import psycopg
+from psycopg import sql
+
+from indexpilot_tui.engine.postgres.ddl import IndexStatement
+from indexpilot_tui.engine.postgres.text import clean_line
+from indexpilot_tui.engine.whatif import effects, hollow, index, points, sizes
+from indexpilot_tui.engine.whatif.expressions import derive
+from indexpilot_tui.engine.whatif.index import MadeIndex
+from indexpilot_tui.engine.whatif.model import IndexForecast, PricePoint
+from indexpilot_tui.engine.whatif.plan import Planned, explain, indexes_used, set_path
+from indexpilot_tui.engine.whatif.shadow import ShadowDatabase
+from indexpilot_tui.engine.whatif.shape import mean_key_width, shape_of
+from indexpilot_tui.engine.whatif.sizing import index_image, point, relation_path, write_file
+from indexpilot_tui.engine.whatif.statements import Parsed
+from indexpilot_tui.errors import UsageError
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a change does. `users` are the keys of the statements whose plan uses the index (create, reindex: after it;
+    drop: before it). `doubts` are (level, reason)."""
+
+    name: str
+    before: dict[str, Planned]
+    after: dict[str, Planned] = field(default_factory=dict)
+    users: set[str] = field(default_factory=set)
+    points: dict[str, tuple[PricePoint, ...]] = field(default_factory=dict)
+    index: IndexForecast = field(default_factory=lambda: IndexForecast(0, (0.0, 0.0), 0, 0))
+    hot: tuple[float | None, str] = (0.0, "none are lost")
+    wal_per_write: float | None = None
+    redundant: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    doubts: list[tuple[str, str]] = field(default_factory=list)
+
+
+def _path(shadow: ShadowDatabase, parsed: Parsed) -> tuple[str, ...]:
+    """The search_path to plan a statement under: the target's, then where its unqualified names were found."""
+    snapshot = shadow.snapshot
+    found = [snapshot.resolved.get(n) for n in parsed.tables if not n[0]]
+    extra = [snapshot.relations[o].schema for o in found if o in snapshot.relations]
+    return tuple(dict.fromkeys([*snapshot.server.search_path, *extra]))
+
+
+async def _plan(shadow: ShadowDatabase, parsed: Parsed) -> Planned:
+    snapshot = shadow.snapshot
+    for name in parsed.tables:
+        oid = snapshot.resolved.get(name)
+        shown = clean_line(".".join(x for x in name if x))
+        if oid is None:
+            return Planned(None, f"relation {shown} is not on the target, or more than one outside the search_path")
+        relation = snapshot.relations.get(oid)
+        if relation is None:
+            return Planned(None, f"{shown} is a system catalog, which the shadow does not mirror")
+        if relation.kind == "f":
+            return Planned(None, f"{shown} is a foreign table")
+        if oid not in shadow.oids:
+            return Planned(None, f"{shown} could not be taken over into the shadow")
+    await set_path(shadow, _path(shadow, parsed))
+    return await explain(shadow, parsed)
+
+
+async def plans_before(shadow: ShadowDatabase, parsed: Sequence[Parsed]) -> dict[str, Planned]:
+    """Plans of the target as it is; remembered until something of it changes."""
+    found: dict[str, Planned] = {}
+    for p in parsed:
+        if p.refused:
+            found[p.statement.key] = Planned(None, p.refused)
+            continue
+        known = shadow.plans.get(p.sql)
+        if known is None:
+            known = shadow.plans[p.sql] = await _plan(shadow, p)
+        found[p.statement.key] = known
+    return found
+
+
+async def plans_after(
+    shadow: ShadowDatabase, parsed: Sequence[Parsed], before: dict[str, Planned], touching: set[str]
+) -> dict[str, Planned]:
+    """Plans after the change, of the statements that it can matter to."""
+    return {
+        p.statement.key: await _plan(shadow, p)
+        for p in parsed
+        if p.statement.key in touching and before[p.statement.key].plan is not None
+    }
+
+
+def _ddl(change: IndexStatement, schema: str, table: str) -> sql.Composed:
+    """The change for the shadow: its table by name, never CONCURRENTLY (nobody waits there)."""
+    import postgast
+    from postgast import pg_query_pb2 as pb
+
+    node = copy.deepcopy(change.tree)
+    node.index_stmt.relation.schemaname, node.index_stmt.relation.relname = schema, table
+    node.index_stmt.concurrent = False
+    node.index_stmt.ClearField("table_space")
+    tree = pb.ParseResult()
+    tree.stmts.add().stmt.CopyFrom(node)
+    return sql.Composed([sql.SQL(postgast.deparse(tree))])
+
+
+async def forecast_create(
+    shadow: ShadowDatabase, change: IndexStatement, table: int, parsed: Sequence[Parsed], touching: set[str]
+) -> Outcome:
+    """Forecast a CREATE INDEX. Raises UsageError for what the server would refuse as well."""
+    snapshot = shadow.snapshot
+    relation = snapshot.relations[table]
+    if snapshot.table(table) is None or table not in shadow.oids:
+        what = {"v": "a view", "f": "a foreign table"}.get(relation.kind, "not a table that the shadow could take over")
+        raise UsageError(f"{clean_line(relation.qualified)} is {what}", field="DDL", remedy="name a table")
+    before = await plans_before(shadow, parsed)
+    tables = [shadow.oids[o] for o in _family(shadow, table)]
+    await set_path(shadow, tuple(dict.fromkeys([*snapshot.server.search_path, relation.schema])))
+    try:
+        made = await index.create(shadow, _ddl(change, relation.schema, relation.name), tables)
+    except psycopg.errors.OperationalError:
+        raise
+    except psycopg.Error as exc:
+        raise UsageError(
+            f"the index cannot be made: {clean_line(exc.diag.message_primary or str(exc), 300)}", field="DDL",
+            value=clean_line(change.text, 200), remedy="check names and types; functions of your own are unknown to the shadow",
+        ) from exc  # fmt: skip
+    try:
+        root = next((m for m in made if m.table_oid == shadow.oids[table]), made[0])
+        outcome = Outcome(root.name, before)
+        await _size_new(shadow, made, table, outcome)
+        outcome.after = await plans_after(shadow, parsed, before, touching)
+        names = {m.name for m in made}
+        outcome.users = {k for k, p in outcome.after.items() if p.plan and indexes_used(p.plan) & names}
+        await _price_points(shadow, parsed, made, outcome)
+        found, notes = await effects.redundant(shadow, root)
+        outcome.redundant, outcome.notes = found, [*outcome.notes, *notes]
+        columns = await effects.blocking_columns(shadow, shadow.oids[table], snapshot.server.version)
+        outcome.hot = effects.hot_lost(snapshot, relation, columns, {m.oid for m in made}, parsed)
+    finally:
+        await index.drop(shadow, made)
+    return outcome
+
+
+def _family(shadow: ShadowDatabase, table: int) -> list[int]:
+    """A table with its partitions at every level (target OIDs)."""
+    relations = shadow.snapshot.relations
+    children = [r.oid for r in relations.values() if table in r.parents and r.is_partition]
+    return [table, *(o for c in children for o in _family(shadow, c))]
+
+
+async def _size_new(shadow: ShadowDatabase, made: Sequence[MadeIndex], table: int, outcome: Outcome) -> None:
+    """Give the new index, or each part of it, the size that the model forecasts."""
+    snapshot = shadow.snapshot
+    by_shadow_oid = {s: t for t, s in shadow.oids.items()}
+    await shadow.rows("checkpoint")  # what the build left in shared buffers goes to its file, which is read below
+    total, wal, temp = 0, 0.0, 0
+    low = high = 0.0
+    rows: list[tuple[int, int, int, float, int]] = []
+    for m in made:
+        if m.partitioned:
+            continue
+        owner = by_shadow_oid[m.table_oid]
+        derived, notes = await derive(shadow, m, snapshot.relations[owner])
+        shape, reasons = await shape_of(shadow, m, owner, derived)
+        size = sizes.estimate(shape)
+        outcome.notes += [clean_line(n) for n in notes if clean_line(n) not in outcome.notes]
+        outcome.doubts += [("medium", r) for r in reasons]
+        basis = f"index size is modelled, not measured ({size.basis})"
+        outcome.doubts.append(("medium" if size.rough else "high", basis))
+        image = await asyncio.to_thread(_image, shadow, m, size, shape)
+        file = await asyncio.to_thread(write_file, shadow, image, size.pages)
+        rows.append((m.oid, file, size.pages, shape.rows, 0))
+        seconds = sizes.build_seconds(shape, size.size_bytes, shape.heap_pages)
+        total, low, high = total + size.size_bytes, low + seconds[0], high + seconds[1]
+        temp = max(temp, sizes.temp_bytes(shape, snapshot.server.maintenance_work_mem))
+        wal = max(wal, sizes.wal_per_insert(shape))
+    if rows:
+        await point(shadow, rows)
+    outcome.index = IndexForecast(total, (round(low, 2), round(high, 2)), sizes.wal_bytes(total), temp)
+    outcome.wal_per_write = wal
+    if shadow.snapshot.relations[table].kind == "p":
+        outcome.doubts.append(("medium", "CREATE INDEX CONCURRENTLY does not work on a partitioned table"))
+
+
+def _image(shadow: ShadowDatabase, m: MadeIndex, size: sizes.SizeEstimate, shape: sizes.IndexShape) -> bytes:
+    if m.method == "gin":
+        return hollow.gin_image(relation_path(shadow, m.file).read_bytes(), size.pages, size.entries, size.entry_pages)
+    return index_image(shadow, m.method, m.file, size.pages, mean_key_width(shape), shape.heap_pages)
+
+
+async def _price_points(
+    shadow: ShadowDatabase, parsed: Sequence[Parsed], made: Sequence[MadeIndex], outcome: Outcome
+) -> None:
+    """Statements whose generic plan leaves the new index alone are planned again with constants of the statistics."""
+    names, oids = {m.name for m in made}, [m.oid for m in made]
+    priced: list[tuple[Parsed, list[points.Point]]] = []
+    for p in parsed:
+        if p.parameters and p.statement.key in outcome.after and p.statement.key not in outcome.users:
+            chosen = points.choose(shadow.snapshot, p, made)
+            if chosen:
+                priced.append((p, chosen))
+    after = {p.statement.key: await _at_points(shadow, p, chosen) for p, chosen in priced}
+    if not any(indexes_used(x.plan) & names for found in after.values() for x in found if x.plan):
+        return
+    await index.switch(shadow, oids, on=False)
+    try:
+        for p, chosen in priced:
+            before = await _at_points(shadow, p, chosen)
+            pairs = zip(chosen, before, after[p.statement.key], strict=True)
+            found = tuple(
+                PricePoint(c.label, b.cost, a.cost, bool(indexes_used(a.plan) & names))
+                for c, b, a in pairs
+                if a.plan and b.plan
+            )
+            outcome.points[p.statement.key] = found
+            outcome.notes += [
+                f"statement {clean_line(p.statement.key)} uses the index for {x.label}: cost {x.cost_before:,.0f} -> "
+                f"{x.cost_after:,.0f}; the generic plan does not"
+                for x in found
+                if x.uses_index
+            ]
+    finally:
+        await index.switch(shadow, oids, on=True)
+    outcome.doubts.append(("medium", "whether the index is used depends on the constants; see the price points"))
+
+
+async def _at_points(shadow: ShadowDatabase, parsed: Parsed, chosen: Sequence[points.Point]) -> list[Planned]:
+    await set_path(shadow, _path(shadow, parsed))
+    return [await explain(shadow, c.parsed) for c in chosen]
+
+
+async def _with(
+    shadow: ShadowDatabase, parsed: Sequence[Parsed], touching: set[str], before: dict[str, Planned],
+    do: Callable[[], Awaitable[None]], undo: Callable[[], Awaitable[None]],
+) -> dict[str, Planned]:  # fmt: skip
+    try:
+        await do()
+        return await plans_after(shadow, parsed, before, touching)
+    finally:
+        await undo()
+
+
+def _parts(shadow: ShadowDatabase, oid: int) -> list[int]:
+    """An index with the parts of a partitioned one (target OIDs)."""
+    children = [i.oid for i in shadow.snapshot.indexes.values() if i.parent == oid]
+    return [oid, *(o for c in children for o in _parts(shadow, c))]
+
+
+async def forecast_drop(
+    shadow: ShadowDatabase, oid: int, table: int, parsed: Sequence[Parsed], touching: set[str]
+) -> Outcome:
+    """Forecast a DROP INDEX: the plans without it, and the space that comes back (as `index.size_bytes`)."""
+    snapshot = shadow.snapshot
+    entry = snapshot.indexes[oid]
+    before = await plans_before(shadow, parsed)
+    parts = [p for p in _parts(shadow, oid) if p in shadow.oids]
+    hidden = [shadow.oids[p] for p in parts]
+    outcome = Outcome(f"{entry.schema}.{entry.name}", before)
+    names = {snapshot.indexes[p].name for p in parts}
+    outcome.users = {k for k, p in before.items() if p.plan and indexes_used(p.plan) & names}
+    outcome.after = await _with(
+        shadow, parsed, touching, before,
+        lambda: index.switch(shadow, hidden, on=False), lambda: index.switch(shadow, hidden, on=True),
+    )  # fmt: skip
+    size = sum(snapshot.sizes[p].pages for p in parts if p in snapshot.sizes) * sizes.PAGE
+    outcome.index = IndexForecast(size, (0.0, 0.1), 0, 0)
+    outcome.notes.append(f"{size / 1e6:,.1f} MB of index come back (size of now, measured)")
+    outcome.hot = (0.0, "a drop loses none")
+    return outcome
+
+
+async def forecast_reindex(
+    shadow: ShadowDatabase, oid: int, table: int, parsed: Sequence[Parsed], touching: set[str]
+) -> Outcome:
+    """Forecast a REINDEX INDEX: the index at the size that it would have after a fresh build."""
+    snapshot = shadow.snapshot
+    entry = snapshot.indexes[oid]
+    if entry.partitioned:
+        raise UsageError("this is a partitioned index", field="DDL", remedy="name the index of one partition")
+    before = await plans_before(shadow, parsed)
+    shadow_oid, old = shadow.oids[oid], snapshot.sizes[oid]
+    made = next(m for m in await index.describe(shadow, [shadow.oids[entry.table_oid]]) if m.oid == shadow_oid)
+    derived, _notes = await derive(shadow, made, snapshot.relations[table])
+    shape, reasons = await shape_of(shadow, made, table, derived)
+    size = sizes.estimate(shape)
+    pages = min(size.pages, old.pages) if old.pages > 1 else size.pages
+    outcome = Outcome(f"{entry.schema}.{entry.name}", before)
+    built = shadow.empty_files[shadow_oid]
+
+    async def resize(to: int, relpages: int, tuples: float) -> None:
+        image = index_image(shadow, entry.method, built, to, mean_key_width(shape), shape.heap_pages)
+        file = await asyncio.to_thread(write_file, shadow, image, to)
+        await point(shadow, [(shadow_oid, file, relpages, tuples, 0)])
+
+    outcome.after = await _with(
+        shadow, parsed, touching, before,
+        lambda: resize(pages, pages, shape.rows), lambda: resize(old.pages, old.relpages, old.reltuples),
+    )  # fmt: skip
+    outcome.users = {k for k, p in outcome.after.items() if p.plan and entry.name in indexes_used(p.plan)}
+    size_bytes = pages * sizes.PAGE
+    outcome.index = IndexForecast(
+        size_bytes, sizes.build_seconds(shape, size_bytes, shape.heap_pages), sizes.wal_bytes(size_bytes),
+        sizes.temp_bytes(shape, snapshot.server.maintenance_work_mem),
+    )  # fmt: skip
+    outcome.doubts += [("medium", r) for r in reasons]
+    outcome.doubts.append(("medium" if size.rough else "high", f"new size is modelled, not measured ({size.basis})"))
+    outcome.notes.append(f"size now {old.pages * sizes.PAGE / 1e6:,.1f} MB, after {size_bytes / 1e6:,.1f} MB")
+    outcome.hot = (0.0, "a rebuild loses none")
+    return outcome

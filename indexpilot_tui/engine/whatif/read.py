@@ -1,0 +1,208 @@
+"""Reading a target: definitions and statistics by catalog queries over the monitor session, and nothing else.
+
+No rows are read and nothing is written. pg_get_viewdef, pg_get_expr and pg_relation_size take and release a weak lock on
+what they describe; when one is not to be had within the session's lock_timeout, sizes fall back to the catalog's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+from typing import Any
+
+from psycopg.sql import Composed
+
+from indexpilot_tui.engine.postgres.queries import load
+from indexpilot_tui.engine.postgres.session import Session
+from indexpilot_tui.engine.whatif.snapshot import (
+    Activity,
+    Column,
+    ColumnStats,
+    ExtendedStats,
+    Index,
+    Relation,
+    ServerTraits,
+    Size,
+    Snapshot,
+    TableConstraint,
+    UserType,
+)
+from indexpilot_tui.errors import ServerError
+
+PACKAGE = "indexpilot_tui.engine.whatif"
+Name = tuple[str, str]  # schema or '', relation
+
+
+class Reader:
+    """Counts what it sends, so that a forecast can say what it cost the target."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.statements = 0
+        self.ms = 0.0
+
+    async def ask(self, name: str, **params: Any) -> list[dict[str, Any]]:
+        """Run one question of sql/. Raises what Session.rows raises."""
+        return await self.send(load(PACKAGE, name, self.session.facts.server_version), params)
+
+    async def send(self, query: str | Composed, params: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+        """Run a query that had to be composed."""
+        start = time.perf_counter()
+        try:
+            return await self.session.rows(query, params)
+        finally:
+            self.statements += 1
+            self.ms += (time.perf_counter() - start) * 1000
+
+
+def search_path(text: str, user: str) -> tuple[str, ...]:
+    """The schemas of a search_path setting, `$user` expanded; pg_catalog comes first unless it is named."""
+    parts: list[str] = []
+    for raw in text.split(","):
+        item = raw.strip()
+        quoted = len(item) > 1 and item.startswith('"') and item.endswith('"')
+        name = item[1:-1].replace('""', '"') if quoted else item.lower()
+        if name:
+            parts.append(user if name == "$user" else name)
+    return tuple(parts if "pg_catalog" in parts else ["pg_catalog", *parts])
+
+
+async def server_traits(reader: Reader) -> ServerTraits:
+    row = (await reader.ask("server"))[0]
+    settings = await reader.ask("settings")
+    return ServerTraits(
+        version=reader.session.facts.server_version,
+        collate=row["collate"],
+        encoding=row["encoding"],
+        search_path=search_path(row["search_path"], reader.session.facts.session_user),
+        block_size=row["block_size"],
+        maintenance_work_mem=row["maintenance_work_mem"],
+        extensions=tuple(zip(row["extensions"], row["extension_schemas"], strict=True)),
+        settings=tuple((s["name"], s["setting"]) for s in settings),
+    )
+
+
+async def resolve(reader: Reader, names: Collection[Name], path: tuple[str, ...]) -> dict[Name, int | None]:
+    """What each name means: the first match along `path`; else the only relation of that name outside the path
+    (an application's own search_path is not ours to see); None when there is none, or more than one."""
+    wanted = sorted(set(names))
+    if not wanted:
+        return {}
+    rows = await reader.ask("resolve", schemas=[s for s, _ in wanted], names=[n for _, n in wanted])
+    found: dict[Name, int | None] = {}
+    for position, name in enumerate(wanted, 1):
+        matches = [r for r in rows if r["ord"] == position]
+        by_path = [r for schema in path for r in matches if r["schema"] == schema]
+        if name[0]:
+            by_path = matches
+        if by_path:
+            found[name] = by_path[0]["oid"]
+        else:
+            found[name] = matches[0]["oid"] if len(matches) == 1 else None
+    return found
+
+
+async def _sizes(reader: Reader, known: dict[int, tuple[int, float, int]]) -> tuple[dict[int, Size], list[str]]:
+    notes: list[str] = []
+    pages: dict[int, int] = {}
+    try:
+        pages = {r["oid"]: r["pages"] for r in await reader.ask("sizes", oids=list(known)) if r["pages"] is not None}
+    except ServerError as exc:
+        if "lock timeout" not in exc.message:
+            raise
+        notes.append("a table is locked exclusively right now, so sizes are those of the last VACUUM or ANALYZE")
+    sizes: dict[int, Size] = {}
+    for oid, (relpages, reltuples, visible) in known.items():
+        unknown = relpages == 0 and reltuples == 0 and reader.session.facts.server_version < 140000
+        sizes[oid] = Size(pages.get(oid, relpages), relpages, -1.0 if unknown else reltuples, visible)
+    return sizes, notes
+
+
+def _relation(row: dict[str, Any], columns: list[dict[str, Any]]) -> Relation:
+    return Relation(
+        oid=row["oid"],
+        schema=row["schema"],
+        name=row["name"],
+        kind=row["kind"],
+        options=tuple(row["reloptions"] or ()),
+        is_partition=row["is_partition"],
+        bound=row["bound"],
+        part_key=row["part_key"],
+        view=row["view"],
+        parents=tuple(row["parents"]),
+        columns=tuple(Column(**{k: v for k, v in c.items() if k != "oid"}) for c in columns),
+        row_security=row["row_security"],
+    )
+
+
+def _index(row: dict[str, Any]) -> Index:
+    kept = {k: row[k] for k in row if k not in ("kind", "relpages", "reltuples", "columns")}
+    return Index(partitioned=row["kind"] == "I", columns=tuple(row["columns"]), **kept)
+
+
+def _type(row: dict[str, Any]) -> UserType:
+    kept = {k: row[k] for k in row if k not in ("labels", "attribute_names", "attribute_types")}
+    attributes = tuple(zip(row["attribute_names"], row["attribute_types"], strict=True))
+    return UserType(labels=tuple(row["labels"]), attributes=attributes, **kept)
+
+
+async def read_snapshot(
+    session: Session, names: Collection[Name], *, server: ServerTraits | None = None, reader: Reader | None = None,
+    also: Collection[int] = (),
+) -> Snapshot:  # fmt: skip
+    """Everything that the planner needs to know about `names` (schema or '', relation), the OIDs `also`, and what is
+    behind them.
+
+    Raises what Session.rows raises: PrivilegeError, ServerError, ConnectError.
+    """
+    reader = reader or Reader(session)
+    server = server or await server_traits(reader)
+    resolved = await resolve(reader, names, server.search_path)
+    seeds = sorted({oid for oid in resolved.values() if oid is not None} | set(also))
+    rows = await reader.ask("relations", oids=seeds)
+    oids = [r["oid"] for r in rows]
+    tables = [r["oid"] for r in rows if r["kind"] in ("r", "p", "m")]
+    columns = await reader.ask("columns", oids=oids)
+    by_table: dict[int, list[dict[str, Any]]] = {}
+    for column in columns:
+        by_table.setdefault(column["oid"], []).append(column)
+    indexes = await reader.ask("indexes", oids=tables)
+    constraints = await reader.ask("constraints", oids=tables)
+    extended = await reader.ask("extended", oids=tables)
+    own_types = sorted({c["type_oid"] for c in columns if c["type_oid"] >= FIRST_USER_OID})
+    types = await reader.ask("types", types=own_types) if own_types else []
+    named = {(r["schema"], r["name"]) for r in rows if r["oid"] in set(tables)}
+    named |= {(i["schema"], i["name"]) for i in indexes if 0 in i["columns"]}
+    stats = await reader.ask("stats", schemas=sorted({s for s, _ in named}), names=sorted({n for _, n in named}))
+    known = {r["oid"]: (r["relpages"], r["reltuples"], r["relallvisible"]) for r in rows if r["kind"] in ("r", "m")}
+    known |= {i["oid"]: (i["relpages"], i["reltuples"], 0) for i in indexes if i["kind"] == "i"}
+    sizes, notes = await _sizes(reader, known)
+    return Snapshot(
+        server=server,
+        relations={r["oid"]: _relation(r, by_table.get(r["oid"], [])) for r in rows},
+        indexes={i["oid"]: _index(i) for i in indexes},
+        constraints=tuple(TableConstraint(**k) for k in constraints),
+        stats=tuple(ColumnStats(**s) for s in stats if (s["schema"], s["relation"]) in named),
+        extended=tuple(ExtendedStats(**e) for e in extended),
+        types=tuple(_type(t) for t in types),
+        sizes=sizes,
+        activity={r["oid"]: _activity(r) for r in rows},
+        resolved=resolved,
+        read_statements=reader.statements,
+        read_ms=reader.ms,
+        notes=tuple(notes),
+    )
+
+
+FIRST_USER_OID = 16384  # FirstNormalObjectId, access/transam.h: what is below came with initdb
+
+
+def _activity(row: dict[str, Any]) -> Activity:
+    return Activity(
+        readable=row["readable"],
+        modified=row["modified"],
+        updated=row["updated"],
+        hot_updated=row["hot_updated"],
+        analyzed_s_ago=row["analyzed_s_ago"],
+        tablespace_options=tuple(row["tablespace_options"] or ()),
+    )

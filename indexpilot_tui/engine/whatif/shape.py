@@ -1,0 +1,114 @@
+"""From statistics to the inputs of the size model."""
+
+from __future__ import annotations
+
+import math
+
+import psycopg
+from psycopg import sql
+
+from indexpilot_tui.engine.postgres.text import clean_line
+from indexpilot_tui.engine.whatif.index import Attribute, MadeIndex
+from indexpilot_tui.engine.whatif.shadow import ShadowDatabase
+from indexpilot_tui.engine.whatif.sizes import PAGES_PER_RANGE, IndexShape, KeyColumn
+from indexpilot_tui.engine.whatif.snapshot import ColumnStats, Relation, Snapshot
+
+_ALIGN = {"c": 1, "s": 2, "i": 4, "d": 8}
+_TYPE_WIDTH = 32.0  # get_typavgwidth of a varlena without limit, lsyscache.c
+_TRIGRAM_KINDS = 20_000.0  # distinct trigrams of natural text, an order of magnitude
+
+
+def numbers(text: str | None) -> tuple[float, ...]:
+    """A float array in its text form."""
+    return tuple(float(x) for x in (text or "").strip("{}").split(",") if x)
+
+
+def absolute_distinct(n_distinct: float, rows: float) -> float:
+    """pg_stats.n_distinct as a count: a negative value is a share of the rows."""
+    return n_distinct if n_distinct >= 0 else -n_distinct * rows
+
+
+def key_column(
+    attribute: Attribute, stats: ColumnStats | None, rows: float, share: float, *, method: str = "btree"
+) -> KeyColumn:
+    """One index column for the size model. `share` is the part of the rows that the index holds (partial indexes)."""
+    fixed = attribute.length > 0
+    padded = attribute.type.startswith("character(") and attribute.typmod > 4
+    width = float(attribute.length) if fixed else float(stats.avg_width if stats and stats.avg_width else _TYPE_WIDTH)
+    align = _ALIGN[attribute.align] if fixed or width > 126 else 1  # a short varlena is not aligned
+    if stats is None:
+        return KeyColumn(width, not fixed and not padded, align, 0.0, 0.0, elements=_elements(attribute, None, width))
+    distinct = min(absolute_distinct(stats.n_distinct, rows), max(1.0, rows * share))
+    common = numbers(stats.mcf) if share >= 1.0 else ()
+    kinds = 0.0
+    if method == "gin":
+        known = len(numbers(stats.mcef)) - 3 if stats.mcef else 0  # the last three are min, max and null frequency
+        kinds = max(_TRIGRAM_KINDS if attribute.type in ("integer",) else 0.0, float(max(0, known)))
+    return KeyColumn(
+        width, not fixed and not padded, align, float(stats.null_frac), distinct, common,
+        elements=_elements(attribute, stats, width), element_kinds=kinds,
+    )  # fmt: skip
+
+
+def _elements(attribute: Attribute, stats: ColumnStats | None, width: float) -> float:
+    """Mean number of elements a row that GIN would index: from the statistics of arrays, else from the width."""
+    counts = numbers(stats.elem_counts) if stats else ()
+    if counts:
+        return counts[-1]  # the mean number of distinct elements closes the histogram (pg_statistic.h, DECHIST)
+    return max(1.0, width / 9)  # a lexeme, key or trigram with its overhead, roughly
+
+
+async def selectivity(shadow: ShadowDatabase, relation: Relation, predicate: str, rows: float) -> float:
+    """The share of the rows that satisfy a partial index's predicate, as the planner estimates it."""
+    query = sql.SQL("explain (format json) select * from {} where {}").format(
+        sql.Identifier(relation.schema, relation.name), sql.SQL(predicate)
+    )
+    async with shadow.plain.cursor(binary=True) as cursor:
+        await cursor.execute(query)
+        row = await cursor.fetchone()
+    estimated = float(row[0][0]["Plan"]["Plan Rows"]) if row else rows
+    return min(1.0, estimated / rows) if rows > 0 else 1.0
+
+
+async def shape_of(
+    shadow: ShadowDatabase, made: MadeIndex, table: int, derived: dict[int, ColumnStats]
+) -> tuple[IndexShape, list[str]]:
+    """The inputs of the size model for one index on the table with the target's OID `table`, and what is not sure about
+    them. `derived` are statistics of the index's own expression columns, by column number."""
+    snapshot = shadow.snapshot
+    relation = snapshot.relations[table]
+    rows = snapshot.rows(table)
+    reasons: list[str] = []
+    share = 1.0
+    if made.predicate:
+        try:
+            share = await selectivity(shadow, relation, made.predicate, rows)
+        except psycopg.Error as exc:
+            reasons.append(f"the predicate's share of rows is unknown ({clean_line(str(exc), 120)}); all are assumed")
+    names = {c.number: c.name for c in relation.columns}
+    columns: list[KeyColumn] = []
+    for attribute in made.attributes:
+        stats = derived.get(attribute.number)
+        if stats is None and attribute.column in names:
+            stats = snapshot.column_stats(relation, names[attribute.column])
+        if stats is None and attribute.number <= made.key_columns:
+            reasons.append(f"no statistics for {clean_line(attribute.expression, 60)}, so the index size is a guess")
+        columns.append(key_column(attribute, stats, rows, share, method=made.method))
+    options = dict(o.split("=", 1) for o in made.options)
+    deduplicate = made.equal_image and options.get("deduplicate_items", "on") in ("on", "true", "1", "yes")
+    return IndexShape(
+        method=made.method,
+        rows=rows * share,
+        keys=tuple(columns[: made.key_columns]),
+        included=tuple(columns[made.key_columns :]),
+        unique=made.unique,
+        deduplicate=deduplicate,
+        fill=int(options["fillfactor"]) if "fillfactor" in options else None,
+        heap_pages=sum(snapshot.sizes[m].pages for m in snapshot.members(table) if m in snapshot.sizes),
+        pages_per_range=int(options.get("pages_per_range", PAGES_PER_RANGE)),
+    ), reasons
+
+
+def mean_key_width(shape: IndexShape) -> float:
+    """Width of the key alone, for the height."""
+    return sum(k.width if k.varying else math.ceil(k.width / k.align) * k.align for k in shape.keys)

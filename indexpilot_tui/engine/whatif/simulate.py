@@ -1,0 +1,221 @@
+"""The shadow planner: one change, forecast against the target's own statistics. Nothing is written to the target."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+
+from indexpilot_tui.engine.postgres.ddl import IndexStatement, parse_index_statement
+from indexpilot_tui.engine.postgres.session import Session
+from indexpilot_tui.engine.postgres.text import clean, clean_line
+from indexpilot_tui.engine.whatif import workload
+from indexpilot_tui.engine.whatif.change import Outcome, forecast_create, forecast_drop, forecast_reindex
+from indexpilot_tui.engine.whatif.confidence import Doubts, of_coverage, of_snapshot
+from indexpilot_tui.engine.whatif.model import Forecast, LeftOut, QueryForecast, Statement, WriteForecast
+from indexpilot_tui.engine.whatif.plan import Planned
+from indexpilot_tui.engine.whatif.read import Name, Reader, read_snapshot, resolve, server_traits
+from indexpilot_tui.engine.whatif.shadow import ShadowServer
+from indexpilot_tui.engine.whatif.sizing import apply
+from indexpilot_tui.engine.whatif.snapshot import Relation, Snapshot
+from indexpilot_tui.engine.whatif.statements import Parsed, parse
+from indexpilot_tui.errors import LocalServerError, UsageError
+
+
+@dataclass(slots=True)
+class Question:
+    """What is asked: the change, its table (and index) on the target, and the statements to plan."""
+
+    change: IndexStatement
+    table: int
+    index: int | None
+    parsed: list[Parsed]
+    touching: set[str]  # keys of the statements that can reach the table
+    notes: list[str] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+class Simulator:
+    """Forecasts changes; keeps its shadow cluster warm until `close`. One Simulator serves any number of targets."""
+
+    def __init__(self) -> None:
+        self._server = ShadowServer()
+
+    async def warm(self) -> None:
+        """Start the shadow cluster ahead of the first question. Raises LocalServerError."""
+        await self._server.warm()
+
+    async def close(self) -> None:
+        await self._server.close()
+
+    async def simulate(self, session: Session, ddl: str, statements: Sequence[Statement] | None = None) -> Forecast:
+        """Forecast one CREATE, DROP or REINDEX INDEX.
+
+        `statements`: all of them are in the forecast. None: those of pg_stat_statements that touch the table.
+        Raises UsageError (the DDL, or an object in it, is wrong), PrivilegeError, ServerError or ConnectError (the
+        target), LocalServerError (the shadow).
+        """
+        started = time.perf_counter()
+        change = parse_index_statement(ddl)
+        reader = Reader(session)
+        server = await server_traits(reader)
+        asked = list(statements) if statements is not None else None
+        if asked is None:
+            found = await workload.read_statements(reader)
+            asked, source = found.statements, found.notes
+        else:
+            source = []
+        parsed = [parse(s) for s in asked]
+        question = await self._question(reader, change, parsed, server.search_path, only_touching=statements is None)
+        question.notes.extend(source)
+        names = {n for p in question.parsed for n in p.tables}
+        snapshot = await read_snapshot(session, names, server=server, reader=reader, also=(question.table,))
+        shadow, _made = await self._server.database(snapshot)
+        try:
+            async with shadow.lock:
+                await apply(shadow, snapshot)
+                outcome = await _forecast(shadow, question)
+        except (psycopg.OperationalError, OSError) as exc:
+            await self._server.close()
+            raise LocalServerError(
+                f"the shadow planner's own server failed: {clean_line(str(exc), 300)}", remedy="try again"
+            ) from exc
+        return _assemble(question, snapshot, outcome, shadow.issues, shadow.cluster.version, reader, started)
+
+    async def _question(
+        self, reader: Reader, change: IndexStatement, parsed: list[Parsed], path: tuple[str, ...], *, only_touching: bool
+    ) -> Question:
+        wanted: Name = (change.table_schema or "", change.table or "")
+        if change.kind != "create":
+            wanted = (change.schema or "", change.index or "")
+        resolved = await resolve(reader, {wanted, *(n for p in parsed for n in p.tables)}, path)
+        oid = resolved[wanted]
+        shown = clean_line(".".join(x for x in wanted if x))
+        if oid is None:
+            raise UsageError(
+                f"there is no such {'table' if change.kind == 'create' else 'index'}, or more than one outside the search_path",
+                field="DDL", value=shown, remedy="write the name with its schema",
+            )  # fmt: skip
+        question = Question(change, oid, None, parsed, set())
+        if change.kind != "create":
+            rows = await reader.ask("index_table", oid=oid)
+            if not rows:
+                raise UsageError("this is not an index", field="DDL", value=shown, remedy="name an index")
+            question.index, question.table, question.facts = oid, rows[0]["table_oid"], rows[0]
+            if change.kind == "drop" and not rows[0]["valid"]:
+                question.notes.append("the index is INVALID: no plan uses it, so dropping it changes none")
+        reach = {r["oid"] for r in await reader.ask("dependents", oid=question.table)}
+        question.touching = {p.statement.key for p in parsed if any(resolved.get(n) in reach for n in p.tables)}
+        if only_touching:
+            unreadable = [p for p in parsed if p.refused and not p.tables]
+            question.parsed = [p for p in parsed if p.statement.key in question.touching]
+            question.notes.append(
+                f"{len(question.parsed)} of {len(parsed)} statements of pg_stat_statements touch the table"
+                + (f"; {len(unreadable)} could not be read (utility statements, or hidden texts)" if unreadable else "")
+            )
+        return question
+
+
+async def _forecast(shadow: Any, question: Question) -> Outcome:
+    if question.change.kind == "create":
+        return await forecast_create(shadow, question.change, question.table, question.parsed, question.touching)
+    if question.index is None or question.index not in shadow.oids:
+        raise UsageError(
+            "this index is INVALID or could not be taken over into the shadow, so nothing can be forecast about it",
+            field="DDL", value=clean_line(question.change.index or ""),
+        )  # fmt: skip
+    if question.change.kind == "drop":
+        return await forecast_drop(shadow, question.index, question.table, question.parsed, question.touching)
+    return await forecast_reindex(shadow, question.index, question.table, question.parsed, question.touching)
+
+
+def _queries(outcome: Outcome, parsed: Sequence[Parsed]) -> tuple[list[QueryForecast], list[LeftOut]]:
+    queries: list[QueryForecast] = []
+    left: list[LeftOut] = []
+    for p in parsed:
+        before = outcome.before.get(p.statement.key, Planned(None, p.refused))
+        after = outcome.after.get(p.statement.key, before)
+        if before.plan is None or after.plan is None:
+            left.append(LeftOut(p.statement.key, p.shown, before.reason or after.reason or "not planned"))
+            continue
+        queries.append(
+            QueryForecast(
+                queryid=p.statement.key,
+                query=p.shown,
+                calls=p.statement.calls,
+                cost_before=before.cost,
+                cost_after=after.cost,
+                uses_index=p.statement.key in outcome.users,
+                plan_before=before.plan,
+                plan_after=after.plan,
+                points=outcome.points.get(p.statement.key, ()),
+            )
+        )
+    return queries, left
+
+
+def _left_share(parsed: Sequence[Parsed], left: Sequence[LeftOut]) -> float | None:
+    keys = {x.key for x in left}
+    times = [(p.statement.total_ms, p.statement.key in keys) for p in parsed]
+    total = sum(t for t, _ in times if t is not None)
+    if total <= 0:
+        return None
+    return sum(t for t, out in times if out and t is not None) / total
+
+
+def _assemble(
+    question: Question, snapshot: Snapshot, outcome: Outcome, issues: list[str], version: int, reader: Reader,
+    started: float,
+) -> Forecast:  # fmt: skip
+    relation: Relation = snapshot.relations[question.table]
+    queries, left = _queries(outcome, question.parsed)
+    doubts = Doubts()
+    of_snapshot(doubts, snapshot, version, [question.table, *snapshot.members(question.table)])
+    of_coverage(doubts, _left_share(question.parsed, left), len(left), len(question.parsed))
+    doubts.add_all("medium", issues)
+    for level, reason in outcome.doubts:
+        doubts.add(level, reason)
+    if not question.parsed:
+        doubts.add("low", "no statement of the workload touches the table, so only size and write cost are forecast")
+    hot, hot_basis = outcome.hot
+    return Forecast(
+        kind=question.change.kind,
+        ddl=clean(question.change.text),
+        name=clean_line(outcome.name),
+        table=clean_line(relation.qualified),
+        backend="shadow",
+        server_version=snapshot.server.version,
+        queries=tuple(queries),
+        left_out=tuple(left),
+        cost_before=sum(q.cost_before * q.calls for q in queries),
+        cost_after=sum(q.cost_after * q.calls for q in queries),
+        index=outcome.index,
+        writes=WriteForecast(hot, outcome.wal_per_write),
+        redundant=tuple(outcome.redundant),
+        confidence=doubts.confidence(),
+        read_ms=reader.ms,
+        read_statements=reader.statements,
+        elapsed_ms=(time.perf_counter() - started) * 1000,
+        notes=tuple(dict.fromkeys([*question.notes, *_standing(question), *outcome.notes, f"HOT updates: {hot_basis}"])),
+    )
+
+
+def _standing(question: Question) -> list[str]:
+    """What stands on the index of a DROP."""
+    if question.change.kind != "drop":
+        return []
+    facts, notes = question.facts, []
+    if facts.get("constraint_name"):
+        notes.append(f"constraint {clean_line(facts['constraint_name'])} owns this index: DROP INDEX will be refused")
+    elif facts.get("is_unique"):
+        notes.append("the index enforces uniqueness: after the drop duplicates are possible")
+    if facts.get("foreign_keys"):
+        notes.append(f"{facts['foreign_keys']} foreign keys depend on this index")
+    if facts.get("replica_identity"):
+        notes.append("the index is the table's replica identity: logical replication of updates needs it")
+    if facts.get("of_partition"):
+        notes.append("the index is part of a partitioned index and cannot be dropped alone")
+    return notes

@@ -1,0 +1,177 @@
+"""Statistics, sizes and settings of a snapshot, put onto a shadow database; again whenever they have changed.
+
+A relation gets its size by pointing its pg_class.relfilenode to a file that we made. The file it was created with stays,
+empty: pointing back to it lets a real index be built in no time, whatever size the table pretends to have.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from indexpilot_tui.engine.postgres.text import clean_line
+from indexpilot_tui.engine.whatif import hollow
+from indexpilot_tui.engine.whatif.shadow import ShadowDatabase
+from indexpilot_tui.engine.whatif.snapshot import ColumnStats, Index, Snapshot
+
+_STATS = (
+    ("null_frac", "real"), ("avg_width", "integer"), ("n_distinct", "real"), ("most_common_vals", "text"),
+    ("most_common_freqs", "real[]"), ("histogram_bounds", "text"), ("correlation", "real"),
+    ("most_common_elems", "text"), ("most_common_elem_freqs", "real[]"), ("elem_count_histogram", "real[]"),
+    ("range_length_histogram", "text"), ("range_empty_frac", "real"), ("range_bounds_histogram", "text"),
+)  # fmt: skip
+_RESTORE = (
+    "select pg_restore_attribute_stats('version', %s::int, 'schemaname', %s::text, 'relname', %s::text,"
+    " 'attname', %s::text, 'inherited', %s::boolean"
+    + "".join(f", '{name}', %s::{type_}" for name, type_ in _STATS)
+    + ") as done"
+)
+_NOT_ON_SHADOW = {"max_worker_processes", "plan_cache_mode", "enable_async_append"}
+
+
+async def apply(shadow: ShadowDatabase, snapshot: Snapshot) -> None:
+    """Bring statistics, sizes and settings up to date. Forgets the remembered plans when anything changed."""
+    shadow.snapshot = snapshot
+    if shadow.applied_settings != snapshot.server.settings:
+        await _settings(shadow, snapshot)
+    if shadow.applied_statistics != snapshot.statistics():
+        await _statistics(shadow, snapshot)
+    changed = [oid for oid, size in snapshot.sizes.items() if shadow.applied_sizes.get(oid) != size]
+    if changed:
+        await _sizes(shadow, snapshot, changed)
+
+
+async def _settings(shadow: ShadowDatabase, snapshot: Snapshot) -> None:
+    shadow.plans.clear()
+    have = {r["name"] for r in await shadow.rows("select name from pg_settings where context in ('user', 'superuser')")}
+    for name, value in snapshot.server.settings:
+        if name not in have or name in _NOT_ON_SHADOW:
+            continue
+        try:
+            for conn in (shadow.plain, shadow.power):
+                await conn.execute("select set_config(%s, %s, false)", (name, value))
+        except psycopg.Error as exc:
+            shadow.issues.append(f"setting {name}: {clean_line(exc.diag.message_primary or str(exc), 200)}")
+    # extended statistics and estimates are exact to the last digit only with the shortest-precise output of floats
+    shadow.applied_settings = snapshot.server.settings
+
+
+def _values(s: ColumnStats) -> tuple[Any, ...]:
+    return (
+        s.null_frac, s.avg_width, s.n_distinct, s.mcv, s.mcf, s.histogram, s.correlation, s.mce, s.mcef, s.elem_counts,
+        s.range_lengths, s.range_empty, s.range_bounds,
+    )  # fmt: skip
+
+
+async def _statistics(shadow: ShadowDatabase, snapshot: Snapshot) -> None:
+    shadow.plans.clear()
+    await shadow.rows("delete from pg_statistic where starelid >= 16384")
+    restored = {(r.schema, r.name) for oid, r in snapshot.relations.items() if oid in shadow.oids}
+    restored |= {(i.schema, i.name) for oid, i in snapshot.indexes.items() if oid in shadow.oids}
+    for s in snapshot.stats:
+        if (s.schema, s.relation) not in restored:
+            continue
+        try:
+            await shadow.rows(
+                _RESTORE, (snapshot.server.version, s.schema, s.relation, s.column, s.inherited, *_values(s))
+            )
+        except psycopg.Error as exc:
+            reason = clean_line(exc.diag.message_primary or str(exc), 200)
+            shadow.issues.append(f"statistics of {clean_line(f'{s.schema}.{s.relation}.{s.column}')}: {reason}")
+    await shadow.rows("delete from pg_statistic_ext_data")
+    for e in snapshot.extended:
+        if e.ndistinct is None and e.dependencies is None:
+            continue
+        await shadow.rows(
+            "insert into pg_statistic_ext_data (stxoid, stxdinherit, stxdndistinct, stxddependencies)"
+            " select e.oid, %s, %s::bytea::pg_ndistinct, %s::bytea::pg_dependencies from pg_statistic_ext e"
+            "  join pg_namespace n on n.oid = e.stxnamespace where n.nspname = %s and e.stxname = %s",
+            (e.inherited, e.ndistinct, e.dependencies, e.schema, e.name),
+        )
+    shadow.applied_statistics = snapshot.statistics()
+
+
+def key_width(snapshot: Snapshot, index: Index) -> float:
+    """Mean width of the key of an existing index, bytes, for its height; 8 for an expression without statistics."""
+    relation = snapshot.relations.get(index.table_oid)
+    if relation is None:
+        return 8.0
+    names = {c.number: c.name for c in relation.columns}
+    width = 0.0
+    for number in index.columns[: index.key_columns]:
+        stats = snapshot.column_stats(relation, names[number]) if number in names else None
+        width += stats.avg_width if stats is not None else 8
+    return width
+
+
+def relation_path(shadow: ShadowDatabase, file: int) -> Path:
+    return shadow.cluster.data_dir / "base" / str(shadow.database_oid) / str(file)
+
+
+def write_file(shadow: ShadowDatabase, image: bytes, pages: int) -> int:
+    """A new relation file of our own; returns its number. Blocking; raises OSError."""
+    shadow.next_file += 1
+    for part in hollow.write(relation_path(shadow, shadow.next_file), image, pages):
+        shadow.cluster.own(part)
+    return shadow.next_file
+
+
+def index_image(shadow: ShadowDatabase, method: str, built: int, pages: int, width: float, heap_pages: int) -> bytes:
+    """What the planner may read at the start of an index of this method; `built` is its file as built, flushed."""
+    if method == "btree":
+        return hollow.btree_image(pages, width)
+    image = relation_path(shadow, built).read_bytes()
+    return hollow.brin_image(image, heap_pages) if method == "brin" and image else image
+
+
+async def point(shadow: ShadowDatabase, rows: list[tuple[int, int, int, float, int]]) -> None:
+    """Let relations use other files: (shadow OID, file, relpages, reltuples, relallvisible), in one statement."""
+    values = sql.SQL(", ").join(
+        sql.SQL("({}::oid, {}::oid, {}::int, {}::real, {}::int)").format(*(sql.Literal(v) for v in row)) for row in rows
+    )
+    await shadow.rows(
+        sql.SQL(
+            "update pg_class c set relfilenode = v.file, relpages = v.pages, reltuples = v.tuples, relallvisible = v.seen"
+            " from (values {}) as v(oid, file, pages, tuples, seen) where c.oid = v.oid"
+        ).format(values)
+    )
+
+
+async def _sizes(shadow: ShadowDatabase, snapshot: Snapshot, changed: list[int]) -> None:
+    shadow.plans.clear()
+    targets = [oid for oid in changed if oid in shadow.oids and shadow.empty_files.get(shadow.oids[oid])]
+
+    def files() -> list[tuple[int, int, int, float, int]]:
+        made = []
+        for oid in targets:
+            size, image = snapshot.sizes[oid], b""
+            index = snapshot.indexes.get(oid)
+            if index is not None:
+                built = shadow.empty_files[shadow.oids[oid]]
+                heap = snapshot.sizes.get(index.table_oid)
+                image = index_image(
+                    shadow, index.method, built, size.pages, key_width(snapshot, index), heap.pages if heap else 0
+                )
+            file = write_file(shadow, image, size.pages)
+            made.append((shadow.oids[oid], file, size.relpages, size.reltuples, size.all_visible))
+        return made
+
+    made = await asyncio.to_thread(files)
+    if made:
+        before = await current_files(shadow, [row[0] for row in made])
+        await point(shadow, made)
+        for oid, file in before.items():
+            if file != shadow.empty_files[oid]:
+                hollow.remove(relation_path(shadow, file))
+    shadow.applied_sizes.update({oid: snapshot.sizes[oid] for oid in changed})
+
+
+async def current_files(shadow: ShadowDatabase, oids: list[int]) -> dict[int, int]:
+    rows = await shadow.rows(
+        "select oid::int8 as oid, relfilenode::int8 as file from pg_class where oid = any(%s::oid[])", (oids,)
+    )
+    return {r["oid"]: r["file"] for r in rows}

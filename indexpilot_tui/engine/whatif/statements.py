@@ -1,0 +1,178 @@
+"""Statements made ready to be planned: parsed, repaired where pg_stat_statements made them unparsable, or left out.
+
+The parser is PostgreSQL's own. What pg_stat_statements replaces by $n does not always parse or analyse again:
+`interval $1`, `date $1` (the parser accepts them and writes `$1::interval`), `extract($1 from x)`, `any(array[$1, $2])`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from indexpilot_tui.engine.postgres.text import clean_line
+from indexpilot_tui.engine.whatif.model import Statement
+
+KINDS = {
+    "select_stmt": "select", "insert_stmt": "insert", "update_stmt": "update", "delete_stmt": "delete",
+    "merge_stmt": "merge",
+}  # fmt: skip
+HIDDEN = "<insufficient privilege>"
+MAX_CHARS = 200_000
+OWN = re.compile(r"\s*/\* indexpilot")
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """`sql` is what to plan; empty when `refused` says why not. `tables` are (schema or '', name) as written, without
+    the names of common table expressions. `parameters` is the highest $n; `writes` names the columns that an UPDATE sets,
+    of the table `target`."""
+
+    statement: Statement
+    sql: str
+    kind: str
+    tables: tuple[tuple[str, str], ...]
+    parameters: int
+    refused: str = ""
+    repaired: tuple[str, ...] = ()
+    target: tuple[str, str] | None = None
+    writes: tuple[str, ...] = ()
+    tree: Any = field(default=None, repr=False, compare=False)
+
+    @property
+    def shown(self) -> str:
+        """The statement on one line, cleaned."""
+        return clean_line(self.statement.sql)
+
+
+def _refuse(statement: Statement, reason: str) -> Parsed:
+    return Parsed(statement, "", "", (), 0, refused=reason)
+
+
+def parse(statement: Statement) -> Parsed:
+    """Parse and repair one statement. Never raises: what cannot be planned comes back with `refused`."""
+    import postgast
+
+    text = statement.sql
+    if HIDDEN in text[:40]:
+        return _refuse(statement, "the text is hidden from this role: grant pg_read_all_stats (or pg_monitor)")
+    if "\x00" in text or len(text) > MAX_CHARS:
+        return _refuse(statement, f"longer than {MAX_CHARS} characters")
+    try:
+        tree = postgast.parse(text)
+    except postgast.PgQueryError as exc:
+        return _refuse(statement, f"PostgreSQL's parser says: {clean_line(str(exc), 160)}")
+    if len(tree.stmts) != 1:
+        return _refuse(statement, f"{len(tree.stmts)} statements in one")
+    node = tree.stmts[0].stmt
+    kind = KINDS.get(node.WhichOneof("node") or "")
+    if kind is None:
+        return _refuse(statement, f"a utility statement ({(node.WhichOneof('node') or 'empty').removesuffix('_stmt')})")
+    if kind == "select" and node.select_stmt.HasField("into_clause"):
+        return _refuse(statement, "SELECT INTO makes a table")
+    numbers = [p.number for p in postgast.find_nodes(tree, postgast.pg_query_pb2.ParamRef)]
+    repaired: tuple[str, ...] = ()
+    sql = text
+    if numbers:
+        repaired = tuple(_repair(tree))
+        sql = postgast.deparse(tree)
+    target, writes = _writes(node, kind)
+    return Parsed(statement, sql, kind, tuple(tables(tree)), max(numbers, default=0), "", repaired, target, writes, tree)
+
+
+def tables(tree: Any) -> list[tuple[str, str]]:
+    """The relations that a statement names, each once; names of common table expressions are left out."""
+    import postgast
+    from postgast import pg_query_pb2 as pb
+
+    ctes = {c.ctename for c in postgast.find_nodes(tree, pb.CommonTableExpr)}
+    found = [(r.schemaname, r.relname) for r in postgast.find_nodes(tree, pb.RangeVar)]
+    return list(dict.fromkeys(f for f in found if f[0] or f[1] not in ctes))
+
+
+def _writes(node: Any, kind: str) -> tuple[tuple[str, str] | None, tuple[str, ...]]:
+    if kind == "update":
+        stmt = node.update_stmt
+        return (stmt.relation.schemaname, stmt.relation.relname), tuple(t.res_target.name for t in stmt.target_list)
+    if kind == "insert":
+        stmt = node.insert_stmt
+        name = (stmt.relation.schemaname, stmt.relation.relname)
+        return name, tuple(t.res_target.name for t in stmt.on_conflict_clause.target_list)
+    if kind in ("delete", "merge"):
+        stmt = getattr(node, f"{kind}_stmt")
+        return (stmt.relation.schemaname, stmt.relation.relname), ()
+    return None, ()
+
+
+def _repair(tree: Any) -> Iterator[str]:
+    """Change in place what would parse but not analyse; tells what was changed."""
+    import postgast
+    from postgast import pg_query_pb2 as pb
+
+    for call in postgast.find_nodes(tree, pb.FuncCall):
+        names = [n.string.sval for n in call.funcname]
+        if names[-1:] == ["extract"] and call.args and call.args[0].WhichOneof("node") == "param_ref":
+            # the field was a constant of the grammar; which one makes no difference to a plan but its type does
+            call.args[0].a_const.sval.sval = "year"
+            yield "extract($n from ...) is planned as extract(year from ...)"
+    for expr in postgast.find_nodes(tree, pb.A_Expr):
+        operator = expr.name[-1].string.sval if expr.name else ""
+        wanted = {pb.AEXPR_OP_ANY: "=", pb.AEXPR_OP_ALL: "<>"}.get(expr.kind)
+        elements = list(expr.rexpr.a_array_expr.elements)
+        if wanted != operator or not elements or not all(e.WhichOneof("node") == "param_ref" for e in elements):
+            continue
+        # an array of parameters alone is text[]; as a list each takes the type of the column
+        expr.kind = pb.AEXPR_IN
+        copies = [pb.Node.FromString(e.SerializeToString()) for e in elements]
+        expr.rexpr.list.items.extend(copies)
+        yield "= any(array[$n, ...]) is planned as in ($n, ...)"
+
+
+def numbered(tree: Any, number: int, type_name: str) -> str:
+    """The statement with parameter `number` cast to a type, deparsed: for arithmetic that is ambiguous otherwise."""
+    import postgast
+    from postgast import pg_query_pb2 as pb
+
+    copy = pb.ParseResult.FromString(tree.SerializeToString())
+    for node in _param_nodes(copy):
+        if node.param_ref.number == number:
+            cast = pb.Node()
+            cast.type_cast.arg.CopyFrom(node)
+            cast.type_cast.type_name.names.add().string.sval = type_name
+            cast.type_cast.type_name.typemod = -1
+            node.CopyFrom(cast)
+    return str(postgast.deparse(copy))
+
+
+def substituted(tree: Any, values: dict[int, str]) -> str:
+    """The statement with parameters replaced by string constants (the server gives them their type), deparsed."""
+    import postgast
+    from postgast import pg_query_pb2 as pb
+
+    copy = pb.ParseResult.FromString(tree.SerializeToString())
+    for node in _param_nodes(copy):
+        value = values.get(node.param_ref.number)
+        if value is not None:
+            node.a_const.sval.sval = value
+    return str(postgast.deparse(copy))
+
+
+def _param_nodes(message: Any) -> list[Any]:
+    """Every Node wrapper that holds a parameter, found without postgast's walk (it unwraps the wrappers)."""
+    from postgast import pg_query_pb2 as pb
+
+    found: list[Any] = []
+    for descriptor, value in message.ListFields():
+        if descriptor.message_type is None:
+            continue
+        for item in value if descriptor.label == descriptor.LABEL_REPEATED else (value,):
+            if isinstance(item, pb.Node) and item.WhichOneof("node") == "param_ref":
+                found.append(item)
+            else:
+                found.extend(_param_nodes(item))
+    return found
+
+
+def parameter_numbers(tree: Any) -> list[int]:
+    return sorted({n.param_ref.number for n in _param_nodes(tree)})
