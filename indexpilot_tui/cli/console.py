@@ -69,8 +69,10 @@ async def _check(names: tuple[str, ...], output: str, settings: Settings, common
 
 
 def _console(name: str | None, operate: bool, settings: Settings, common: Common) -> int:
+    from indexpilot_tui.engine import logs
     from indexpilot_tui.tui.terminal import check_terminal
 
+    logs.configure(settings, on_screen=True)
     if common.demo:
         check_terminal()
         return _demo_console(settings, common)

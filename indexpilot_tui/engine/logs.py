@@ -1,4 +1,7 @@
-"""Structured logs: JSON, one event a line, to a file or stderr. Never onto a screen that a console owns."""
+"""Structured logs: JSON, one event a line, to a file or stderr. Never onto a screen that a console owns.
+
+structlog is imported with the first event that is really written: it would cost a console a fifth of its start-up.
+"""
 
 from __future__ import annotations
 
@@ -6,28 +9,34 @@ import logging
 import sys
 from typing import Any, TextIO
 
-import structlog
-
 from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.errors import ConfigError
 from indexpilot_tui.settings.model import Settings
 
-_LEVELS = {"DEBUG": logging.DEBUG, "INFO": logging.INFO, "WARNING": logging.WARNING, "ERROR": logging.ERROR}
+_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
-def _cleaned(_logger: object, _name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """Log files are read in terminals too."""
-    return {key: clean_line(value) if isinstance(value, str) else value for key, value in event.items()}
+class _Sink:
+    """Where events go: nowhere until `configure` was called."""
+
+    stream: TextIO | None = None
+    opened: TextIO | None = None  # ours to close
+    level: int = logging.WARNING
+    logger: Any = None
 
 
 def configure(settings: Settings, *, on_screen: bool) -> None:
     """Send log events where the settings say. `on_screen`: a console owns the terminal, so stderr is not an option and
     without a file nothing is written. Raises ConfigError when the file cannot be opened."""
     chosen = settings.operational.structured_logging
-    stream: TextIO | None = None if on_screen else sys.stderr
+    if _Sink.opened is not None:
+        _Sink.opened.close()
+        _Sink.opened = None
+    _Sink.stream, _Sink.logger = None if on_screen else sys.stderr, None
+    _Sink.level = _LEVELS[chosen.log_level.lower()]
     if chosen.file is not None:
         try:
-            stream = chosen.file.open("a", encoding="utf-8", buffering=1)
+            _Sink.stream = _Sink.opened = chosen.file.open("a", encoding="utf-8", buffering=1)
         except OSError as exc:
             raise ConfigError(
                 f"cannot be opened ({exc.strerror})",
@@ -35,24 +44,34 @@ def configure(settings: Settings, *, on_screen: bool) -> None:
                 value=str(chosen.file),
                 remedy="name a file that this user may write",
             ) from None
-    # logging.basicConfig of a library would write over the screen; a root handler of ours keeps it from doing so
+    # a library's logging.basicConfig would write over the screen; with a root handler in place it does nothing
     logging.basicConfig(handlers=[logging.NullHandler()], force=True)
-    factory: Any = structlog.PrintLoggerFactory(stream) if stream is not None else structlog.ReturnLoggerFactory()
-    structlog.configure(
+
+
+def _cleaned(_logger: object, _name: str, event: Any) -> Any:
+    """Log files are read in terminals too."""
+    return {key: clean_line(value) if isinstance(value, str) else value for key, value in event.items()}
+
+
+def _logger(stream: TextIO) -> Any:
+    import structlog
+
+    return structlog.wrap_logger(
+        structlog.PrintLogger(stream),
         processors=[
-            structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             _cleaned,
             structlog.processors.JSONRenderer(ensure_ascii=False),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[chosen.log_level]),
-        logger_factory=factory,
-        cache_logger_on_first_use=False,
+        wrapper_class=structlog.make_filtering_bound_logger(_Sink.level),
     )
-    structlog.contextvars.clear_contextvars()
 
 
 def log(event: str, level: str = "info", **context: Any) -> None:
-    """One event, with its context: target, change, operator and whatever belongs to it. Never a secret or a row value."""
-    getattr(structlog.get_logger(), level)(event, **context)
+    """One event with its context: target, change, operator and whatever belongs to it. Never a secret or a row value."""
+    if _Sink.stream is None or _LEVELS[level] < _Sink.level:
+        return
+    if _Sink.logger is None:
+        _Sink.logger = _logger(_Sink.stream)
+    getattr(_Sink.logger, level)(event, **context)

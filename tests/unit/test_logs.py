@@ -1,0 +1,48 @@
+"""Logs: JSON lines, cleaned, to the file of the settings, and nothing onto a screen."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from indexpilot_tui.engine import logs
+from indexpilot_tui.errors import ConfigError
+from indexpilot_tui.settings.model import Settings
+
+
+def _settings(path: Path | None, level: str = "INFO") -> Settings:
+    return Settings.model_validate({"operational": {"structured_logging": {"log_level": level, "file": path}}})
+
+
+def test_one_json_event_a_line_with_context(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    logs.configure(_settings(path), on_screen=True)
+    logs.log("change.started", change=7, target="prod\x1b[2J")
+    logs.log("noise", "debug")
+    (line,) = path.read_text().splitlines()
+    event = json.loads(line)
+    assert (event["event"], event["change"], event["level"]) == ("change.started", 7, "info")
+    assert "\x1b" not in event["target"]
+    assert event["timestamp"].endswith("Z")
+
+
+def test_nothing_is_written_onto_a_screen(capfd: pytest.CaptureFixture[str]) -> None:
+    logs.configure(_settings(None, "DEBUG"), on_screen=True)
+    logs.log("x", "error")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_stderr_without_a_file(capfd: pytest.CaptureFixture[str]) -> None:
+    logs.configure(_settings(None, "WARNING"), on_screen=False)
+    logs.log("quiet")
+    logs.log("loud", "warning")
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert [json.loads(line)["event"] for line in err.splitlines()] == ["loud"]
+
+
+def test_a_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"structured_logging\.file"):
+        logs.configure(_settings(tmp_path), on_screen=True)
