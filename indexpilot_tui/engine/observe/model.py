@@ -48,6 +48,8 @@ class Hotspots:
 
 @dataclass(frozen=True, slots=True)
 class HistoryPoint:
+    """One interval. `mean_ms` is 0.0 where `calls_per_s` is: there was no call, so there is no mean to draw."""
+
     at: datetime
     calls_per_s: float
     mean_ms: float
@@ -84,7 +86,8 @@ class HealthFinding:
     """Something about an index (or the lack of one) that deserves a look, with evidence, risk and the DDL that would fix it.
 
     `fix` is a single index statement (CREATE/DROP INDEX CONCURRENTLY, schema-qualified and quoted) or empty when none is
-    safe to name; `oid` is the index (0 for a missing one), `table_oid` its table.
+    safe to name; it is to be executed or copied, so not cleaned. `oid` is the index (0 for a missing one), `table_oid`
+    its table.
     """
 
     kind: FindingKind

@@ -222,12 +222,11 @@ class Watcher:
         at the set interval (the costly first one is not taken for the rule)."""
         if not self._costs:
             return 0.0, 0.0
-        statements = float(sum(t.statements for _, t in self._costs))
-        ms = sum(t.ms for _, t in self._costs)
         if time.monotonic() - self._began >= _COST_WINDOW_S:
-            return statements, ms
-        scale = 60.0 / self.settings.observe.interval_seconds / len(self._costs)
-        return statements * scale, ms * scale
+            return float(sum(t.statements for _, t in self._costs)), sum(t.ms for _, t in self._costs)
+        usual = [t for _, t in self._costs][1:] or [self._costs[0][1]]
+        scale = 60.0 / self.settings.observe.interval_seconds / len(usual)
+        return sum(t.statements for t in usual) * scale, sum(t.ms for t in usual) * scale
 
 
 def _nothing(reason: str) -> Observation:

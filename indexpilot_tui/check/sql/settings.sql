@@ -1,0 +1,3 @@
+-- Some settings in force for this session.
+/* indexpilot */
+select s.name, s.setting from pg_catalog.pg_settings s where s.name = any(%(names)s)
