@@ -71,11 +71,13 @@ class Demo:
             progress(f"demo: starting the live workload ({size.web_clients + size.batch_clients} clients)")
             workload = _start_workload(cluster, size)
             return cls(cluster, size, workload)
-        except BaseException as error:
+        except psycopg.Error as error:
+            said = cluster.log_tail()
             await cluster.stop()
-            if isinstance(error, psycopg.Error):
-                raise LocalServerError(f"the demo's data could not be made: {error}",
-                                       remedy="free some disk space and memory, or take a smaller --scenario") from error
+            raise LocalServerError(f"the demo's data could not be made: {error}\n{said}",
+                                   remedy="free some disk space and memory, or take a smaller --scenario") from error
+        except BaseException:
+            await cluster.stop()
             raise
 
     @property

@@ -139,6 +139,17 @@ class LocalCluster:
         """False once the server has ended, by `stop` or by itself."""
         return self._process.poll() is None
 
+    def log_tail(self) -> str:
+        """The last lines that the server logged, made printable; also after it ended by itself."""
+        try:
+            text = (self.directory / "log").read_text("utf-8", "replace")
+        except FileNotFoundError:  # the keeper has cleaned up; it told us before it did
+            if self._process.poll() is None or self._process.stdout is None or self._process.stdout.closed:
+                return ""
+            words = self._process.stdout.read()
+            text = str(json.loads(words).get("ended", "")) if words else ""
+        return binaries.printable("\n".join(text.strip().split("\n")[-keeper.TAIL_LINES :]))
+
     async def stop(self) -> None:
         """Stop the server and remove its directory; idempotent. Raises LocalServerError if something is left."""
         await asyncio.shield(asyncio.to_thread(_end, self._process))
@@ -178,11 +189,14 @@ async def _converse(process: subprocess.Popen[bytes], order: Mapping[str, Any]) 
         return {}
     reader = asyncio.StreamReader()
     loop = asyncio.get_running_loop()
-    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), process.stdout)
+    # On a duplicate: the transport closes what it is given, and the keeper may have last words later.
+    pipe = os.fdopen(os.dup(process.stdout.fileno()), "rb")
+    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
     try:
         line = await reader.readline()
     finally:
         transport.close()
+        os.set_blocking(process.stdout.fileno(), True)  # the two descriptors share this flag
     answer: dict[str, Any] = json.loads(line) if line else {}
     return answer
 
@@ -202,6 +216,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 _CAUSES = (
+    ("Check free disk space", "the disk is full", "free some space in {base}, or set TMPDIR to a larger disk"),
     ("No space left on device", "the disk is full", "free some space in {base}, or set TMPDIR to a larger disk"),
     ("Disk quota exceeded", "the disk quota is used up", "free some space in {base}, or set TMPDIR to another disk"),
     ("invalid locale", "the programs do not know the locale C", "use other programs (bindir)"),

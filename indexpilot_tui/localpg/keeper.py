@@ -2,7 +2,8 @@
 
 Started by `LocalCluster.start` as `python -I -S keeper.py` in a session of its own, so a hang-up or Ctrl-C of the
 terminal does not reach it. Standard input is a pipe from the owner: its first line is the order (JSON), its end means
-that the owner is gone, however it went. Standard output carries one line of JSON, the result of the start.
+that the owner is gone, however it went. Standard output carries lines of JSON: the result of the start and, if the
+server then ends by itself, its last words.
 Standard library only, and quick to start: no import of our own package.
 """
 
@@ -26,7 +27,8 @@ from typing import Any
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _QUIT_SECONDS = 8.0  # the server's own limit before it kills its children is 5 s (SIGKILL_CHILDREN_AFTER_SECS)
-_TAIL_LINES = 15
+TAIL_LINES = 15
+_TAIL_BYTES = 8_000  # as JSON at most six times that: below the 64 KiB that a pipe holds, so telling never blocks
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -157,10 +159,12 @@ class Keeper:
     def tail(self) -> str:
         """The last lines of the server's log."""
         try:
-            lines = self.log.read_text("utf-8", "replace").rstrip().split("\n")
+            with open(self.log, "rb") as file:
+                file.seek(max(0, self.log.stat().st_size - _TAIL_BYTES))
+                lines = file.read(_TAIL_BYTES).decode("utf-8", "replace").rstrip().split("\n")
         except FileNotFoundError:
             return ""
-        return "\n".join(lines[-_TAIL_LINES:])
+        return "\n".join(lines[-TAIL_LINES:])
 
     def clean(self) -> None:
         """Stop the server at once (nothing in it is worth a checkpoint) and remove the directory."""
@@ -191,8 +195,7 @@ def _read_order() -> dict[str, Any]:
 
 
 def _say(answer: Mapping[str, object]) -> None:
-    with open(1, "w", encoding="utf-8") as out:  # closed after one line: the owner reads to the end
-        out.write(json.dumps(answer) + "\n")
+    os.write(1, json.dumps(answer).encode() + b"\n")
 
 
 def _listen_for_signals() -> int:
@@ -217,6 +220,7 @@ def main() -> int:
         server = keeper.start()
         _say({"directory": str(keeper.directory), "keeper": os.getpid()})
         keeper.wait(server, None, lambda: False)  # until the server ends by itself or the owner is gone
+        _say({"ended": keeper.tail()})
     except (OwnerGoneError, BrokenPipeError):
         return 0
     except (StartError, OSError) as error:

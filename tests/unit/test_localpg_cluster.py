@@ -151,8 +151,10 @@ async def test_sigterm_to_the_keeper_stops_and_cleans() -> None:
 
 async def test_a_server_that_dies_takes_its_directory_with_it() -> None:
     cluster = await LocalCluster.start("dies")
+    assert "ready to accept connections" in cluster.log_tail()
     os.kill(_server_pid(cluster.directory), signal.SIGQUIT)
     await _within(3.0, lambda: not cluster.directory.exists() and not cluster.running)
+    assert "received immediate shutdown request" in cluster.log_tail(), "its last words are kept"
     await cluster.stop()
 
 

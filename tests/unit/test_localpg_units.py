@@ -42,9 +42,7 @@ def test_the_owner_may_traverse_its_own_private_directory(tmp_path: Path) -> Non
     assert traversable(private, me)
 
 
-def test_a_temporary_directory_too_long_for_a_socket_is_passed_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_temporary_directory_too_long_for_a_socket_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     long = tmp_path / ("d" * 90)
     long.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(long))
@@ -119,6 +117,7 @@ def test_a_setting_value_is_quoted_for_postgresql_conf() -> None:
     ("said", "cause"),
     [
         ("could not extend file: No space left on device", "the disk is full"),
+        ("HINT:  Check free disk space.", "the disk is full"),
         ("Unix-domain socket path too long", "path of the socket is too long"),
         ("initdb: error: invalid locale name", "locale"),
         ("something that nobody foresaw", "something that nobody foresaw"),
