@@ -26,9 +26,10 @@ class ClaimView(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Clearance:
-    """Leave to send one deed of one plan, for `VALID_SECONDS`. `deed` is "change" or "clean" (remove our own leftover).
+    """Leave to send one deed of one plan, for `VALID_SECONDS`. `deed`: "change" (the plan's DDL), "clean" (remove our own
+    INVALID leftover) or "finish" (statistics, comment and the like of an index that is valid).
 
-    Made by `clear` and `clear_cleaning` only: anybody else lacks the token, and gets a RefusedError.
+    Made by `clear` and `clear_own` only: anybody else lacks the token, and gets a RefusedError.
     """
 
     plan_sha256: str
@@ -63,10 +64,13 @@ async def clear(ctx: GateContext, claim: ClaimView) -> Clearance | list[Verdict]
     return verdicts if refusals(verdicts) else _make(ctx, claim, "change")
 
 
-async def clear_cleaning(ctx: GateContext, claim: ClaimView) -> Clearance | list[Verdict]:
-    """The same for removing our own INVALID leftover: only the gates that nothing lifts (TLS, primary, privilege)."""
+async def clear_own(ctx: GateContext, claim: ClaimView, deed: str) -> Clearance | list[Verdict]:
+    """The same for "clean" and "finish", which touch only what this change made: the gates that nothing lifts
+    (TLS, primary, direct session, privilege), at any hour and load."""
+    if deed not in ("clean", "finish"):
+        raise RefusedError("only the change's own index is cleaned or finished without all gates")
     verdicts = await evaluate(ctx, CLEANING_GATES)
-    return verdicts if refusals(verdicts) else _make(ctx, claim, "clean")
+    return verdicts if refusals(verdicts) else _make(ctx, claim, deed)
 
 
 def _make(ctx: GateContext, claim: ClaimView, deed: str) -> Clearance:

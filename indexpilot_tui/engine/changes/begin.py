@@ -1,0 +1,174 @@
+"""From approved to running: gates, claim, gates again, the table's lock, the intent, the DDL."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from indexpilot_tui.engine.changes.catalog import index_by_name, index_by_oid, table_now
+from indexpilot_tui.engine.changes.executor import Door
+from indexpilot_tui.engine.changes.model import State
+from indexpilot_tui.engine.changes.stats import save_stats
+from indexpilot_tui.engine.changes.work import Why, Work
+from indexpilot_tui.engine.journal.journal import Claim, JournalRefusedError, StaleEpochError
+from indexpilot_tui.engine.postgres.text import clean_line
+from indexpilot_tui.engine.safeguards.clearance import Clearance, clear
+from indexpilot_tui.engine.safeguards.gates import evaluate, refusals
+from indexpilot_tui.engine.safeguards.verdict import Status, Verdict
+from indexpilot_tui.errors import IndexPilotError
+
+# refusals of the claim that pass by themselves
+_PASSING = ("busy", "rate_limit")
+
+
+def in_words(refused: list[Verdict]) -> str:
+    """The refusing verdicts as one sentence."""
+    return "; ".join(f"{v.guard} {v.status.value}: {v.evidence}" for v in refused[:4])
+
+
+async def queue_and_claim(work: Work) -> None:
+    """Ask the gates; claim when all pass. The first time a refusal is final and the change stays as it was; a change that
+    was queued again waits for its gates, up to `observer.waiting_phase_seconds`."""
+    if work.requeued:
+        await _wait_in_queue(work)
+        if work.state is not State.QUEUED:
+            return
+    else:
+        refused = await _gates(work, claimed=False)
+        if refused:
+            await work.hold.note("apply.refused", {"outcome": in_words(refused)})
+            work.leave = True
+            return
+    try:
+        claim = await _claim(work)
+    except JournalRefusedError as exc:
+        if work.requeued and exc.code in _PASSING:
+            return  # drive comes here again
+        await work.hold.note("apply.refused", {"outcome": exc.message, "code": exc.code})
+        if work.state is State.QUEUED:
+            await work.hold.advance(State.FAILED, "failed", {"outcome": f"{work.why.sentence}; then {exc.message}"})
+        work.leave = True
+        return
+    work.hold.epoch, work.hold.state = claim.epoch, State.STARTING
+    work.index_oid, work.began, work.foreign, work.backend = claim.plan.index_oid, False, False, None
+    work.attempts += 1
+    work.hold.start_beat()
+
+
+async def _gates(work: Work, *, claimed: bool) -> list[Verdict]:
+    context = await work.gate_context(claimed=claimed)
+    verdicts = await evaluate(context)
+    await (await work.hold.journal()).record_gates(work.change.id, verdicts)
+    return refusals(verdicts)
+
+
+async def _claim(work: Work) -> Claim:
+    eye = await work.eye()
+    rate = work.settings.rate_limiter.index_creation
+    work.timeline = eye.facts.timeline
+    return await (await work.hold.journal()).claim(
+        work.change.id,
+        system_identifier=eye.facts.system_identifier,
+        timeline=eye.facts.timeline,
+        rate_max=rate.max_requests,
+        rate_window_s=float(rate.time_window_seconds),
+        lease_s=work.hold.lease_s,
+    )
+
+
+async def _wait_in_queue(work: Work) -> None:
+    limits = work.settings.production_safeguards.observer
+    end = time.monotonic() + limits.waiting_phase_seconds
+    while True:
+        await asyncio.sleep(limits.requeue_delay_seconds)
+        if work.hold.fenced:
+            raise StaleEpochError("another executor has taken this change over")
+        if work.hold.abort is not None:
+            await work.hold.advance(State.FAILED, "failed", {"outcome": f"stopped on request of {work.hold.abort}"})
+            return
+        refused = await _gates(work, claimed=False)
+        if not refused:
+            return
+        if time.monotonic() > end or any(v.status is Status.BLOCK for v in refused):
+            words = f"{work.why.sentence}; could not start again: {in_words(refused)}"
+            await work.hold.advance(State.FAILED, "failed", {"outcome": words})
+            return
+
+
+async def start(work: Work) -> None:
+    """Claimed: connect the executor, ask all gates again, write the intent, send the DDL."""
+    try:
+        door = await Door.open(work.target, work.settings, work.hold, work.plan)
+        if door is None:
+            await _not_now(work, "another session holds the lock for changes of this table", retry=True)
+            return
+        work.door = door
+        if await _contradiction(work):
+            return
+        journal = await work.hold.journal()
+        await journal.set_backend(work.change.id, work.hold.epoch, door.backend.pid, door.backend.start)
+        work.backend = door.backend
+        await _first_statistics(work)
+        clearance = await _clear(work)
+        if clearance is None:
+            return
+        work.task = await door.start_change(clearance)
+        work.began = True
+    except StaleEpochError:
+        raise
+    except IndexPilotError as exc:
+        if work.state is not State.STARTING:
+            raise
+        await _not_now(work, f"could not start: {exc.message}", retry=False)
+
+
+async def _clear(work: Work) -> Clearance | None:
+    context = await work.gate_context(claimed=True)
+    answer = await clear(context, Claim(work.change.id, work.hold.epoch, work.plan, None))
+    if isinstance(answer, Clearance):
+        return answer
+    await (await work.hold.journal()).record_gates(work.change.id, answer)
+    refused = refusals(answer)
+    passing = all(v.status is Status.WAIT for v in refused)
+    await _not_now(work, f"after the claim: {in_words(refused)}", retry=passing)
+    return None
+
+
+async def _not_now(work: Work, sentence: str, *, retry: bool) -> None:
+    """Nothing was sent: back to the queue, or the end. A slot of the rate limit stays spent."""
+    await work.close_door()
+    work.why = Why(sentence, retry)
+    if retry and work.more_attempts:
+        work.requeued = True
+        await work.hold.advance(State.QUEUED, "requeued", {"why": sentence})
+    else:
+        await work.hold.advance(State.FAILED, "failed", {"outcome": sentence})
+
+
+async def _contradiction(work: Work) -> bool:
+    """The objects must still be those of the plan: a table or an index can be renamed, dropped or made in between."""
+    eye, plan = await work.eye(), work.plan
+    table = await table_now(eye, plan.table_oid)
+    why = ""
+    if table is None or table[:2] != (plan.schema if plan.kind == "create" else table[0], plan.table):
+        why = f"the table with OID {plan.table_oid} is not {clean_line(plan.schema)}.{clean_line(plan.table)} any more"
+    elif plan.kind == "create" and await index_by_name(eye, plan.schema, plan.index) is not None:
+        why = f"the name {clean_line(plan.index)} was taken in the meantime"
+    elif plan.kind == "drop":
+        index = await index_by_oid(eye, plan.index_oid or 0)
+        if index is None or (index.schema, index.name) != (plan.schema, plan.index):
+            why = f"the index with OID {plan.index_oid} is gone or has another name"
+    if not why:
+        return False
+    await _not_now(work, f"{why}: propose the change again", retry=False)
+    return True
+
+
+async def _first_statistics(work: Work) -> None:
+    """Counters before the change. Without them the change goes on, and its verdict will be "no evidence"."""
+    try:
+        await save_stats(await work.hold.journal(), await work.eye(), work.change.id, "start", work.plan)
+    except StaleEpochError:
+        raise
+    except IndexPilotError as exc:
+        await work.hold.note("stats.missing", {"phase": "start", "why": exc.message})

@@ -1,0 +1,60 @@
+"""The second copy of the log: one file a change on this machine, each line on disk before the deed it speaks of."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from indexpilot_tui.errors import ServerError
+
+
+def state_dir() -> Path:
+    """Where this machine's copies are: the user's state directory, mode 0700."""
+    import platformdirs
+
+    path = platformdirs.user_state_path("indexpilot") / "changes"
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return path
+
+
+class Book:
+    """Append-only JSON lines, mode 0600. It is read by people after trouble; no decision rests on it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def of(cls, system_identifier: str, database: str, change_id: int) -> Book:
+        """The book of one change of one cluster. Raises ServerError when it cannot be written here."""
+        safe = "".join(c if c.isalnum() else "_" for c in database)[:40]
+        book = cls(state_dir() / f"{system_identifier}-{safe}-{change_id}.jsonl")
+        book.write("opened", {})
+        return book
+
+    def write(self, action: str, detail: dict[str, Any]) -> None:
+        """One line, on disk when this returns. Raises ServerError when it is not: then there must be no deed."""
+        line = {"at": datetime.now(UTC).isoformat(), "pid": os.getpid(), "action": action, "detail": detail}
+        try:
+            fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                os.write(fd, (json.dumps(line, default=str, ensure_ascii=True) + "\n").encode())
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+        except OSError as exc:
+            raise ServerError(
+                f"the local copy of the log cannot be written ({exc.strerror})",
+                field="state directory",
+                value=str(self.path.parent),
+                remedy="free space or rights there; without a log there is no deed",
+            ) from exc
+
+    def lines(self) -> Iterator[dict[str, Any]]:
+        """All lines, oldest first."""
+        with self.path.open(encoding="utf-8") as file:
+            for line in file:
+                yield json.loads(line)

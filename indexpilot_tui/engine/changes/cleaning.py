@@ -1,0 +1,85 @@
+"""Removing our own INVALID leftover: part of the change, since it costs writes and, being UNIQUE, rejects rows."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import psycopg
+
+from indexpilot_tui.engine.changes.executor import Door, outcome_of
+from indexpilot_tui.engine.changes.guard import Rules
+from indexpilot_tui.engine.changes.model import State
+from indexpilot_tui.engine.changes.settle import back_or_failed, find_ours, fresh_eye, needs_operator, other_server
+from indexpilot_tui.engine.changes.watch import watch
+from indexpilot_tui.engine.changes.work import Work
+from indexpilot_tui.engine.journal.journal import Claim, StaleEpochError
+from indexpilot_tui.engine.postgres.text import clean_line
+from indexpilot_tui.engine.safeguards.clearance import Clearance, clear_own
+from indexpilot_tui.engine.safeguards.gates import refusals
+from indexpilot_tui.errors import ConnectError, IndexPilotError
+
+PAGE_AFTER_S = 900.0  # reference, section 1: a leftover that lives longer needs a person
+_BACK_OFF_S = (0.2, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
+
+
+async def clean(work: Work) -> None:
+    """Drop the leftover, again and again with growing pauses, until the catalog says that it is gone."""
+    end = time.monotonic() + PAGE_AFTER_S
+    tries, last = 0, ""
+    while True:
+        eye = await fresh_eye(work)
+        facts, wrong = await find_ours(work, eye)
+        wrong = other_server(work, eye) or wrong
+        if wrong:
+            await needs_operator(work, wrong, [])
+            return
+        if facts is None:
+            journal = await work.hold.journal()
+            await journal.set_index(work.change.id, work.hold.epoch, None, None)
+            await work.hold.note("cleaned", {"oid": work.index_oid, "tries": tries})
+            await back_or_failed(work, "requeued", "its leftover is removed")
+            return
+        if facts.valid:
+            await work.hold.advance(State.VERIFYING, "verify.intent", {"oid": facts.oid, "after": "it is valid after all"})
+            return
+        if time.monotonic() > end:
+            name = clean_line(f"{facts.schema}.{facts.name}")
+            await needs_operator(
+                work,
+                f"the INVALID leftover {name} could not be removed in {PAGE_AFTER_S / 60:.0f} min ({last})",
+                [f"DROP INDEX CONCURRENTLY {name};"],
+            )
+            return
+        last = await _drop_once(work)
+        await asyncio.sleep(_BACK_OFF_S[min(tries, len(_BACK_OFF_S) - 1)] if last else 0)
+        tries += 1
+
+
+async def _drop_once(work: Work) -> str:
+    """One try. Why it did not work, or an empty string."""
+    try:
+        if work.door is None or work.door.session.closed:
+            work.door = await Door.open(work.target, work.settings, work.hold, work.plan)
+        if work.door is None:
+            return "another session holds the lock for changes of this table"
+        context = await work.gate_context(claimed=True)
+        facts, wrong = await find_ours(work, context.session)
+        if facts is None or facts.valid or wrong:
+            return wrong or "it changed in between"
+        answer = await clear_own(context, Claim(work.change.id, work.hold.epoch, work.plan, None), "clean")
+        if not isinstance(answer, Clearance):
+            return "; ".join(v.evidence for v in refusals(answer))
+        task = await work.door.start_cleaning(answer, facts)
+        ended = await watch(work, work.door.backend, Rules("clean", None), task)
+    except StaleEpochError:
+        raise
+    except ConnectError as exc:
+        await asyncio.sleep(1)
+        return exc.message
+    except (IndexPilotError, psycopg.Error) as exc:
+        return clean_line(str(exc), 300)
+    await work.hold.note("clean.outcome", outcome_of(ended.error))
+    if ended.stop is not None:
+        return ended.stop.sentence
+    return "" if ended.answered and ended.error is None else str(outcome_of(ended.error).get("message", "no answer"))

@@ -1,0 +1,174 @@
+"""The one door for DDL, and the process behind it. Nothing else in this program sends DDL to a target.
+
+Each deed needs a fresh Clearance of the safeguards, has its intent row in the journal before it is sent, and is sent on a
+session of which every setting was read back. `python -m indexpilot_tui.engine.changes.executor` runs one change.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from indexpilot_tui.engine.changes.catalog import Backend, IndexFacts, own_backend
+from indexpilot_tui.engine.changes.hold import Hold
+from indexpilot_tui.engine.changes.job import Job, spawn
+from indexpilot_tui.engine.changes.model import Plan, State
+from indexpilot_tui.engine.postgres.session import Purpose, Session, connect
+from indexpilot_tui.engine.postgres.text import clean_line
+from indexpilot_tui.engine.safeguards.clearance import Clearance
+from indexpilot_tui.errors import RefusedError
+from indexpilot_tui.settings.model import Settings, Target
+
+__all__ = ["LOCK_CLASS", "Door", "main", "spawn"]
+
+LOCK_CLASS = 0x1D8F  # first key of our advisory locks; the second is the table's OID - 2^31 (as pg_repack does)
+
+
+class Door:
+    """An EXECUTOR session that holds the table's advisory lock and acts as the table's owner.
+
+    The lock is only ever tried for: waiting for it would kill the build of whoever holds it (measured).
+    """
+
+    def __init__(self, session: Session, hold: Hold, plan: Plan, backend: Backend) -> None:
+        self.session, self.hold, self.plan, self.backend = session, hold, plan, backend
+        self.notices: list[str] = []
+        session.conn.add_notice_handler(self._notice)
+
+    def _notice(self, diagnostic: psycopg.errors.Diagnostic) -> None:
+        self.notices.append(clean_line(diagnostic.message_primary or "", 300))
+
+    @classmethod
+    async def open(cls, target: Target, settings: Settings, hold: Hold, plan: Plan) -> Door | None:
+        """Connect, try for the table's lock, become its owner. None when another session has the lock.
+
+        Raises ConnectError, ServerError (a setting did not stick), PrivilegeError (SET ROLE refused).
+        """
+        session = await connect(target, Purpose.EXECUTOR, settings, application_name=f"ixp:{hold.change_id}:{hold.epoch}")
+        try:
+            key = plan.table_oid - 2**31
+            got = await session.value("select pg_catalog.pg_try_advisory_lock(%s::int, %s::int)", (LOCK_CLASS, key))
+            if got is not True:
+                await session.close()
+                return None
+            backend = await own_backend(session)
+            await session.execute(sql.SQL("set role {}").format(sql.Identifier(plan.owner)))
+            return cls(session, hold, plan, backend)
+        except BaseException:
+            await session.close()
+            raise
+
+    def _check(self, clearance: Clearance, deed: str) -> None:
+        clearance.check(
+            plan_sha256=self.plan.sha256,
+            system_identifier=self.session.facts.system_identifier,
+            epoch=self.hold.epoch,
+            deed=deed,
+        )
+        if self.hold.fenced:
+            raise RefusedError("somebody else has taken this change over")
+
+    async def start_change(self, clearance: Clearance) -> asyncio.Task[None]:
+        """Write `ddl.intent` (state running) and send the plan's DDL. The task ends with the statement; it raises
+        psycopg.Error when the statement did not succeed."""
+        self._check(clearance, "change")
+        intent = {
+            "ddl": self.plan.ddl,
+            "pid": self.backend.pid,
+            "backend_start": self.backend.start.isoformat(),
+            "settings": self.session.readback,
+            "plan_sha256": self.plan.sha256,
+        }
+        await self.hold.advance(State.RUNNING, "ddl.intent", intent)
+        self._check(clearance, "change")  # the process may have been stopped in between
+        return asyncio.create_task(self._send(sql.SQL(self.plan.ddl)))
+
+    async def start_cleaning(self, clearance: Clearance, index: IndexFacts) -> asyncio.Task[None]:
+        """Write `clean.intent` and drop our own INVALID leftover, by the name that its OID has now."""
+        self._check(clearance, "clean")
+        if index.valid:
+            raise RefusedError(f"index {index.oid} is valid: it is not a leftover")
+        statement = sql.SQL("drop index concurrently {}").format(sql.Identifier(index.schema, index.name))
+        await self.hold.append(
+            "clean.intent",
+            {"oid": index.oid, "name": f"{index.schema}.{index.name}", "flags": index.flags, "unique": index.unique,
+             "ddl": statement.as_string(None), "pid": self.backend.pid},
+        )  # fmt: skip
+        self._check(clearance, "clean")
+        return asyncio.create_task(self._send(statement))
+
+    async def finish(self, clearance: Clearance, action: str, statements: Sequence[sql.Composed]) -> None:
+        """What belongs to an index that is valid: ANALYZE of its table, its comment, its statistics targets. One intent
+        and one outcome row a statement. Raises psycopg.Error."""
+        for statement in statements:
+            self._check(clearance, "finish")
+            await self.hold.append(f"{action}.intent", {"ddl": statement.as_string(None)})
+            await self._send(statement)
+            await self.hold.note(f"{action}.outcome", {"ok": True})
+
+    async def _send(self, statement: sql.Composed | sql.SQL) -> None:
+        async with self.session.conn.cursor() as cursor:
+            await cursor.execute(statement)
+
+    async def cancel_from_here(self) -> None:
+        """Ask the server to cancel on a connection of its own (TLS like ours): for when the observer is lost."""
+        await self.session.conn.cancel_safe(timeout=5)
+
+    async def close(self) -> None:
+        """End the session, and with it the lock. A statement that still runs is cancelled."""
+        await self.session.close()
+
+
+def main() -> int:
+    """Read the job from stdin, let go of whoever started us, carry the change out. Exit status 0, or 3 with a message.
+
+    What is printed is one JSON object, once the process that stays has its connections: its id, or the error.
+    """
+    job = Job.model_validate_json(sys.stdin.read())
+    from indexpilot_tui.engine.changes.drive import carry_out
+
+    theirs, ours = os.pipe()
+    if os.fork():
+        os.close(ours)
+        with os.fdopen(theirs) as answer:
+            sys.stdout.write(answer.read() or json.dumps({"error": "it ended at once"}))
+        sys.stdout.flush()
+        os._exit(0)
+    os.close(theirs)
+    os.setsid()
+    _let_go()
+
+    def ready(error: str | None) -> None:
+        os.write(ours, json.dumps({"pid": os.getpid()} if error is None else {"error": error}).encode())
+        os.close(ours)
+
+    status: int = asyncio.run(carry_out(job, ready))
+    return status
+
+
+def _let_go() -> None:
+    """No pipe of the console's stays open here, and no terminal."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)
+    os.close(null)
+
+
+def outcome_of(exc: BaseException | None) -> dict[str, Any]:
+    """The outcome row of a statement: ok, or SQLSTATE and the server's message. DETAIL holds row values: left out."""
+    if exc is None:
+        return {"ok": True}
+    sqlstate = exc.sqlstate if isinstance(exc, psycopg.Error) else None
+    primary = exc.diag.message_primary if isinstance(exc, psycopg.Error) and exc.diag else None
+    return {"ok": False, "sqlstate": sqlstate, "message": clean_line(primary or str(exc) or type(exc).__name__, 300)}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,163 @@
+"""From an index that the catalog calls valid (or gone) to a change that is done: verified, observed, judged."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import datetime, timedelta
+
+import psycopg
+from psycopg import sql
+
+from indexpilot_tui.engine.changes.catalog import IndexFacts, index_by_oid
+from indexpilot_tui.engine.changes.executor import Door, outcome_of
+from indexpilot_tui.engine.changes.model import State
+from indexpilot_tui.engine.changes.rollback import propose_rollback, restoring
+from indexpilot_tui.engine.changes.settle import find_ours, fresh_eye, needs_operator, other_server
+from indexpilot_tui.engine.changes.stats import save_stats
+from indexpilot_tui.engine.changes.verification import REGRESSED
+from indexpilot_tui.engine.changes.verification import verify as judge
+from indexpilot_tui.engine.changes.work import Work
+from indexpilot_tui.engine.journal.journal import Claim, StaleEpochError
+from indexpilot_tui.engine.safeguards.clearance import Clearance, clear_own
+from indexpilot_tui.engine.safeguards.gates import database_now, refusals
+from indexpilot_tui.errors import IndexPilotError, RefusedError
+
+KEPT = "kept"
+_KEEP_POLL_S = 2.0
+
+
+async def verify(work: Work) -> None:
+    """Read the catalog again by OID, record what it says, finish what belongs to the index, begin the observation."""
+    eye = await fresh_eye(work)
+    wrong = other_server(work, eye)
+    facts: IndexFacts | None = None
+    if not wrong and work.plan.kind == "create":
+        facts, wrong = await find_ours(work, eye)
+        if not wrong and (facts is None or not (facts.valid and facts.ready and facts.live)):
+            wrong = f"the index is not there as it should be ({facts.flags if facts else 'gone'})"
+    elif not wrong:
+        left = await index_by_oid(eye, work.plan.index_oid or 0)
+        wrong = f"the index is still there ({left.flags})" if left is not None else ""
+    if wrong:
+        await needs_operator(work, wrong, [])
+        return
+    journal = await work.hold.journal()
+    oid = facts.oid if facts is not None else None
+    await journal.set_index(work.change.id, work.hold.epoch, oid, True if facts is not None else None)
+    if facts is not None:
+        await _finish_index(work, facts)
+    await work.close_door()
+    server = f"{eye.facts.host}:{eye.facts.port}, timeline {eye.facts.timeline}"
+    detail = (
+        {
+            "oid": oid,
+            "valid": True,
+            "ready": True,
+            "live": True,
+            "size_bytes": facts.size_bytes,
+            "definition": facts.definition,
+        }
+        if facts is not None
+        else {"oid": work.plan.index_oid, "gone": True}
+    )
+    await _save(work, "end")
+    if work.rollback:
+        await work.hold.advance(State.DONE, "verified", {**detail, "server": server, "outcome": _built(work, facts)})
+        return
+    until = await database_now(eye) + timedelta(seconds=work.settings.verification.window_seconds)
+    await work.hold.advance(
+        State.OBSERVING, "verified", {**detail, "server": server, "outcome": _built(work, facts), "observe_until": until}
+    )
+
+
+def _built(work: Work, facts: IndexFacts | None) -> str:
+    if facts is None:
+        return "the index is gone"
+    after = f" (although: {work.why.sentence})" if work.why.sentence else ""
+    return f"the index is valid, {facts.size_bytes} bytes{after}"
+
+
+async def _finish_index(work: Work, facts: IndexFacts) -> None:
+    """ANALYZE for an index on expressions (the planner guesses without: measured), and what a way back restores. Only
+    after the index is valid: during a build either would kill it. Failing here does not undo a valid index."""
+    statements: list[tuple[str, list[sql.Composed]]] = []
+    if work.rollback:
+        statements.append(("restore", restoring(work.plan, facts)))
+    if facts.has_expressions:
+        table = sql.Identifier(work.plan.schema, work.plan.table)
+        statements.append(("analyze", [sql.SQL("analyze {}").format(table)]))
+    for action, texts in statements:
+        if not texts:
+            continue
+        try:
+            if work.door is None or work.door.session.closed:
+                work.door = await Door.open(work.target, work.settings, work.hold, work.plan)
+            if work.door is None:
+                raise RefusedError("another session holds the lock for changes of this table")
+            for text in texts:
+                context = await work.gate_context(claimed=True)
+                answer = await clear_own(context, Claim(work.change.id, work.hold.epoch, work.plan, None), "finish")
+                if not isinstance(answer, Clearance):
+                    raise RefusedError("; ".join(v.evidence for v in refusals(answer)))
+                await work.door.finish(answer, action, [text])
+        except StaleEpochError:
+            raise
+        except (IndexPilotError, psycopg.Error) as exc:
+            await work.hold.note(f"{action}.outcome", outcome_of(exc))
+
+
+async def _save(work: Work, phase: str) -> None:
+    try:
+        await save_stats(await work.hold.patient_journal(), await work.eye(), work.change.id, phase, work.plan)
+    except StaleEpochError:
+        raise
+    except IndexPilotError as exc:
+        await work.hold.note("stats.missing", {"phase": phase, "why": exc.message})
+
+
+async def observe(work: Work) -> None:
+    """Wait until the observation ends (or somebody keeps the change), then compare before and after."""
+    work.hold.start_beat()
+    journal = await work.hold.patient_journal()
+    change = await journal.change(work.change.id)
+    await _wait_until(work, change.observe_until)
+    if work.hold.terminated:
+        work.leave = True  # the timestamps are in the journal: the next start goes on from there
+        return
+    if work.hold.fenced:
+        raise StaleEpochError("another executor has taken this change over")
+    await _save(work, "observed")
+    journal = await work.hold.patient_journal()
+    verdict = judge(await journal.stats(work.change.id), work.settings.verification)
+    await journal.save_verification(work.change.id, work.hold.epoch, verdict)
+    outcome = f"{verdict.verdict}: {verdict.reason}"
+    if verdict.verdict == REGRESSED:
+        outcome = f"{outcome}; {await _propose_way_back(work, verdict.reason)}"
+    await work.hold.advance(State.DONE, "observed", {"outcome": outcome, "verdict": verdict.verdict})
+
+
+async def _propose_way_back(work: Work, reason: str) -> str:
+    """A regression proposes the rollback; performing it is an operator's word."""
+    journal = await work.hold.patient_journal()
+    change = await journal.change(work.change.id)
+    try:
+        child = await propose_rollback(await work.eye(), journal, change, f"regressed: {reason}")
+    except IndexPilotError as exc:
+        return f"the rollback could not be proposed ({exc.message})"
+    return f"rollback proposed as change {child}"
+
+
+async def _wait_until(work: Work, until: datetime | None) -> None:
+    if until is None:
+        return
+    left = (until - await database_now(await work.eye())).total_seconds()
+    end = time.monotonic() + left
+    while (now := time.monotonic()) < end and not work.hold.fenced and not work.hold.terminated:
+        try:
+            change = await (await work.hold.journal()).change(work.change.id)
+        except IndexPilotError:
+            change = None  # the lease's business; the end of the window stands
+        if change is not None and any(event.action == KEPT for event in change.events):
+            return
+        await asyncio.sleep(min(_KEEP_POLL_S, max(0.05, end - now)))

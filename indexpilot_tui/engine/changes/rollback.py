@@ -1,0 +1,104 @@
+"""The way back: a change of its own, the opposite of its parent, with the parent's definition saved before the deed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from psycopg import sql
+
+from indexpilot_tui.engine.changes.catalog import IndexFacts, index_by_name, index_by_oid, table_now
+from indexpilot_tui.engine.changes.model import END_STATES, Change, Plan, State
+from indexpilot_tui.engine.changes.planning import plan_drop
+from indexpilot_tui.engine.journal.journal import Journal
+from indexpilot_tui.engine.postgres.ddl import parse_index_statement, render
+from indexpilot_tui.engine.postgres.session import Session
+from indexpilot_tui.engine.postgres.text import clean_line
+from indexpilot_tui.errors import RefusedError, UsageError
+
+TAKEN_BACK_FROM = (State.OBSERVING, State.DONE, State.NEEDS_OPERATOR)
+
+
+async def plan_rollback(session: Session, change: Change) -> Plan:
+    """The plan that undoes `change`: DROP for a CREATE, CREATE from the saved definition for a DROP.
+
+    Raises RefusedError when there is nothing to take back or the objects are not what the change left behind.
+    """
+    if change.state not in TAKEN_BACK_FROM:
+        raise RefusedError(f"change {change.id} is {change.state.value}: there is nothing to take back")
+    if session.facts.system_identifier != change.plan.system_identifier:
+        raise RefusedError(f"change {change.id} was made on another cluster")
+    return await _undo_create(session, change) if change.kind == "create" else await _undo_drop(session, change)
+
+
+async def _undo_create(session: Session, change: Change) -> Plan:
+    facts = await index_by_oid(session, change.index_oid) if change.index_oid is not None else None
+    if facts is None:
+        raise RefusedError(f"the index of change {change.id} is gone: there is nothing to take back")
+    if (facts.schema, facts.name) != (change.plan.schema, change.plan.index):
+        shown = clean_line(f"{facts.schema}.{facts.name}")
+        raise RefusedError(
+            f"the index of change {change.id} is called {shown} now",
+            remedy="rename it back, or propose DROP INDEX for the new name",
+        )
+    return await plan_drop(session, facts.oid, facts.schema, facts.name, allow_unique=True)
+
+
+async def _undo_drop(session: Session, change: Change) -> Plan:
+    before = change.plan
+    saved = before.saved
+    if not saved.get("valid", True):
+        raise RefusedError(f"change {change.id} dropped an INVALID leftover: there was no working index to restore")
+    table = await table_now(session, before.table_oid)
+    if table is None:
+        raise RefusedError(f"the table of change {change.id} is gone")
+    if await index_by_name(session, before.schema, before.index) is not None:
+        raise RefusedError(f"the name {clean_line(before.index)} is taken by another index now")
+    statement = parse_index_statement(str(saved["definition"]))
+    if saved.get("tablespace"):
+        statement.tree.index_stmt.table_space = str(saved["tablespace"])
+    schema, name, owner = table
+    return Plan(
+        kind="create",
+        ddl=render(statement, schema=schema, table=name, index=before.index, concurrently=True),
+        schema=before.schema,
+        table=name,
+        table_oid=before.table_oid,
+        index=before.index,
+        index_oid=None,
+        method=before.method,
+        unique=before.unique,
+        owner=owner,
+        system_identifier=before.system_identifier,
+        database=before.database,
+        saved={"restore": {key: saved.get(key) for key in ("comment", "statistics", "clustered")}},
+    )
+
+
+def restoring(plan: Plan, facts: IndexFacts) -> list[sql.Composed]:
+    """What `pg_get_indexdef` does not say of an index that is made again: statistics targets, CLUSTER mark, comment."""
+    restore: dict[str, Any] = plan.saved.get("restore") or {}
+    index = sql.Identifier(facts.schema, facts.name)
+    statements = [
+        sql.SQL("alter index {} alter column {} set statistics {}").format(
+            index, sql.Literal(int(number)), sql.Literal(int(target))
+        )
+        for number, target in sorted((restore.get("statistics") or {}).items(), key=lambda item: int(item[0]))
+    ]
+    if restore.get("clustered"):
+        table = sql.Identifier(plan.schema, plan.table)
+        statements.append(sql.SQL("alter table {} cluster on {}").format(table, sql.Identifier(facts.name)))
+    if restore.get("comment"):
+        comment = sql.Literal(str(restore["comment"]))
+        statements.append(sql.SQL("comment on index {} is {}").format(index, comment))
+    return statements
+
+
+async def propose_rollback(session: Session, journal: Journal, change: Change, reason: str) -> int:
+    """The id of the rollback of `change`: the one that is proposed already, else a new one. Nothing is carried out."""
+    for other in await journal.changes(200):
+        if other.parent_id == change.id and other.plan.kind != change.kind and other.state not in END_STATES:
+            return other.id
+    plan = await plan_rollback(session, change)
+    if not reason.strip():
+        raise UsageError("a rollback needs a reason", field="--reason")
+    return await journal.propose(plan, target=change.target, reason=reason, parent_id=change.id, rollback=True)

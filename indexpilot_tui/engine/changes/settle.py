@@ -1,0 +1,189 @@
+"""When our statement has ended, the catalog decides what became of it: the reconcile table of the reference, section 1."""
+
+from __future__ import annotations
+
+import asyncio
+
+import psycopg
+
+from indexpilot_tui.engine.changes.catalog import IndexFacts, backend_alive, index_by_name, index_by_oid
+from indexpilot_tui.engine.changes.definition import differences
+from indexpilot_tui.engine.changes.executor import outcome_of
+from indexpilot_tui.engine.changes.guard import Rules
+from indexpilot_tui.engine.changes.model import State
+from indexpilot_tui.engine.changes.watch import Ended, watch
+from indexpilot_tui.engine.changes.work import Why, Work
+from indexpilot_tui.engine.postgres.session import Purpose, Session, connect
+from indexpilot_tui.engine.postgres.text import clean_line
+
+# of our statement's answers: the table was not touched, and what has our name is not ours
+_NAME_TAKEN = "42P07"
+_DEADLOCK = "40P01"
+_ADVICE = {
+    "23505": "the table has duplicates",
+    "53100": "the disk is full; after making room run CHECKPOINT, or a crash could keep the server from starting",
+    "53400": "temp_file_limit was reached",
+}
+
+
+def rules_of(work: Work) -> Rules:
+    """The guards of this change's own statement. A rollback is not stopped by the end of the window."""
+    window = work.settings.production_safeguards.maintenance_window
+    return Rules(work.plan.kind, None if work.rollback or not window.enabled else window)
+
+
+async def follow(work: Work) -> None:
+    """Watch our statement (or the backend of a predecessor) to its end, then let the catalog decide."""
+    if work.task is not None and work.backend is not None:
+        ended = await watch(work, work.backend, rules_of(work), work.task)
+        work.task = None
+        await _after(work, ended)
+    elif work.backend is not None and await backend_alive(await work.eye(), work.backend):
+        ended = await watch(work, work.backend, rules_of(work), None)
+        await _after(work, ended)
+    await _decide(work)
+
+
+async def _after(work: Work, ended: Ended) -> None:
+    """The outcome row, and why the statement ended; a connection that broke makes the state unknown."""
+    if ended.answered:
+        await work.hold.note("ddl.outcome", {**outcome_of(ended.error), "notices": work.door.notices if work.door else []})
+    elif work.state is not State.CANCELLING:
+        await work.hold.advance(State.UNKNOWN, "lost", {"why": "the connection broke before the answer"})
+    work.why = _why(ended)
+    sqlstate = ended.error.sqlstate if isinstance(ended.error, psycopg.Error) else None
+    work.foreign = sqlstate == _NAME_TAKEN
+
+
+def _why(ended: Ended) -> Why:
+    if ended.stop is not None:
+        return Why(ended.stop.sentence, ended.stop.retry)
+    if ended.error is None:
+        return Why("the executor was lost" if not ended.answered else "")
+    answer = outcome_of(ended.error)
+    sqlstate, message = answer["sqlstate"], str(answer["message"])
+    if sqlstate == _DEADLOCK:
+        rivals = "; ".join(ended.rivals) or "a session that waited for the table"
+        return Why(f"killed by the deadlock check (40P01), rival: {rivals}", True)
+    advice = f" ({_ADVICE[sqlstate]})" if sqlstate in _ADVICE else ""
+    return Why(f"the server answered {sqlstate}: {message}{advice}", False)
+
+
+async def _decide(work: Work) -> None:
+    eye = await fresh_eye(work)
+    contradiction = other_server(work, eye)
+    if contradiction:
+        await needs_operator(work, contradiction, [])
+    elif work.plan.kind == "create":
+        await _decide_create(work, eye)
+    else:
+        await _decide_drop(work, eye)
+
+
+async def fresh_eye(work: Work) -> Session:
+    """The observing session opened anew: its facts (recovery, timeline) are of now."""
+    await work.observer.close()
+    work.observer = await connect(work.target, Purpose.OBSERVER, work.settings, application_name=f"ixp-eye:{work.change.id}")
+    return work.observer
+
+
+def other_server(work: Work, eye: Session) -> str:
+    """Why this is not the server on which the change was claimed (measured: after a promotion the old primary's success
+    means nothing), or an empty string."""
+    facts = eye.facts
+    if facts.system_identifier != work.plan.system_identifier:
+        return f"this is cluster {facts.system_identifier}, the change was for {work.plan.system_identifier}"
+    if facts.in_recovery:
+        return "the server is a standby now"
+    if work.timeline is not None and facts.timeline != work.timeline:
+        return f"the server is on timeline {facts.timeline}, the change was claimed on {work.timeline}: there was a failover"
+    return ""
+
+
+async def find_ours(work: Work, eye: Session) -> tuple[IndexFacts | None, str]:
+    """Our index as the catalog has it, by recorded OID, else by name; and why it is not ours, if it is not."""
+    plan = work.plan
+    named = await index_by_name(eye, plan.schema, plan.index)
+    if work.index_oid is not None:
+        facts = await index_by_oid(eye, work.index_oid)
+        if facts is None and named is not None and not work.foreign:
+            return named, f"OID {work.index_oid} is gone and {plan.index} is another index now (OID {named.oid})"
+    else:
+        facts = named
+    if facts is None or work.foreign or not work.began:
+        return None, ""  # what stands there under our name was there before us, or came from others
+    if facts.table_oid != plan.table_oid:
+        return facts, f"index {facts.name} is on another table (OID {facts.table_oid})"
+    different = differences(plan.ddl, facts.definition)
+    if different:
+        return facts, f"index {facts.name} is not as planned: {'; '.join(different)}"
+    if facts.building:
+        return facts, f"somebody is building {facts.name} now"
+    return facts, ""
+
+
+async def _decide_create(work: Work, eye: Session) -> None:
+    for _ in range(20):  # a build that has just ended may still show in the progress view
+        facts, wrong = await find_ours(work, eye)
+        if facts is None or not facts.building:
+            break
+        await asyncio.sleep(0.5)
+    if wrong:
+        commands = [f"\\d {clean_line(work.plan.schema)}.{clean_line(work.plan.table)}"]
+        await needs_operator(work, wrong, commands)
+    elif facts is None:
+        await back_or_failed(work, "requeued", "nothing is left of it")
+    elif facts.valid:
+        work.index_oid = facts.oid
+        await work.hold.advance(State.VERIFYING, "verify.intent", {"oid": facts.oid, "after": work.why.sentence})
+    else:
+        work.index_oid = facts.oid
+        journal = await work.hold.journal()
+        await journal.set_index(work.change.id, work.hold.epoch, facts.oid, False)
+        await work.hold.advance(
+            State.CLEANING,
+            "leftover",
+            {"oid": facts.oid, "flags": facts.flags, "unique": facts.unique, "why": work.why.sentence},
+        )
+
+
+async def _decide_drop(work: Work, eye: Session) -> None:
+    plan = work.plan
+    facts = await index_by_oid(eye, plan.index_oid or 0)
+    if facts is None:
+        await work.hold.advance(State.VERIFYING, "verify.intent", {"oid": plan.index_oid})
+    elif facts.valid or (not plan.saved.get("valid", True) and facts.live):
+        await back_or_failed(work, "requeued", "the index stands as before")
+    elif work.more_attempts and (work.why.retry or work.resumed):
+        work.requeued = True
+        await work.close_door()
+        await work.hold.advance(
+            State.QUEUED, "requeued", {"why": f"half-dropped ({facts.flags}), to be finished", "was": work.why.sentence}
+        )
+    else:
+        name = clean_line(f"{plan.schema}.{plan.index}")
+        await needs_operator(
+            work,
+            f"{work.why.sentence}; the index is half-dropped ({facts.flags}): no query uses it, writes still pay for it",
+            [f"DROP INDEX CONCURRENTLY {name};  -- finish", f"REINDEX INDEX CONCURRENTLY {name};  -- or have it back"],
+        )
+
+
+async def back_or_failed(work: Work, action: str, left: str) -> None:
+    """Nothing of ours is left behind: queue again if that may help and attempts are left, else the end."""
+    await work.close_door()
+    begun_not = work.resumed and work.plan.kind == "drop"
+    if (work.why.retry or begun_not) and work.more_attempts and work.hold.abort is None:
+        work.requeued = True
+        await work.hold.advance(State.QUEUED, action, {"why": work.why.sentence, "left": left})
+        return
+    sentence = work.why.sentence or "the executor ended before the index was made"
+    tried = f" (attempt {work.attempts})" if work.why.retry else ""
+    await work.hold.advance(State.FAILED, "failed", {"outcome": f"{sentence}{tried}; {left}"})
+
+
+async def needs_operator(work: Work, why: str, commands: list[str]) -> None:
+    """A contradiction that no rule settles: a person decides, with what we know and what they can do."""
+    await work.close_door()
+    outcome = f"{why}: a person must look at it"
+    await work.hold.advance(State.NEEDS_OPERATOR, "needs_operator", {"outcome": outcome, "commands": commands})

@@ -1,0 +1,77 @@
+"""Counters of the statements that touch a table, at one moment: the raw material of before and after."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from psycopg import sql
+
+from indexpilot_tui.engine.changes.catalog import question
+from indexpilot_tui.engine.changes.model import Plan
+from indexpilot_tui.engine.journal.journal import Journal
+from indexpilot_tui.engine.postgres.session import Session
+from indexpilot_tui.engine.safeguards.gates import database_now
+from indexpilot_tui.errors import ServerError
+
+_STATEMENTS = {"select_stmt", "insert_stmt", "update_stmt", "delete_stmt", "merge_stmt"}
+
+
+@dataclass(frozen=True, slots=True)
+class TableStats:
+    """Rows as `verification.verify` wants them: queryid, userid, dbid, toplevel, query (raw), calls, total_exec_time and
+    stddev_exec_time in ms, rows, stats_since. `taken_at` is the database's clock."""
+
+    taken_at: datetime
+    stats_reset: datetime | None
+    rows: tuple[dict[str, Any], ...]
+
+
+async def read_table_stats(session: Session, schema: str, table: str) -> TableStats:
+    """Read pg_stat_statements for one table of this database.
+
+    Raises ServerError when the extension is not in this database; PrivilegeError and the like as the server says.
+    """
+    home = await session.value(question("statements_home", session))
+    if home is None:
+        raise ServerError(
+            "pg_stat_statements is not installed in this database, so before and after cannot be compared",
+            remedy="CREATE EXTENSION pg_stat_statements",
+        )
+    where = sql.Identifier(str(home))
+    rows = await session.rows(_composed("statements", session, where), {"table": table})
+    reset = await session.value(_composed("statements_reset", session, where))
+    kept = tuple(row for row in rows if row["queryid"] is None or touches(str(row["query"]), schema, table))
+    return TableStats(await database_now(session), reset, kept)
+
+
+def _composed(name: str, session: Session, home: sql.Identifier) -> sql.Composed:
+    # the text is one of our own .sql files; the only thing put into it is an identifier
+    return sql.SQL(question(name, session)).format(schema=home)
+
+
+def touches(query: str, schema: str, table: str) -> bool:
+    """Whether a statement (SELECT, INSERT, UPDATE, DELETE, MERGE) reads or writes the table, by PostgreSQL's parser.
+
+    A bare name counts for a table of any schema: the search path of whoever ran it is not known.
+    """
+    import postgast
+
+    try:
+        tree = postgast.parse(query)
+    except postgast.PgQueryError:
+        return False  # cut off or not plain SQL: it cannot be told what it touches
+    if not tree.stmts or tree.stmts[0].stmt.WhichOneof("node") not in _STATEMENTS:
+        return False
+    return any(
+        type(node).__name__ == "RangeVar" and node.relname == table and node.schemaname in ("", schema)
+        for _, node in postgast.walk(tree)
+    )
+
+
+async def save_stats(journal: Journal, session: Session, change_id: int, phase: str, plan: Plan) -> TableStats:
+    """Read the counters and keep them with the change as one phase (proposed, start, end, observed)."""
+    stats = await read_table_stats(session, plan.schema, plan.table)
+    await journal.save_stats(change_id, phase, stats.taken_at, stats.stats_reset, list(stats.rows))
+    return stats

@@ -1,0 +1,66 @@
+"""Taking a change over whose executor is gone: wait for its lease, raise the epoch, learn what it had done."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from indexpilot_tui.engine.changes.catalog import Backend
+from indexpilot_tui.engine.changes.model import Change, Event, State
+from indexpilot_tui.engine.changes.work import Why, Work
+from indexpilot_tui.engine.journal.journal import Run
+
+_TAKEN = "42P07"
+
+
+async def take_over(work: Work, run: Run) -> bool:
+    """Become the holder. False when somebody else holds or finished it, or when it waits in the queue for nobody.
+
+    Waits as long as a lease lasts: a live executor renews in that time, a dead one does not.
+    """
+    journal = await work.hold.journal()
+    if run.state is State.QUEUED:
+        if not run.lease_ended:
+            return False
+        work.why, work.resumed = Why("the executor was lost while it waited in the queue", True), True
+        return True  # an ordinary claim decides who goes on
+    end = time.monotonic() + work.hold.lease_s + 2.0
+    while True:
+        epoch = await journal.takeover(work.change.id, work.hold.lease_s)
+        if epoch is not None:
+            break
+        if time.monotonic() > end:
+            return False
+        await asyncio.sleep(1)
+    work.change = change = await journal.change(work.change.id)
+    run = await journal.run(change.id)
+    work.hold.epoch, work.hold.state = epoch, run.state
+    work.attempts, work.timeline, work.resumed = run.attempts, run.timeline, True
+    work.index_oid = change.index_oid
+    if run.backend_pid is not None and run.backend_start is not None:
+        work.backend = Backend(run.backend_pid, run.backend_start)
+    last = since_claim(change)
+    work.began = any(event.action == "ddl.intent" for event in last)
+    work.foreign = any(event.action == "ddl.outcome" and event.detail.get("sqlstate") == _TAKEN for event in last)
+    work.why = Why(_reason(last), False)
+    work.hold.start_beat()
+    if run.state in (State.STARTING, State.RUNNING):
+        await work.hold.advance(State.UNKNOWN, "lost", {"why": "its executor is gone", "state": run.state.value})
+    return True
+
+
+def since_claim(change: Change) -> list[Event]:
+    """The events of the last attempt."""
+    events = list(change.events)
+    starts = [n for n, event in enumerate(events) if event.action == "claimed"]
+    return events[starts[-1] :] if starts else events
+
+
+def _reason(events: list[Event]) -> str:
+    """Why the predecessor's statement ended, as far as the log tells."""
+    for event in reversed(events):
+        if event.action == "cancel.intent" and event.detail.get("why"):
+            return str(event.detail["why"])
+        if event.action == "ddl.outcome" and event.detail.get("ok") is False:
+            return f"the server answered {event.detail.get('sqlstate')}: {event.detail.get('message')}"
+    return "its executor was lost"

@@ -1,0 +1,200 @@
+"""Watching one statement of ours until it has ended, and cancelling it when a guard says so."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+
+from indexpilot_tui.engine.changes.catalog import Backend, question
+from indexpilot_tui.engine.changes.executor import outcome_of
+from indexpilot_tui.engine.changes.guard import Judge, Reading, Rules, Stop, look
+from indexpilot_tui.engine.changes.hold import UNREACHABLE
+from indexpilot_tui.engine.changes.model import State
+from indexpilot_tui.engine.changes.work import Work
+from indexpilot_tui.engine.journal.journal import StaleEpochError
+from indexpilot_tui.engine.postgres.session import Purpose, Session, connect
+from indexpilot_tui.errors import IndexPilotError
+
+RESEND_S = 3.0  # a cancel can be swallowed (measured: while it waits for a synchronous standby)
+TERMINATE_S = 10.0  # reference, section 1: terminate after 10 s
+OBSERVER_LOST_S = 3.0
+RENEWALS_LOST = 2
+_BROKEN = (IndexPilotError, psycopg.Error, TimeoutError, OSError, ValueError)
+
+
+@dataclass(slots=True)
+class Ended:
+    """How a statement of ours ended. `error` is the server's answer; None with `answered` means success. Without an answer
+    (`answered` False) only the catalog knows. `stop`: why we cancelled it, if we did. `rivals`: who was seen waiting."""
+
+    answered: bool
+    error: BaseException | None
+    stop: Stop | None
+    rivals: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class _Watch:
+    work: Work
+    backend: Backend
+    judge: Judge
+    task: asyncio.Task[None] | None
+    answered: bool = True
+    stop: Stop | None = None
+    stopped_at: float = 0.0
+    sent_at: float = 0.0
+    terminated: bool = False
+    phase: str = ""
+    blind_since: float | None = None
+    rivals: dict[int, str] = field(default_factory=dict)
+
+
+async def watch(work: Work, backend: Backend, rules: Rules, task: asyncio.Task[None] | None) -> Ended:
+    """Watch until the statement has ended. `task` is our own statement, or None for a backend that was adopted.
+
+    Raises StaleEpochError once we are fenced: our statement, if any, has ended by then, and nothing was done to it.
+    """
+    limits = work.settings.production_safeguards.observer
+    w = _Watch(work, backend, Judge(limits, rules), task)
+    while True:
+        if w.task is not None and w.task.done() and not _lost(w):
+            break
+        if work.hold.fenced:
+            await _sit_out(w)
+        if await _tick(w) and w.task is None:
+            break
+        await _pause(w, limits.poll_seconds)
+    error = w.task.exception() if w.task is not None else None
+    seconds = round(time.monotonic() - w.stopped_at, 1)
+    if w.stop is not None:
+        await work.hold.note("backend.gone", {"seconds": seconds, "guard": w.stop.guard, **outcome_of(error)})
+    return Ended(w.answered, error, w.stop, tuple(w.rivals.values()))
+
+
+def _lost(w: _Watch) -> bool:
+    """The connection broke before the answer: from now on the backend is watched, not the connection."""
+    error = w.task.exception() if w.task is not None else None
+    if isinstance(error, psycopg.OperationalError) and error.sqlstate is None:
+        w.task, w.answered = None, False
+        return True
+    return False
+
+
+async def _sit_out(w: _Watch) -> None:
+    """Fenced: whoever took over decides. Our connection stays open until the statement ends, since closing it would
+    cancel what is theirs now."""
+    if w.task is not None:
+        await asyncio.wait({w.task})
+    raise StaleEpochError("another executor has taken this change over")
+
+
+async def _pause(w: _Watch, seconds: float) -> None:
+    if w.task is None:
+        await asyncio.sleep(seconds)
+    else:
+        await asyncio.wait({w.task}, timeout=seconds)
+
+
+async def _tick(w: _Watch) -> bool:
+    """One look and what follows from it. True when the backend is gone."""
+    clock = time.monotonic()
+    try:
+        reading = await look(await _eye(w), w.backend)
+    except _BROKEN as exc:
+        await _blind(w, clock, exc)
+        return False
+    w.blind_since = None
+    if reading.gone:
+        return True
+    await _report(w, reading)
+    if w.stop is None:
+        stop = _outside(w) or w.judge.judge(reading, clock)
+        if stop is not None:
+            await _begin_stop(w, stop, reading.progress)
+    elif clock - w.stopped_at > TERMINATE_S and not w.terminated:
+        await w.work.hold.protective("terminate.intent", {"guard": w.stop.guard, "after_s": round(clock - w.stopped_at, 1)})
+        await _signal(w, "terminate")
+        w.terminated = True
+    elif clock - w.sent_at > RESEND_S and not w.terminated:
+        await w.work.hold.protective("cancel.intent", {"guard": w.stop.guard, "again": True})
+        await _signal(w, "cancel")
+    return False
+
+
+async def _eye(w: _Watch) -> Session:
+    """The observer's session; a lost one is tried once a tick, not waited for."""
+    work = w.work
+    if work.observer.closed:
+        async with asyncio.timeout(OBSERVER_LOST_S):
+            work.observer = await connect(
+                work.target, Purpose.OBSERVER, work.settings, application_name=f"ixp-eye:{work.change.id}"
+            )
+    return work.observer
+
+
+def _outside(w: _Watch) -> Stop | None:
+    """Reasons that are not seen on the server: an operator's word, a lease that cannot be renewed."""
+    hold, rules = w.work.hold, w.judge.rules
+    if hold.abort is not None and rules.abortable:
+        return Stop("abort", "requested", "", f"stopped on request of {hold.abort}", False)
+    if hold.failures >= RENEWALS_LOST and rules.stoppable:
+        return Stop("lease", f"{hold.failures} failed", f"{RENEWALS_LOST}", "the control schema could not be reached", False)
+    return None
+
+
+async def _report(w: _Watch, reading: Reading) -> None:
+    """Phase changes and the index's OID go to the journal; an unreachable journal is the lease's business."""
+    hold = w.work.hold
+    for waiter in reading.waiters:
+        w.rivals[waiter.pid] = f"pid {waiter.pid} {waiter.mode} ({waiter.who})"
+    phase = str(reading.progress["phase"])
+    if phase != w.phase:
+        w.phase = phase
+        await hold.note("phase", reading.progress)
+    if reading.index_oid is not None and reading.index_oid != w.work.index_oid and w.judge.rules.kind == "create":
+        w.work.index_oid = reading.index_oid
+        hold.book.write("index.oid", {"oid": reading.index_oid})
+        try:
+            await (await hold.journal()).set_index(hold.change_id, hold.epoch, reading.index_oid, False)
+        except StaleEpochError:
+            hold.fenced = True
+        except UNREACHABLE:
+            w.work.index_oid = None  # tried again at the next look
+
+
+async def _begin_stop(w: _Watch, stop: Stop, progress: dict[str, Any]) -> None:
+    intent = {"guard": stop.guard, "value": stop.value, "limit": stop.limit, "why": stop.sentence, **progress}
+    cleaning = w.judge.rules.kind == "clean"
+    await w.work.hold.protective("cancel.intent", intent, None if cleaning else State.CANCELLING)
+    w.stop, w.stopped_at = stop, time.monotonic()
+    await _signal(w, "cancel")
+
+
+async def _signal(w: _Watch, how: str) -> None:
+    w.sent_at = time.monotonic()
+    params = {"pid": w.backend.pid, "backend_start": w.backend.start}
+    try:
+        eye = await _eye(w)
+        sent = await eye.value(question(how, eye), params)
+    except _BROKEN as exc:
+        door = w.work.door
+        if door is None or w.task is None:
+            await w.work.hold.note(f"{how}.failed", {"why": str(exc)[:200]})
+            return
+        await door.cancel_from_here()
+        sent = "through the executor's own connection"
+    await w.work.hold.note(f"{how}.sent", {"pid": w.backend.pid, "sent": sent})
+
+
+async def _blind(w: _Watch, clock: float, exc: BaseException) -> None:
+    """Nobody watches: after a short while our own build is cancelled. A drop is left to finish (it cannot be undone)."""
+    if w.blind_since is None:
+        w.blind_since = clock
+    blind = clock - w.blind_since
+    if blind > OBSERVER_LOST_S and w.stop is None and w.judge.rules.stoppable and w.task is not None:
+        stop = Stop("observer", f"{blind:.1f} s", f"{OBSERVER_LOST_S:g} s", "the observing session was lost", True)
+        await _begin_stop(w, stop, {"error": str(exc)[:200]})

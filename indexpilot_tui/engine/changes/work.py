@@ -1,0 +1,106 @@
+"""What the steps of carrying a change out share."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+
+from indexpilot_tui.engine.changes.catalog import Backend
+from indexpilot_tui.engine.changes.executor import Door
+from indexpilot_tui.engine.changes.hold import RECONNECT_S, Hold
+from indexpilot_tui.engine.changes.model import Change, Plan, State
+from indexpilot_tui.engine.postgres.session import Purpose, Session, connect
+from indexpilot_tui.engine.safeguards.context import GateContext
+from indexpilot_tui.engine.safeguards.gates import database_now
+from indexpilot_tui.errors import ConnectError
+from indexpilot_tui.settings.model import Settings, Target
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """Why the last run of the DDL ended without the index as planned. `retry`: it may be tried again."""
+
+    sentence: str = ""
+    retry: bool = False
+
+
+@dataclass(slots=True)
+class Work:
+    """One change in the hands of this process. `timeline` is the cluster's at the claim; `attempts` counts claims."""
+
+    target: Target
+    settings: Settings
+    hold: Hold
+    change: Change
+    observer: Session
+    parent: Change | None = None  # what a rollback takes back
+    door: Door | None = None
+    task: asyncio.Task[None] | None = None
+    backend: Backend | None = None
+    index_oid: int | None = None
+    timeline: int | None = None
+    attempts: int = 0
+    began: bool = False  # DDL of this change was sent since the last claim, by us or by a predecessor
+    foreign: bool = False  # the server said that the name was taken: what stands there is not ours
+    requeued: bool = False
+    resumed: bool = False
+    leave: bool = False  # stop here; the state is one in which others may act
+    why: Why = field(default_factory=Why)
+
+    @property
+    def plan(self) -> Plan:
+        return self.change.plan
+
+    @property
+    def rollback(self) -> bool:
+        return self.parent is not None
+
+    @property
+    def state(self) -> State:
+        return self.hold.state
+
+    @property
+    def more_attempts(self) -> bool:
+        return self.attempts < self.settings.production_safeguards.observer.max_attempts
+
+    async def eye(self) -> Session:
+        """The observing session, opened again when it was lost; waits up to RECONNECT_S for a server that is away."""
+        end = time.monotonic() + RECONNECT_S
+        while self.observer.closed:
+            try:
+                self.observer = await connect(
+                    self.target, Purpose.OBSERVER, self.settings, application_name=f"ixp-eye:{self.change.id}"
+                )
+            except ConnectError:
+                if time.monotonic() > end:
+                    raise
+                await asyncio.sleep(2)
+        return self.observer
+
+    async def gate_context(self, *, claimed: bool) -> GateContext:
+        """For asking the gates now."""
+        eye = await self.eye()
+        journal = await self.hold.journal()
+        self.change = await journal.change(self.change.id)
+        return GateContext(
+            target=self.target,
+            settings=self.settings,
+            session=eye,
+            now=await database_now(eye),
+            journal=journal,
+            plan=self.plan,
+            change=self.change,
+            parent=self.parent,
+            executor=self.door.session if self.door is not None and not self.door.session.closed else None,
+            rollback=self.rollback,
+            claimed=claimed,
+            previous=self.change.verdicts,
+        )
+
+    async def close_door(self) -> None:
+        """Close the executor's session, and with it the advisory lock. Never called while a statement of ours is meant
+        to go on: closing cancels it."""
+        if self.door is not None:
+            await self.door.close()
+            self.door = None
