@@ -25,7 +25,7 @@ def evidence_of(finding: HealthFinding) -> dict[str, Any]:
     }
 
 
-def _rule(kind: FindingKind, many: str, none: str) -> Callable[[CheckContext], Awaitable[Outcome]]:
+def _rule(kind: FindingKind, one: str, many: str, none: str) -> Callable[[CheckContext], Awaitable[Outcome]]:
     async def run(ctx: CheckContext) -> Outcome:
         health = await ctx.health()
         if kind is FindingKind.MISSING_FK:
@@ -42,7 +42,7 @@ def _rule(kind: FindingKind, many: str, none: str) -> Callable[[CheckContext], A
             return ok(none + (f" ({len(rest)} noted)" if rest else ""), *rest)
         fix = "\n".join(f.fix for f in worth if f.fix)
         names = ", ".join(f"{f.table} ({f.index})" if f.oid == 0 else f.index for f in worth[:3])
-        summary = f"{len(worth)} {many}: {names}" + (", ..." if len(worth) > 3 else "")
+        summary = f"{len(worth)} {one if len(worth) == 1 else many}: {names}" + (", ..." if len(worth) > 3 else "")
         answer = critical if any(f.severity == "critical" for f in worth) else warning
         return answer(summary, *[evidence_of(f) for f in worth], *rest, fix=fix)
 
@@ -51,7 +51,9 @@ def _rule(kind: FindingKind, many: str, none: str) -> Callable[[CheckContext], A
 
 async def unused(ctx: CheckContext) -> Outcome:
     """As the others, but an index without scans in too short a window was not checked, and that is not ok."""
-    outcome = await _rule(FindingKind.UNUSED, "indexes are not used", "every index that could go is used")(ctx)
+    outcome = await _rule(
+        FindingKind.UNUSED, "index is not used", "indexes are not used", "every index that could go is used"
+    )(ctx)
     health = await ctx.health()
     young = [f for f in health.findings if f.kind is FindingKind.UNUSED and not f.fix and "too short" in f.evidence]
     if outcome.fix or not young:
@@ -67,22 +69,42 @@ RULES = (
     Rule(
         "invalid_indexes",
         "INVALID indexes",
-        _rule(FindingKind.INVALID, "INVALID indexes were left behind", "no INVALID index was left behind"),
+        _rule(
+            FindingKind.INVALID,
+            "INVALID index was left behind",
+            "INVALID indexes were left behind",
+            "no INVALID index was left behind",
+        ),
     ),
     Rule(
         "duplicate_indexes",
         "Duplicate indexes",
-        _rule(FindingKind.DUPLICATE, "indexes are duplicates of another", "no index is there twice"),
+        _rule(
+            FindingKind.DUPLICATE,
+            "index is the duplicate of another",
+            "indexes are duplicates of another",
+            "no index is there twice",
+        ),
     ),
     Rule(
         "left_prefix_indexes",
         "Indexes covered by a wider one",
-        _rule(FindingKind.LEFT_PREFIX, "indexes are the left prefix of a wider one", "no index is the prefix of another"),
+        _rule(
+            FindingKind.LEFT_PREFIX,
+            "index is the left prefix of a wider one",
+            "indexes are the left prefix of a wider one",
+            "no index is the prefix of another",
+        ),
     ),
     Rule("unused_indexes", "Unused indexes", unused),
     Rule(
         "missing_fk_indexes",
         "Foreign keys without an index",
-        _rule(FindingKind.MISSING_FK, "foreign keys have no index", "every foreign key of any size has an index"),
+        _rule(
+            FindingKind.MISSING_FK,
+            "foreign key has no index",
+            "foreign keys have no index",
+            "every foreign key of any size has an index",
+        ),
     ),
 )
