@@ -2,13 +2,15 @@
 
 Formulas:
 
-* pg_stat_statements keeps for each entry the number of calls n, their total time and, by Welford's method, M2 = the sum of
-  squared deviations from the mean; it shows stddev = sqrt(M2 / n), the population's (pg_stat_statements.c). So M2 = stddev^2 * n.
-* The calls between two readings a and b of one entry: n = nb - na, total = Tb - Ta, and by the pairwise update of Chan, Golub
-  and LeVeque ("Algorithms for Computing the Sample Variance", The American Statistician 37, 1983), solved for the second part:
-  M2 = M2b - M2a - (mean - mean_a)^2 * na * n / nb.
+* pg_stat_statements keeps for each entry the number of calls n, their total time and, by Welford's method, M2 = the
+  sum of squared deviations from the mean; it shows stddev = sqrt(M2 / n), the population's (pg_stat_statements.c).
+  So M2 = stddev^2 * n.
+* The calls between two readings a and b of one entry: n = nb - na, total = Tb - Ta, and by the pairwise update of Chan,
+  Golub and LeVeque ("Algorithms for Computing the Sample Variance", The American Statistician 37, 1983), solved for the
+  second part: M2 = M2b - M2a - (mean - mean_a)^2 * na * n / nb.
 * Welch's t = (mean_after - mean_before) / sqrt(s_before^2 / n_before + s_after^2 / n_after), s^2 = M2 / (n - 1)
-  (B. L. Welch, Biometrika 34, 1947). With 30 independent calls on each side |t| >= 3 happens by chance in under 0.6 % of cases.
+  (B. L. Welch, Biometrika 34, 1947). With 30 independent calls on each side |t| >= 3 happens by chance in under 0.6 %
+  of cases.
 """
 
 from __future__ import annotations
@@ -77,8 +79,10 @@ class Window:
             return Window(0, 0.0, 0.0)
         shift = total / calls - earlier.mean_ms
         m2 = self.m2 - earlier.m2 - shift * shift * earlier.calls * calls / self.calls
-        rounding = 1e-6 * (self.m2 + earlier.m2 + self.mean_ms**2 * self.calls)
-        return Window(calls, total, max(m2, 0.0)) if m2 >= -rounding else None
+        scale = self.m2 + earlier.m2 + self.mean_ms**2 * self.calls
+        if m2 < -1e-6 * scale:
+            return None
+        return Window(calls, total, m2 if m2 > 1e-12 * scale else 0.0)  # below that it is the rounding of the doubles
 
 
 def welch_t(before: Window, after: Window) -> float:
@@ -99,7 +103,8 @@ def _readings(stats: PhaseStats) -> dict[Key, Window]:
             continue
         key = (str(row["queryid"]), row["userid"], row["dbid"], row.get("toplevel"))
         calls, stddev = int(row["calls"]), float(row["stddev_exec_time"])
-        since = datetime.fromisoformat(row["stats_since"]) if row.get("stats_since") else None
+        since = row.get("stats_since")
+        since = datetime.fromisoformat(since) if isinstance(since, str) else since
         window = Window(calls, float(row["total_exec_time"]), stddev * stddev * calls, since)
         found[key] = found[key] + window if key in found else window
     return found
@@ -225,10 +230,10 @@ def _overall(judged: list[tuple[QueryVerdict, float, float]], hidden: int) -> tu
 def verify(stats: Mapping[str, PhaseStats], policy: VerificationPolicy) -> Verification:
     """Compare the statements on the table before and after the change.
 
-    `stats` holds the phases proposed (may be missing), start, end and observed; each row has queryid, userid, dbid, query,
-    calls, total_exec_time and stddev_exec_time (ms), and may have toplevel and stats_since (ISO 8601). The time of the build,
-    from start to end, counts on neither side. Missing data never raises: it is "no evidence", and the reason says what is
-    missing.
+    `stats` holds the phases proposed (may be missing), start, end and observed; each row has queryid, userid, dbid,
+    query, calls, total_exec_time and stddev_exec_time (ms), and may have toplevel and stats_since (a time or its ISO
+    8601 text). The time of the build, from start to end, counts on neither side. Missing data never raises: it is
+    "no evidence", and the reason says what is missing.
     """
     missing = [phase for phase in ("start", "end", "observed") if phase not in stats]
     if missing:

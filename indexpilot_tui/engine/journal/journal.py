@@ -13,6 +13,7 @@ import socket
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any, NoReturn
 
 import psycopg
@@ -145,7 +146,7 @@ class Journal:
         row = await self._row("* FROM indexpilot.claim(%s, %s, %s, %s, %s, %s)", args)
         return Claim(change_id, row["epoch"], Plan.from_json(json.loads(row["plan"])), row["slot"])
 
-    async def advance(  # noqa: PLR0917 - (id, epoch, from) is the guard, the rest the move
+    async def advance(
         self,
         change_id: int,
         epoch: int,
@@ -288,7 +289,7 @@ class Journal:
     # -- the session ---------------------------------------------------------------------------------------------------
 
     async def _expire(self) -> None:
-        if self.may_operate:
+        if self.may_operate or self.may_approve:
             await self._call("expire()", ())
 
     async def _changes(self, change_id: int | None, limit: int, states: Iterable[str] | None, events: int) -> list[Change]:
@@ -335,4 +336,6 @@ def _claimed() -> str:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container's uid without a name
         user = f"uid {os.getuid()}"
-    return json.dumps({"os_user": user, "host": socket.gethostname(), "pid": os.getpid(), "program": sys.argv[0][-80:]})
+    return json.dumps(
+        {"os_user": user, "host": socket.gethostname(), "pid": os.getpid(), "program": Path(sys.argv[0]).name[:80]}
+    )

@@ -1,6 +1,6 @@
 -- ------------------------------------------------------------------------------- propose, approve, reject, withdraw, expire
 CREATE OR REPLACE FUNCTION indexpilot.propose(p_plan text, p_target text, p_reason text, p_parent bigint, p_rollback boolean)
-RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '3s' AS $$
 DECLARE
   plan   jsonb := p_plan::jsonb;
   parent indexpilot.changes;
@@ -50,10 +50,11 @@ END
 $$;
 
 CREATE OR REPLACE FUNCTION indexpilot.approve(p_id bigint, p_sha256 text, p_expires_after interval)
-RETURNS timestamptz LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+RETURNS timestamptz LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '3s' AS $$
 DECLARE
   c     indexpilot.changes;
-  until timestamptz := clock_timestamp() + p_expires_after;
+  start timestamptz := clock_timestamp();
+  until timestamptz := start + p_expires_after;
 BEGIN
   PERFORM indexpilot._enter();
   c := indexpilot._lock_change(p_id);
@@ -69,15 +70,15 @@ BEGIN
     PERFORM indexpilot._refuse('expiry', 'an approval lasts more than 0 and at most 168 hours');
   END IF;
   PERFORM indexpilot._move(c, 'approved', 'approve');
-  INSERT INTO indexpilot.approvals (change_id, approver, plan_sha256, expires_at)
-  VALUES (p_id, session_user, c.plan_sha256, until);
+  INSERT INTO indexpilot.approvals (change_id, approver, at, plan_sha256, expires_at)
+  VALUES (p_id, session_user, start, c.plan_sha256, until);
   PERFORM indexpilot._log(p_id, c.epoch, 'approved', jsonb_build_object('plan_sha256', c.plan_sha256, 'expires_at', until));
   RETURN until;
 END
 $$;
 
 CREATE OR REPLACE FUNCTION indexpilot.reject(p_id bigint, p_reason text)
-RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '3s' AS $$
 DECLARE
   c indexpilot.changes;
 BEGIN
@@ -90,7 +91,7 @@ END
 $$;
 
 CREATE OR REPLACE FUNCTION indexpilot.withdraw(p_id bigint, p_reason text)
-RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '3s' AS $$
 DECLARE
   c indexpilot.changes;
 BEGIN
@@ -115,7 +116,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
 $$;
 
 CREATE OR REPLACE FUNCTION indexpilot.expire() RETURNS integer
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '3s' AS $$
 DECLARE
   c     indexpilot.changes;
   ended integer := 0;

@@ -79,7 +79,7 @@ $$;
 CREATE OR REPLACE FUNCTION indexpilot.claim(
   p_id bigint, p_system_identifier text, p_timeline bigint, p_rate_max integer, p_rate_window_s double precision,
   p_lease_s double precision, OUT epoch bigint, OUT plan text, OUT slot integer)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '3s' AS $$
 DECLARE
   pol    indexpilot.policy;
   c      indexpilot.changes;
@@ -136,7 +136,7 @@ END
 $$;
 
 CREATE OR REPLACE FUNCTION indexpilot.renew(p_id bigint, p_epoch bigint, p_lease_s double precision) RETURNS boolean
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '3s' AS $$
 BEGIN
   PERFORM indexpilot._enter();
   UPDATE indexpilot.changes x SET lease_until = clock_timestamp() + make_interval(secs => p_lease_s)
@@ -148,7 +148,7 @@ $$;
 
 -- NULL while somebody holds the lease, or when there is nothing to take over.
 CREATE OR REPLACE FUNCTION indexpilot.takeover(p_id bigint, p_lease_s double precision) RETURNS bigint
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '3s' AS $$
 DECLARE
   c indexpilot.changes;
 BEGIN

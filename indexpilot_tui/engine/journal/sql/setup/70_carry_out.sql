@@ -1,6 +1,6 @@
 -- ------------------------------------------------------------------------------------------------------- carrying it out
 CREATE OR REPLACE FUNCTION indexpilot.append(p_id bigint, p_epoch bigint, p_action text, p_detail jsonb) RETURNS bigint
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '3s' AS $$
 BEGIN
   PERFORM indexpilot._enter();
   PERFORM indexpilot._free_action(p_action);
@@ -12,7 +12,7 @@ $$;
 -- One move, guarded by (id, epoch, from_state), and its log row. Keys of the detail that are also columns: outcome, observe_until.
 -- A rollback that is done makes its parent rolled_back in the same transaction, and fences the parent's executor.
 CREATE OR REPLACE FUNCTION indexpilot.advance(p_id bigint, p_epoch bigint, p_from text, p_to text, p_action text, p_detail jsonb)
-RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '3s' AS $$
 DECLARE
   c      indexpilot.changes;
   parent indexpilot.changes;
@@ -44,7 +44,7 @@ END
 $$;
 
 CREATE OR REPLACE FUNCTION indexpilot.set_backend(p_id bigint, p_epoch bigint, p_pid integer, p_start timestamptz) RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '3s' AS $$
 BEGIN
   PERFORM indexpilot._enter();
   PERFORM indexpilot._lock_epoch(p_id, p_epoch);
@@ -54,7 +54,7 @@ END
 $$;
 
 CREATE OR REPLACE FUNCTION indexpilot.set_index(p_id bigint, p_epoch bigint, p_oid bigint, p_valid boolean) RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '3s' AS $$
 DECLARE
   c indexpilot.changes;
 BEGIN
@@ -68,7 +68,7 @@ END
 $$;
 
 CREATE OR REPLACE FUNCTION indexpilot.request_abort(p_id bigint, p_reason text) RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '3s' AS $$
 DECLARE
   c indexpilot.changes;
 BEGIN
@@ -87,7 +87,7 @@ $$;
 
 -- The last answers of the gates. `since` is when a status last changed; a log row is written only when one did.
 CREATE OR REPLACE FUNCTION indexpilot.record_gates(p_id bigint, p_verdicts jsonb) RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '3s' AS $$
 DECLARE
   c       indexpilot.changes;
   changed jsonb;
@@ -115,7 +115,7 @@ END
 $$;
 
 CREATE OR REPLACE FUNCTION indexpilot.save_stats(p_id bigint, p_phase text, p_taken_at timestamptz, p_stats_reset timestamptz, p_rows jsonb)
-RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '3s' AS $$
 DECLARE
   c indexpilot.changes;
 BEGIN
@@ -129,7 +129,7 @@ END
 $$;
 
 CREATE OR REPLACE FUNCTION indexpilot.save_verification(p_id bigint, p_epoch bigint, p_verification jsonb) RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '3s' AS $$
 BEGIN
   PERFORM indexpilot._enter();
   PERFORM indexpilot._lock_epoch(p_id, p_epoch);

@@ -14,19 +14,19 @@ END
 $$;
 
 CREATE OR REPLACE FUNCTION indexpilot.stop_starts(p_reason text) RETURNS void
-LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '3s' AS $$
   SELECT indexpilot._switch(true, p_reason)
 $$;
 
 CREATE OR REPLACE FUNCTION indexpilot.allow_starts(p_reason text) RETURNS void
-LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '3s' AS $$
   SELECT indexpilot._switch(false, p_reason)
 $$;
 
 -- A contradiction is settled by an approver who neither proposed nor ran the change. The lease is left expired and the epoch
 -- raised, so that the next reconcile continues from the state that was chosen.
 CREATE OR REPLACE FUNCTION indexpilot.resolve(p_id bigint, p_to text, p_reason text) RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '3s' AS $$
 DECLARE
   c indexpilot.changes;
 BEGIN

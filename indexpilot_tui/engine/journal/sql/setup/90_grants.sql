@@ -7,7 +7,7 @@ GRANT SELECT ON ALL TABLES IN SCHEMA indexpilot TO indexpilot_monitor;
 GRANT EXECUTE ON FUNCTION
   indexpilot.valid_until(indexpilot.changes), indexpilot.rate_status(integer, double precision) TO indexpilot_monitor;
 GRANT EXECUTE ON FUNCTION
-  indexpilot.propose(text, text, text, bigint, boolean), indexpilot.withdraw(bigint, text), indexpilot.expire(),
+  indexpilot.propose(text, text, text, bigint, boolean), indexpilot.withdraw(bigint, text),
   indexpilot.claim(bigint, text, bigint, integer, double precision, double precision),
   indexpilot.renew(bigint, bigint, double precision), indexpilot.takeover(bigint, double precision),
   indexpilot.append(bigint, bigint, text, jsonb), indexpilot.advance(bigint, bigint, text, text, text, jsonb),
@@ -18,7 +18,7 @@ GRANT EXECUTE ON FUNCTION
   indexpilot.approve(bigint, text, interval), indexpilot.reject(bigint, text), indexpilot.allow_starts(text),
   indexpilot.resolve(bigint, text, text) TO indexpilot_approver;
 GRANT EXECUTE ON FUNCTION
-  indexpilot.request_abort(bigint, text), indexpilot.stop_starts(text) TO indexpilot_operator, indexpilot_approver;
+  indexpilot.expire(), indexpilot.request_abort(bigint, text), indexpilot.stop_starts(text) TO indexpilot_operator, indexpilot_approver;
 
 RESET ROLE;
 DO $done$
