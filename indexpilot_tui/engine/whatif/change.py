@@ -13,11 +13,11 @@ from psycopg import sql
 from indexpilot_tui.engine.postgres.ddl import IndexStatement
 from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.engine.whatif import effects, hollow, index, points, sizes
+from indexpilot_tui.engine.whatif.database import ShadowDatabase
 from indexpilot_tui.engine.whatif.expressions import derive
 from indexpilot_tui.engine.whatif.index import MadeIndex
 from indexpilot_tui.engine.whatif.model import IndexForecast, PricePoint
 from indexpilot_tui.engine.whatif.plan import Planned, explain, indexes_used, set_path
-from indexpilot_tui.engine.whatif.shadow import ShadowDatabase
 from indexpilot_tui.engine.whatif.shape import mean_key_width, shape_of
 from indexpilot_tui.engine.whatif.sizing import index_image, point, relation_path, write_file
 from indexpilot_tui.engine.whatif.statements import Parsed
@@ -126,7 +126,8 @@ async def forecast_create(
     except psycopg.Error as exc:
         raise UsageError(
             f"the index cannot be made: {clean_line(exc.diag.message_primary or str(exc), 300)}", field="DDL",
-            value=clean_line(change.text, 200), remedy="check names and types; functions of your own are unknown to the shadow",
+            value=clean_line(change.text, 200),
+            remedy="check names and types; functions of your own are unknown to the shadow",
         ) from exc  # fmt: skip
     try:
         root = next((m for m in made if m.table_oid == shadow.oids[table]), made[0])
@@ -251,7 +252,7 @@ def _parts(shadow: ShadowDatabase, oid: int) -> list[int]:
 
 
 async def forecast_drop(
-    shadow: ShadowDatabase, oid: int, table: int, parsed: Sequence[Parsed], touching: set[str]
+    shadow: ShadowDatabase, oid: int, parsed: Sequence[Parsed], touching: set[str]
 ) -> Outcome:
     """Forecast a DROP INDEX: the plans without it, and the space that comes back (as `index.size_bytes`)."""
     snapshot = shadow.snapshot

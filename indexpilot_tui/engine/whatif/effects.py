@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from indexpilot_tui.engine.postgres.text import clean_line
+from indexpilot_tui.engine.whatif.database import ShadowDatabase
 from indexpilot_tui.engine.whatif.index import MadeIndex
-from indexpilot_tui.engine.whatif.shadow import ShadowDatabase
 from indexpilot_tui.engine.whatif.snapshot import Relation, Snapshot
 from indexpilot_tui.engine.whatif.statements import Parsed
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import psycopg
 from psycopg import sql
 
+from indexpilot_tui.engine.whatif.database import ShadowDatabase
 from indexpilot_tui.engine.whatif.index import Attribute, MadeIndex
-from indexpilot_tui.engine.whatif.shadow import ShadowDatabase
 from indexpilot_tui.engine.whatif.shape import absolute_distinct, numbers
 from indexpilot_tui.engine.whatif.snapshot import ColumnStats, Relation
 

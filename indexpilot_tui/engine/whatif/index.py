@@ -8,7 +8,7 @@ from typing import Any
 
 from psycopg import sql
 
-from indexpilot_tui.engine.whatif.shadow import ShadowDatabase
+from indexpilot_tui.engine.whatif.database import ShadowDatabase
 from indexpilot_tui.engine.whatif.sizing import current_files, point
 
 _NEW = """
@@ -37,7 +37,8 @@ select a.attnum::int4 as number, a.attname::text as name, a.atttypid::int8 as ty
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
-    """One column of an index. `column` is the table's column number, 0 for an expression; `length` is typlen (-1: varlena)."""
+    """One column of an index. `column` is the table's column number, 0 for an expression; `length` is typlen, -1 for a
+    varlena."""
 
     number: int
     column: int
@@ -73,7 +74,9 @@ async def create(shadow: ShadowDatabase, ddl: sql.Composed, tables: Sequence[int
 
     Raises psycopg.Error: an operator class or a function that is not there, a name that is taken.
     """
-    before = await shadow.rows("select indexrelid::int8 as oid from pg_index where indrelid = any(%s::oid[])", (list(tables),))
+    before = await shadow.rows(
+        "select indexrelid::int8 as oid from pg_index where indrelid = any(%s::oid[])", (list(tables),)
+    )
     sized = await current_files(shadow, list(tables))
     state = {
         r["oid"]: (r["relpages"], r["reltuples"], r["relallvisible"])

@@ -10,7 +10,7 @@ import psycopg
 from psycopg import sql
 
 from indexpilot_tui.engine.postgres.text import clean_line
-from indexpilot_tui.engine.whatif.shadow import ShadowDatabase
+from indexpilot_tui.engine.whatif.database import ShadowDatabase
 from indexpilot_tui.engine.whatif.statements import Parsed, numbered, parameter_numbers
 
 Plan = dict[str, Any]  # the value of "Plan" in EXPLAIN (FORMAT JSON)

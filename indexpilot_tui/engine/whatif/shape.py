@@ -8,10 +8,10 @@ import psycopg
 from psycopg import sql
 
 from indexpilot_tui.engine.postgres.text import clean_line
+from indexpilot_tui.engine.whatif.database import ShadowDatabase
 from indexpilot_tui.engine.whatif.index import Attribute, MadeIndex
-from indexpilot_tui.engine.whatif.shadow import ShadowDatabase
 from indexpilot_tui.engine.whatif.sizes import PAGES_PER_RANGE, IndexShape, KeyColumn
-from indexpilot_tui.engine.whatif.snapshot import ColumnStats, Relation, Snapshot
+from indexpilot_tui.engine.whatif.snapshot import ColumnStats, Relation
 
 _ALIGN = {"c": 1, "s": 2, "i": 4, "d": 8}
 _TYPE_WIDTH = 32.0  # get_typavgwidth of a varlena without limit, lsyscache.c
@@ -37,7 +37,7 @@ def key_column(
     width = float(attribute.length) if fixed else float(stats.avg_width if stats and stats.avg_width else _TYPE_WIDTH)
     align = _ALIGN[attribute.align] if fixed or width > 126 else 1  # a short varlena is not aligned
     if stats is None:
-        return KeyColumn(width, not fixed and not padded, align, 0.0, 0.0, elements=_elements(attribute, None, width))
+        return KeyColumn(width, not fixed and not padded, align, 0.0, 0.0, elements=_elements(None, width))
     distinct = min(absolute_distinct(stats.n_distinct, rows), max(1.0, rows * share))
     common = numbers(stats.mcf) if share >= 1.0 else ()
     kinds = 0.0
@@ -46,11 +46,11 @@ def key_column(
         kinds = max(_TRIGRAM_KINDS if attribute.type in ("integer",) else 0.0, float(max(0, known)))
     return KeyColumn(
         width, not fixed and not padded, align, float(stats.null_frac), distinct, common,
-        elements=_elements(attribute, stats, width), element_kinds=kinds,
+        elements=_elements(stats, width), element_kinds=kinds,
     )  # fmt: skip
 
 
-def _elements(attribute: Attribute, stats: ColumnStats | None, width: float) -> float:
+def _elements(stats: ColumnStats | None, width: float) -> float:
     """Mean number of elements a row that GIN would index: from the statistics of arrays, else from the width."""
     counts = numbers(stats.elem_counts) if stats else ()
     if counts:
@@ -95,7 +95,10 @@ async def shape_of(
             reasons.append(f"no statistics for {clean_line(attribute.expression, 60)}, so the index size is a guess")
         columns.append(key_column(attribute, stats, rows, share, method=made.method))
     options = dict(o.split("=", 1) for o in made.options)
-    deduplicate = made.equal_image and options.get("deduplicate_items", "on") in ("on", "true", "1", "yes")
+    # character(n) has an equalimage function in every version, yet 15 does not deduplicate it and 18 does (measured)
+    padded = any(a.type.startswith("character(") for a in made.attributes[: made.key_columns])
+    possible = made.equal_image and not (padded and snapshot.server.version < 180000)
+    deduplicate = possible and options.get("deduplicate_items", "on") in ("on", "true", "1", "yes")
     return IndexShape(
         method=made.method,
         rows=rows * share,

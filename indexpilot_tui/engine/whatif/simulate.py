@@ -15,6 +15,7 @@ from indexpilot_tui.engine.postgres.text import clean, clean_line
 from indexpilot_tui.engine.whatif import workload
 from indexpilot_tui.engine.whatif.change import Outcome, forecast_create, forecast_drop, forecast_reindex
 from indexpilot_tui.engine.whatif.confidence import Doubts, of_coverage, of_snapshot
+from indexpilot_tui.engine.whatif.database import ShadowDatabase
 from indexpilot_tui.engine.whatif.model import Forecast, LeftOut, QueryForecast, Statement, WriteForecast
 from indexpilot_tui.engine.whatif.plan import Planned
 from indexpilot_tui.engine.whatif.read import Name, Reader, read_snapshot, resolve, server_traits
@@ -96,7 +97,7 @@ class Simulator:
         shown = clean_line(".".join(x for x in wanted if x))
         if oid is None:
             raise UsageError(
-                f"there is no such {'table' if change.kind == 'create' else 'index'}, or more than one outside the search_path",
+                f"no such {'table' if change.kind == 'create' else 'index'}, or several outside the search_path",
                 field="DDL", value=shown, remedy="write the name with its schema",
             )  # fmt: skip
         question = Question(change, oid, None, parsed, set())
@@ -119,7 +120,7 @@ class Simulator:
         return question
 
 
-async def _forecast(shadow: Any, question: Question) -> Outcome:
+async def _forecast(shadow: ShadowDatabase, question: Question) -> Outcome:
     if question.change.kind == "create":
         return await forecast_create(shadow, question.change, question.table, question.parsed, question.touching)
     if question.index is None or question.index not in shadow.oids:
@@ -128,7 +129,7 @@ async def _forecast(shadow: Any, question: Question) -> Outcome:
             field="DDL", value=clean_line(question.change.index or ""),
         )  # fmt: skip
     if question.change.kind == "drop":
-        return await forecast_drop(shadow, question.index, question.table, question.parsed, question.touching)
+        return await forecast_drop(shadow, question.index, question.parsed, question.touching)
     return await forecast_reindex(shadow, question.index, question.table, question.parsed, question.touching)
 
 

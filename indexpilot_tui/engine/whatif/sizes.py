@@ -157,7 +157,7 @@ def _btree(shape: IndexShape) -> SizeEstimate:
     if shape.deduplicate and not shape.included and not shape.unique:
         if distinct > 0:
             leaf_bytes = min(plain, _deduplicated(shape, size, distinct, common))
-            basis = "tuple layout, statistics and deduplication of about {:,.0f} distinct keys".format(distinct)
+            basis = f"tuple layout, statistics and deduplication of about {distinct:,.0f} distinct keys"
         else:
             basis = "tuple layout; no statistics to model deduplication with, so it may come out smaller"
     fill = (shape.fill or DEFAULT_FILL["btree"]) / 100

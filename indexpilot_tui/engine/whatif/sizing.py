@@ -15,7 +15,7 @@ from psycopg import sql
 
 from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.engine.whatif import hollow
-from indexpilot_tui.engine.whatif.shadow import ShadowDatabase
+from indexpilot_tui.engine.whatif.database import ShadowDatabase
 from indexpilot_tui.engine.whatif.snapshot import ColumnStats, Index, Snapshot
 
 _STATS = (

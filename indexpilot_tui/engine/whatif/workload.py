@@ -95,7 +95,7 @@ async def from_pg_stat_statements(session: Session, limit: int = DEFAULT_LIMIT) 
 
 async def read_statements(reader: Reader, limit: int = DEFAULT_LIMIT) -> Found:
     """`from_pg_stat_statements`, counted, with notes on what is missing."""
-    where = await reader.ask("extension_schema", name="pg_stat_statements")
+    where = await reader.ask("extension_schema", extension="pg_stat_statements")
     if not where:
         raise NotInstalledError(
             "pg_stat_statements is not installed in this database, so its statements are not known",

@@ -1,0 +1,92 @@
+"""One database of the shadow: its two connections, and the map from the target's objects to its own.
+
+Two roles work in it. Everything whose text comes from the target runs as an ordinary role without powers, one statement
+of the extended protocol at a time; our own statements (files, catalog rows) run as superuser.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+from psycopg import AsyncConnection, sql
+from psycopg.rows import TupleRow, dict_row
+
+from indexpilot_tui.engine.postgres.text import clean_line
+from indexpilot_tui.engine.whatif import restore
+from indexpilot_tui.engine.whatif.snapshot import Snapshot
+from indexpilot_tui.localpg import LocalCluster
+
+ROLE = "planner"  # without powers; owns the databases
+
+
+@dataclass(slots=True)
+class ShadowDatabase:
+    """One restored snapshot. `oids` maps the target's OIDs of relations and indexes to the shadow's.
+
+    `power` is the superuser's connection, `plain` the one that runs what the target said. `issues` (cleaned) name what
+    could not be restored.
+    """
+
+    name: str
+    cluster: LocalCluster
+    power: AsyncConnection[TupleRow]
+    plain: AsyncConnection[TupleRow]
+    snapshot: Snapshot
+    oids: dict[int, int] = field(default_factory=dict)
+    empty_files: dict[int, int] = field(default_factory=dict)  # shadow OID -> relfilenode as created, an empty file
+    database_oid: int = 0
+    issues: list[str] = field(default_factory=list)
+    applied_sizes: dict[int, object] = field(default_factory=dict)
+    applied_statistics: str = ""
+    applied_settings: tuple[tuple[str, str], ...] = ()
+    next_file: int = 3_000_000_000  # far above what the server's own counter reaches; ours never collide with it
+    plans: dict[str, Any] = field(default_factory=dict)  # EXPLAIN results of the state without any change
+    search_path: tuple[str, ...] = ()
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def rows(self, query: str | sql.Composed, params: Any = None) -> list[dict[str, Any]]:
+        """Our own statement, as superuser."""
+        async with self.power.cursor(row_factory=dict_row) as cursor:
+            await cursor.execute(query if not isinstance(query, str) else query.encode(), params)
+            return await cursor.fetchall() if cursor.description is not None else []
+
+    async def foreign(self, statement: sql.Composed) -> None:
+        """Something that the target said: as the role without powers, and one statement only (extended protocol)."""
+        async with self.plain.cursor(binary=True) as cursor:
+            await cursor.execute(statement)
+
+    async def step(self, step: restore.Step, *, last: bool = True) -> bool:
+        """Run one step of the restoration; False, with an issue when it is the last try, if it failed."""
+        try:
+            await self.foreign(step.statement)
+        except psycopg.Error as exc:
+            reason = clean_line(exc.diag.message_primary or str(exc), 200)
+            if step.fallback is not None:
+                try:
+                    await self.foreign(step.fallback)
+                except psycopg.Error as second:
+                    reason = clean_line(second.diag.message_primary or str(second), 200)
+                else:
+                    self.issues.append(f"{step.what}: restored without generated columns and collations ({reason})")
+                    return True
+            if last and not step.quiet:
+                self.issues.append(f"{step.what}: left out ({reason})")
+            return False
+        return True
+
+    async def steps(self, steps: list[restore.Step]) -> None:
+        """Run steps that may depend on each other in any order: try again as long as that gets further."""
+        while steps:
+            failed = [s for s in steps if not await self.step(s, last=False)]
+            if len(failed) == len(steps):
+                for s in failed:
+                    await self.step(s)
+                return
+            steps = failed
+
+    async def close(self) -> None:
+        await self.plain.close()
+        await self.power.close()
