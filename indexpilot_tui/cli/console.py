@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from indexpilot_tui.cli.options import Common, common_options
-from indexpilot_tui.cli.running import demo_targets, print_json, run_async, targets_of
+from indexpilot_tui.cli.running import demo_targets, run_async, targets_of
 from indexpilot_tui.errors import UsageError
 
 if TYPE_CHECKING:
@@ -51,20 +51,16 @@ def console(
 
 
 async def _check(names: tuple[str, ...], output: str, settings: Settings, common: Common) -> int:
-    from indexpilot_tui.check import report_json, report_text
     from indexpilot_tui.check.model import exit_status
+    from indexpilot_tui.check.report_json import report_json
+    from indexpilot_tui.check.report_text import report_text
     from indexpilot_tui.check.run import check_target
 
     reports: list[CheckReport] = []
     for name in names or (None,):
         async with targets_of(common, settings, name) as (target, _):
             reports.append(await check_target(target, settings))
-    if output == "json":
-        documents = [report_json.document(r) for r in reports]
-        print_json(documents[0] if len(documents) == 1 else documents)
-    else:
-        for report in reports:
-            click.echo(report_text.text(report))
+    click.echo(report_json(reports) if output == "json" else report_text(reports), nl=False)
     return exit_status(reports)
 
 

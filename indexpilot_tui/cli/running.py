@@ -25,7 +25,7 @@ class StoppedError(IndexPilotError):
 
     def __init__(self, signum: int) -> None:
         super().__init__(f"stopped by {signal.Signals(signum).name}")
-        self.exit_status = 128 + signum  # type: ignore[misc]
+        self.exit_status = 128 + signum
 
 
 def run_async(work: Coroutine[Any, Any, int]) -> int:
