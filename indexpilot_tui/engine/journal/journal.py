@@ -323,7 +323,9 @@ class Journal:
                 user = clean_line(self.session.facts.session_user)
                 group = "indexpilot_approver" if call.startswith(_APPROVER_CALLS) else "indexpilot_operator"
                 name = call.split("(", maxsplit=1)[0].rsplit(".", maxsplit=1)[-1]
-                raise PrivilegeError(f"{user} may not {name} changes", remedy=f"GRANT {group} TO {user}") from cause
+                raise PrivilegeError(
+                    f"{user} may not {name} changes", remedy=f"GRANT {group} TO {user} (a login that inherits)"
+                ) from cause
         raise error
 
 

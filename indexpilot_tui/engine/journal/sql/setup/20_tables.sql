@@ -55,7 +55,7 @@ FROM (VALUES
   ('verifying',                                        'observing',      'advance'),
   ('verifying observing',                              'done',           'advance'),
   ('queued starting running cancelling unknown verifying cleaning', 'failed', 'advance'),
-  ('starting running cancelling unknown verifying cleaning observing', 'needs_operator', 'advance'),
+  ('queued starting running cancelling unknown verifying cleaning observing', 'needs_operator', 'advance'),
   -- by its rollback's end, in whatever state that finds it
   ('observing done needs_operator unknown verifying cleaning', 'rolled_back', 'rollback'),
   ('needs_operator',                                   'verifying',      'resolve'),
