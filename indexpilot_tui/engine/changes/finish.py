@@ -18,7 +18,7 @@ from indexpilot_tui.engine.changes.stats import save_stats
 from indexpilot_tui.engine.changes.verification import REGRESSED
 from indexpilot_tui.engine.changes.verification import verify as judge
 from indexpilot_tui.engine.changes.work import Work
-from indexpilot_tui.engine.journal.journal import Claim, StaleEpochError
+from indexpilot_tui.engine.journal.journal import Claim, Journal, StaleEpochError
 from indexpilot_tui.engine.safeguards.clearance import Clearance, clear_own
 from indexpilot_tui.engine.safeguards.gates import database_now, refusals
 from indexpilot_tui.errors import IndexPilotError, RefusedError
@@ -161,3 +161,11 @@ async def _wait_until(work: Work, until: datetime | None) -> None:
         if change is not None and any(event.action == KEPT for event in change.events):
             return
         await asyncio.sleep(min(_KEEP_POLL_S, max(0.05, end - now)))
+
+
+async def keep(journal: Journal, change_id: int) -> None:
+    """End the observation early: the change stays, judged by what was seen so far. RefusedError unless it is observing."""
+    change = await journal.change(change_id)
+    if change.state is not State.OBSERVING:
+        raise RefusedError(f"change {change_id} is {change.state.value}: only one that is observed can be kept")
+    await journal.append(change_id, change.epoch, KEPT, {})

@@ -34,10 +34,17 @@ class Job(BaseModel):
 
 
 def control_target(target: Target, settings: Settings) -> Target:
-    """Where the control schema lives."""
+    """Where the control schema lives: the target itself, or the database of `control.dsn` by the same rules."""
     if settings.control.dsn is None:
         return target
-    return Target(name="control", environment=target.environment, dsn=settings.control.dsn)
+    return Target(
+        name=f"{target.name}.control",
+        environment=target.environment,
+        dsn=settings.control.dsn,
+        password_command=target.password_command,
+        password_env=target.password_env,
+        allow_unix_socket_changes=target.allow_unix_socket_changes,
+    )
 
 
 async def open_journal(target: Target, settings: Settings) -> Journal:

@@ -12,10 +12,11 @@ from indexpilot_tui.engine.postgres.ddl import IndexStatement, parse_index_state
 from indexpilot_tui.engine.postgres.session import Session
 from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.errors import UsageError
+from indexpilot_tui.settings.model import Settings
 
 
-async def make_plan(session: Session, statement: IndexStatement) -> Plan:
-    """The plan for a CREATE INDEX or DROP INDEX on the session's target. Nothing is written.
+async def make_plan(session: Session, statement: IndexStatement, _settings: Settings | None = None) -> Plan:
+    """The plan for a CREATE INDEX or DROP INDEX on the session's target. Nothing is written; no setting changes a plan.
 
     Raises UsageError, with the object and the remedy, for what does not exist or is refused as a change.
     """

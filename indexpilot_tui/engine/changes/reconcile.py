@@ -8,13 +8,14 @@ from indexpilot_tui.engine.changes.drive import carry_out
 from indexpilot_tui.engine.changes.job import Job, spawn
 from indexpilot_tui.engine.changes.model import ACTIVE_STATES, Change, State
 from indexpilot_tui.engine.journal.journal import Journal
+from indexpilot_tui.engine.postgres.session import Purpose, session
 from indexpilot_tui.settings.model import Settings, Target
 
 WATCHED = (*sorted(ACTIVE_STATES), State.OBSERVING, State.QUEUED)
 
 
-async def stuck(journal: Journal, *, system_identifier: str, database: str) -> Sequence[Change]:
-    """Changes of this database in execution, observation or queue whose lease has ended, or ends unless it is renewed.
+async def unfinished(journal: Journal, *, system_identifier: str, database: str) -> Sequence[Change]:
+    """Changes of this database in execution, observation or queue.
 
     A lease that has not ended does not tell whether its executor lives: whoever takes over waits for it.
     """
@@ -25,35 +26,30 @@ async def stuck(journal: Journal, *, system_identifier: str, database: str) -> S
     ]
 
 
-async def reconcile(
-    target: Target,
-    settings: Settings,
-    journal: Journal,
-    *,
-    system_identifier: str,
-    database: str,
-    detach: bool = True,
-) -> list[str]:
-    """See every orphaned change to its end; one line each of what was found.
+async def reconcile(target: Target, settings: Settings, journal: Journal, *, detach: bool = True) -> list[str]:
+    """See every orphaned change of this target to its end; one line each of what was found.
 
     With `detach` each is taken over by an executor process of its own (a live build can take hours) and this returns at
     once; without, this waits for the end of each. A change whose executor lives is left alone: its lease is renewed.
+    Raises ConnectError when the target cannot be reached, ServerError when no executor could be started.
     """
+    if not await journal.changes(1, WATCHED):
+        return []
+    async with session(target, Purpose.MONITOR, settings) as monitor:
+        facts = monitor.facts
     lines = []
-    for change in await stuck(journal, system_identifier=system_identifier, database=database):
+    for change in await unfinished(journal, system_identifier=facts.system_identifier, database=facts.database):
         run = await journal.run(change.id)
         what = f"change {change.id} ({change.state.value})"
         if change.state is State.QUEUED and not run.lease_ended:
             continue
-        job = Job(target=target, settings=settings, change_id=change.id, resume=True)
         if detach:
             pid = await spawn(target, settings, change.id, resume=True)
             if run.lease_ended:
                 lines.append(f"{what}: its executor is gone; process {pid} takes it over")
             continue
-        if not run.lease_ended and change.state is State.OBSERVING:
-            continue
-        await carry_out(job)
+        await carry_out(Job(target=target, settings=settings, change_id=change.id, resume=True))
         after = await journal.change(change.id)
-        lines.append(f"{what}: {after.state.value}. {after.outcome}")
+        if after.epoch != change.epoch:
+            lines.append(f"{what}: {after.state.value}. {after.outcome}")
     return lines

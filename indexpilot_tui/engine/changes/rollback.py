@@ -14,12 +14,13 @@ from indexpilot_tui.engine.postgres.ddl import parse_index_statement, render
 from indexpilot_tui.engine.postgres.session import Session
 from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.errors import RefusedError, UsageError
+from indexpilot_tui.settings.model import Settings
 
 TAKEN_BACK_FROM = (State.OBSERVING, State.DONE, State.NEEDS_OPERATOR)
 
 
-async def plan_rollback(session: Session, change: Change) -> Plan:
-    """The plan that undoes `change`: DROP for a CREATE, CREATE from the saved definition for a DROP.
+async def plan_rollback(session: Session, change: Change, _settings: Settings | None = None) -> Plan:
+    """The plan that undoes `change`: DROP for a CREATE, CREATE from the saved definition for a DROP. No setting matters.
 
     Raises RefusedError when there is nothing to take back or the objects are not what the change left behind.
     """

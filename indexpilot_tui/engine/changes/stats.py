@@ -13,7 +13,7 @@ from indexpilot_tui.engine.changes.model import Plan
 from indexpilot_tui.engine.journal.journal import Journal
 from indexpilot_tui.engine.postgres.session import Session
 from indexpilot_tui.engine.safeguards.gates import database_now
-from indexpilot_tui.errors import ServerError
+from indexpilot_tui.errors import PrivilegeError, ServerError
 
 _STATEMENTS = {"select_stmt", "insert_stmt", "update_stmt", "delete_stmt", "merge_stmt"}
 
@@ -75,3 +75,15 @@ async def save_stats(journal: Journal, session: Session, change_id: int, phase: 
     stats = await read_table_stats(session, plan.schema, plan.table)
     await journal.save_stats(change_id, phase, stats.taken_at, stats.stats_reset, list(stats.rows))
     return stats
+
+
+async def remember(session: Session, journal: Journal, change_id: int, phase: str) -> str:
+    """`save_stats` for a change by its id, where missing counters are no error: why they are missing, or an empty string.
+    The verdict on such a change will be "no evidence", with that reason."""
+    change = await journal.change(change_id)
+    try:
+        await save_stats(journal, session, change_id, phase, change.plan)
+    except (ServerError, PrivilegeError) as exc:
+        await journal.append(change_id, change.epoch, "stats.missing", {"phase": phase, "why": exc.message})
+        return exc.message
+    return ""
