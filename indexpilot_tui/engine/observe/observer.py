@@ -92,9 +92,8 @@ class Watcher:
         self._adopt(session)
         if self._source is None:
             self._take_probe((await self._asker.ask(session, [question("probe", session.facts.server_version)]))["probe"])
-        first = self._tracker.previous is None
         interval, activity_row, builds = await self._look(session)
-        if first and self._source is not None and not self._source.unavailable:
+        if isinstance(interval, Interval) and interval.seconds == 0:  # the first read, or the first after a restart
             await asyncio.sleep(FIRST_INTERVAL_S)
             interval, activity_row, builds = await self._look(session)
         hotspots = await self._hotspots(session, interval)
