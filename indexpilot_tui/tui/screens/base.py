@@ -1,0 +1,175 @@
+"""What every screen of the console shares: the strip above, the footer below, and who redraws when."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, ClassVar, TypeVar
+
+from textual import events
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.screen import Screen
+from textual.widgets import Input
+
+from indexpilot_tui.tui.actions import GLOBAL_ACTIONS, Action
+from indexpilot_tui.tui.faults import Fault, explain
+from indexpilot_tui.tui.lines import line
+from indexpilot_tui.tui.terminal import MIN_COLUMNS, MIN_ROWS
+from indexpilot_tui.tui.widgets.footer import ActionFooter, footer_line
+from indexpilot_tui.tui.widgets.lineview import LineView
+from indexpilot_tui.tui.widgets.strip import StatusStrip
+
+if TYPE_CHECKING:
+    from indexpilot_tui.tui.app import ConsoleApp
+    from indexpilot_tui.tui.feed import Snapshot
+    from indexpilot_tui.tui.port import ConsoleEngine
+
+T = TypeVar("T")
+
+
+class ConsoleScreen(Screen[None]):
+    """A full, opaque screen. Subclasses give `ACTIONS`, `BINDINGS`, `body` and, where something lives, `live`.
+
+    `live` is called with each new snapshot and once a second, but only while the screen is in front: a covered screen is
+    not touched, and is brought up to date when it comes back.
+    """
+
+    ACTIONS: ClassVar[tuple[Action, ...]] = ()
+    HELP_TITLE: ClassVar[str] = ""
+    AUTO_FOCUS: ClassVar[str | None] = ""
+
+    @property
+    def console(self) -> ConsoleApp:
+        """The app, by its own type."""
+        from indexpilot_tui.tui.app import ConsoleApp
+
+        assert isinstance(self.app, ConsoleApp)
+        return self.app
+
+    @property
+    def engine(self) -> ConsoleEngine:
+        """The engine; screens that need it are only opened when it is there."""
+        engine = self.console.engine
+        assert engine is not None
+        return engine
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The newest snapshot (the frozen one while paused)."""
+        return self.console.shown
+
+    @classmethod
+    def all_actions(cls) -> tuple[Action, ...]:
+        """This screen's keys, then those that work everywhere."""
+        own = {action.keys for action in cls.ACTIONS}
+        return cls.ACTIONS + tuple(a for a in GLOBAL_ACTIONS if a.keys not in own)
+
+    def compose(self) -> ComposeResult:
+        yield StatusStrip(id="strip")
+        if self.console.banner:
+            banner = LineView([line((f" {self.console.banner}", "badge"))], id="banner")
+            banner.can_focus = False
+            yield banner
+        with Vertical(id="body"):
+            yield from self.body()
+        yield ActionFooter()
+        small = LineView(id="too-small")
+        small.can_focus = False
+        yield small
+
+    def body(self) -> ComposeResult:
+        """The widgets between strip and footer."""
+        yield from ()
+
+    def live(self, snapshot: Snapshot) -> None:
+        """Draw what is new. Called only while in front."""
+
+    def why_not(self, action: Action) -> str:
+        """Why an action does nothing now; empty: it works. Greys the key and is told when it is pressed."""
+        return self.console.why_not(action)
+
+    def on_mount(self) -> None:
+        self.add_class(f"-env-{self.console.environment}")
+        self.touch()
+
+    def on_screen_resume(self) -> None:
+        """Back in front: everything is drawn as it is now."""
+        self.call_after_refresh(self.touch)
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Too small is said plainly; the rest follows by the breakpoints."""
+        tiny = event.size.width < MIN_COLUMNS or event.size.height < MIN_ROWS
+        self.set_class(tiny, "-tiny")
+        if tiny:
+            size = f"{event.size.width}x{event.size.height}"
+            words = [f"{size} is too small", f"needs {MIN_COLUMNS}x{MIN_ROWS}", "a build goes on", "q quits"]
+            self.query_one("#too-small", LineView).set_lines([line(word) for word in words])
+        self.call_after_refresh(self.touch)
+
+    def touch(self) -> None:
+        """Redraw whatever differs from what is on the screen."""
+        if not self.is_current or not self.is_mounted:
+            return
+        self.query_one(StatusStrip).show(self.console.strip_state())
+        self.live(self.snapshot)
+        self.refresh_footer()
+
+    def tick(self) -> None:
+        """Once a second: the clock and the ages."""
+        self.touch()
+
+    def refresh_footer(self) -> None:
+        """The keys as they can be used now."""
+        width = self.size.width or self.app.size.width
+        self.query_one(ActionFooter).show(footer_line(self.all_actions(), self.why_not, width))
+
+    def say(self, text: str, tone: str = "plain") -> None:
+        """One message in the footer, until the next key."""
+        self.query_one(ActionFooter).say(text, tone)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """None (greyed, no effect) where `why_not` has a reason."""
+        for entry in self.ACTIONS:
+            if entry.name == action and self.why_not(entry):
+                return None
+        return True
+
+    def on_key(self, event: events.Key) -> None:
+        """Reached only by keys that did nothing else: a greyed one tells its reason."""
+        if isinstance(self.focused, Input) and event.is_printable:
+            return
+        for entry in self.all_actions():
+            if event.key in entry.keys.split(",") or (event.character or "") in entry.keys.split(","):
+                if reason := self.why_not(entry):
+                    self.say(f"{entry.shown_keys}: {reason}", "warn")
+                return
+
+    def work_on(
+        self,
+        call: Callable[[], Awaitable[T]],
+        done: Callable[[T], None],
+        *,
+        what: str,
+        failed: Callable[[Fault], None] | None = None,
+        group: str = "call",
+    ) -> None:
+        """Call the engine in a worker of this screen; a newer call of the same group replaces an older one.
+
+        `done` gets the result, `failed` (default: a message in the footer) the fault. Leaving the screen cancels.
+        """
+
+        async def run() -> None:
+            try:
+                result = await call()
+            except Exception as exc:  # noqa: BLE001 - told on the screen and logged; the console must outlive a defect
+                fault = explain(exc, what)
+                (failed or (lambda f: self.say(f.one_line, "crit")))(fault)
+            else:
+                done(result)
+            self.touch()
+
+        self.run_worker(run(), group=group, exclusive=True, description=what)
+
+    def action_back(self) -> None:
+        """One step back."""
+        self.app.pop_screen()

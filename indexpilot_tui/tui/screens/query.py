@@ -1,0 +1,124 @@
+"""One statement: its text, its figures, its history."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import BindingType
+
+from indexpilot_tui.tui import format as fmt
+from indexpilot_tui.tui.actions import BACK, Action, bindings
+from indexpilot_tui.tui.faults import Fault
+from indexpilot_tui.tui.lines import Line, line, rule, wrap
+from indexpilot_tui.tui.screens.base import ConsoleScreen
+from indexpilot_tui.tui.widgets.lineview import LineView
+from indexpilot_tui.tui.widgets.plot import Plot
+
+if TYPE_CHECKING:
+    from indexpilot_tui.engine.observe.model import Hotspot, QueryDetail
+    from indexpilot_tui.tui.feed import Snapshot
+
+SERIES = (("mean_ms", "mean ms a call"), ("calls_per_s", "calls a second"), ("ms_per_s", "ms of execution a second"))
+
+
+class QueryScreen(ConsoleScreen):
+    """The statement is found again by its queryid at every reading."""
+
+    HELP_TITLE = "Statement"
+    ACTIONS: ClassVar[tuple[Action, ...]] = (
+        Action("i", "simulate", "simulate", "Forecast an index for this statement.", 0),
+        Action("p", "series", "plot", "Plot another figure: mean ms, calls a second, ms a second.", 2),
+        BACK,
+    )
+    BINDINGS: ClassVar[list[BindingType]] = bindings(ACTIONS)
+    DEFAULT_CSS = """
+    QueryScreen #text { height: 3fr; }
+    QueryScreen #plot { height: 2fr; min-height: 8; }
+    """
+
+    def __init__(self, spot: Hotspot) -> None:
+        super().__init__()
+        self._spot, self._detail, self._fault = spot, None, ""
+        self._series = 0
+        self._asked: object = None
+
+    _detail: QueryDetail | None
+
+    def body(self) -> ComposeResult:
+        view = LineView(id="text", classes="pane")
+        view.set_title(f"statement {self._spot.queryid}")
+        yield view
+        plot = Plot(SERIES[0][1], "one point an interval: the plot starts with the second", id="plot")
+        plot.add_class("pane")
+        yield plot
+
+    def on_mount(self) -> None:
+        self.query_one("#text").focus()
+        super().on_mount()
+
+    def live(self, snapshot: Snapshot) -> None:
+        if snapshot.observation is not None and snapshot.observation is not self._asked:
+            self._asked = snapshot.observation
+            self.work_on(
+                lambda: self.engine.query_detail(self._spot.queryid),
+                self._show,
+                what="reading the statement",
+                failed=self._failed,
+            )
+        items = snapshot.observation.hotspots.items if snapshot.observation else ()
+        self._spot = next((i for i in items if i.queryid == self._spot.queryid), self._spot)
+        self._draw()
+
+    def _show(self, detail: QueryDetail) -> None:
+        self._detail, self._fault = detail, ""
+
+    def _failed(self, fault: Fault) -> None:
+        self._fault = fault.one_line
+
+    def _draw(self) -> None:
+        view = self.query_one("#text", LineView)
+        view.set_lines(self._text(max(20, view.line_width)))
+        plot = self.query_one(Plot)
+        points = self._detail.history if self._detail else ()
+        attribute, title = SERIES[self._series]
+        plot.set_title(f"{title} · {len(points)} intervals of this session, seconds ago")
+        at = [(point.at - points[-1].at).total_seconds() for point in points]
+        plot.show([getattr(point, attribute) for point in points] if len(points) > 1 else (), at)
+
+    def _text(self, width: int) -> list[Line]:
+        spot, detail = self._spot, self._detail
+        out: list[Line] = [rule("now, rates of the last interval", width)]
+        out.append(
+            line(
+                f"{fmt.percent(spot.share)} % of the time · {fmt.rate(spot.calls_per_s)} calls/s · "
+                f"mean {fmt.rate(spot.mean_ms)} ms · {fmt.count(spot.rows_per_call)} rows a call"
+            )
+        )
+        out.append(
+            line(
+                f"cache hit {fmt.percent(spot.hit_ratio)} % · temp {fmt.rate(spot.temp_blocks_per_s)} blocks/s · "
+                f"WAL {fmt.size(spot.wal_bytes_per_s)}/s"
+            )
+        )
+        if self._fault:
+            out.append(line((self._fault, "crit")))
+        if detail is not None:
+            out += [rule("since the statistics were reset", width)]
+            out.append(
+                line(
+                    f"{fmt.count(detail.calls)} calls by {detail.user} · {fmt.seconds(detail.total_ms / 1000)} in all · "
+                    f"mean {fmt.rate(detail.mean_ms)} ms ± {fmt.rate(detail.stddev_ms)} · {fmt.count(detail.rows)} rows"
+                )
+            )
+        out += [rule("text", width), *wrap(detail.query if detail else spot.query, width)]
+        return out
+
+    def action_simulate(self) -> None:
+        """Into the stepper with this statement."""
+        self.console.walk_statement(self._spot.queryid, self._spot.query)
+
+    def action_series(self) -> None:
+        """The next figure."""
+        self._series = (self._series + 1) % len(SERIES)
+        self._draw()

@@ -1,0 +1,79 @@
+"""A change on its way, in words and figures."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from indexpilot_tui.engine.changes.model import State
+from indexpilot_tui.engine.postgres.text import clean_line
+from indexpilot_tui.tui import format as fmt
+from indexpilot_tui.tui.feed import change_tone
+from indexpilot_tui.tui.lines import Line, elide, line, rule, wrap
+
+if TYPE_CHECKING:
+    from indexpilot_tui.engine.changes.model import Change, Event
+    from indexpilot_tui.engine.observe.model import BuildProgress
+
+MEANING = {
+    State.APPROVED: "approved; nothing has been started",
+    State.QUEUED: "queued: it made way for somebody, or waits for its turn",
+    State.STARTING: "the executor process is starting",
+    State.RUNNING: "the executor process is at work; you may leave, it goes on",
+    State.CANCELLING: "being stopped; waiting for the backend to end",
+    State.UNKNOWN: "what became of it is being read from the catalog",
+    State.VERIFYING: "done by the server; being proven by the catalog",
+    State.CLEANING: "what was left of the index is being removed",
+    State.OBSERVING: "in place; statements are compared with before",
+    State.DONE: "done",
+    State.FAILED: "failed; nothing of it is left",
+    State.ROLLED_BACK: "taken back",
+    State.NEEDS_OPERATOR: "stopped by a contradiction that a person must resolve",
+}
+
+
+def progress_lines(change: Change, build: BuildProgress | None, now: datetime, width: int) -> list[Line]:
+    """State, statement, progress, obstacles, log."""
+    head = change.state.value.upper().replace("_", " ")
+    since = f"  for {fmt.ago(now, change.state_since)}"
+    meaning = MEANING.get(change.state, "")
+    out: list[Line] = [line((head, change_tone(change)), f"  {meaning}", ("" if change.ended else since, "dim"))]
+    if change.outcome:
+        out += wrap(clean_line(change.outcome), width, "bold")
+    out += wrap(clean_line(change.plan.ddl), width)
+    if build is not None:
+        out += _build(build, width)
+    elif change.state is State.RUNNING:
+        out.append(line(("the server reports no progress at this moment", "dim")))
+    out.append(rule("log of this change (UTC of the database)", width))
+    out += [event_line(event, width) for event in sorted(change.events, key=lambda e: -e.seq)]
+    return out
+
+
+def _build(build: BuildProgress, width: int) -> list[Line]:
+    share = f"{build.done / build.total * 100:.0f} %" if build.total else "size not known yet"
+    counts = f"{fmt.count(build.done)} of {fmt.count(build.total)}" if build.total else ""
+    out: list[Line] = [
+        (),
+        line(("phase  ", "dim"), (build.phase, "bold")),
+        line(("done   ", "dim"), (fmt.bar(build.done, build.total, max(10, min(50, width - 45))), "accent"), f" {share}  ",
+             (counts, "dim")),
+        line(("lockers ", "dim"), f"{build.lockers_done} of {build.lockers_total} waited for"),
+    ]  # fmt: skip
+    if build.blocker_pid:
+        out.append(line(("WAITS for pid ", "warn"), (str(build.blocker_pid), "warn"),
+                        ("  an older transaction must end first; it queues nobody", "dim")))  # fmt: skip
+    out.append(line(("backend ", "dim"), f"pid {build.pid}"))
+    out.append(())
+    return out
+
+
+def event_line(event: Event, width: int) -> Line:
+    """One row of the mutation log."""
+    head = f"{fmt.hour(event.at)} "
+    who = f"{clean_line(event.actor, 20)} "
+    detail = "" if not event.detail else " " + clean_line(json.dumps(event.detail, ensure_ascii=False, default=str), 600)
+    tone = "crit" if "fail" in event.action else "bold"
+    rest = max(0, width - len(head) - len(who) - len(event.action))
+    return line((head, "dim"), (who, "dim"), (clean_line(event.action), tone), (elide(detail, rest), "dim"))
