@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from indexpilot_tui.engine.changes.model import State
 from indexpilot_tui.engine.changes.rollback import propose_rollback
 from tests.faults.workshop import Workshop, actions, check_intents, story
@@ -29,3 +27,85 @@ async def test_create_is_built_verified_and_observed(workshop: Workshop) -> None
     ]
     assert order == ["claimed", "backend", "ddl.intent", "ddl.outcome", "verify.intent", "verified"], story(change)
     assert workshop.sql("select count(*) from pg_locks where locktype = 'advisory'") == [(0,)]
+
+
+async def test_rollback_of_a_create_drops_it_and_ends_the_parent(workshop: Workshop) -> None:
+    change_id = await workshop.approved("create index on app.t (v) where w <> ''")
+    await workshop.spawn(change_id)
+    change = await workshop.until(change_id, State.OBSERVING)
+    child = await propose_rollback(workshop.monitor, workshop.journal, change, "not needed")
+    assert child == await propose_rollback(workshop.monitor, workshop.journal, change, "asked twice")
+    await workshop.spawn(child)
+    back = await workshop.until(child, State.DONE)
+    check_intents(back)
+    assert "t_v_idx" not in workshop.indexes()
+    parent = await workshop.journal.change(change_id)
+    assert parent.state is State.ROLLED_BACK
+    assert await workshop.journal.rate_status(50, 3600) == await workshop.journal.rate_status(50, 3600)
+    assert (await workshop.journal.rate_status(50, 3600)).used == 1  # the way back takes no slot
+
+
+async def test_a_dropped_index_comes_back_as_it_was(workshop: Workshop) -> None:
+    workshop.sql("set role w_owner; create index old_one on app.t (lower(w) desc, v) with (fillfactor = 70)")
+    workshop.sql("comment on index app.old_one is 'kept by ''hand'''")
+    workshop.sql("alter index app.old_one alter column 1 set statistics 300; alter table app.t cluster on old_one")
+    before = workshop.sql("select pg_get_indexdef('app.old_one'::regclass)")
+    change_id = await workshop.approved("drop index app.old_one")
+    await workshop.spawn(change_id)
+    change = await workshop.until(change_id, State.OBSERVING)
+    assert "old_one" not in workshop.indexes()
+    assert change.plan.saved["comment"] == "kept by 'hand'"
+    child = await propose_rollback(workshop.monitor, workshop.journal, change, "it was needed")
+    await workshop.spawn(child)
+    back = await workshop.until(child, State.DONE)
+    check_intents(back)
+    assert workshop.sql("select pg_get_indexdef('app.old_one'::regclass)") == before
+    assert workshop.sql("select obj_description('app.old_one'::regclass)") == [("kept by 'hand'",)]
+    assert workshop.sql("select indisclustered from pg_index where indexrelid = 'app.old_one'::regclass") == [(True,)]
+    target = "select attstattarget from pg_attribute where attrelid = 'app.old_one'::regclass and attnum = 1"
+    assert workshop.sql(target) == [(300,)]
+    assert workshop.sql("select count(*) > 0 from pg_stats where tablename = 'old_one'") == [(True,)]  # analyzed
+    assert (await workshop.journal.change(change_id)).state is State.ROLLED_BACK
+
+
+async def test_a_regression_is_said_and_the_way_back_proposed_but_not_gone(workshop: Workshop) -> None:
+    statement = "select count(*), pg_sleep({}) from app.t where v = 5"
+    change_id = await workshop.approved("create index on app.t (v)")
+    for n in range(10):
+        workshop.sql(statement.format(0.001 + n / 1e5))
+    await workshop.spawn(change_id)
+    await workshop.until(change_id, State.OBSERVING)
+    for n in range(10):
+        workshop.sql(statement.format(0.1 + n / 1e4))
+    change = await workshop.until(change_id, State.DONE)
+    assert change.verification is not None
+    assert change.verification.verdict == "regressed", change.verification
+    children = [c for c in await workshop.journal.changes(10) if c.parent_id == change_id]
+    assert [c.state for c in children] == [State.PROPOSED]
+    assert f"rollback proposed as change {children[0].id}" in change.outcome
+    assert "t_v_idx" in workshop.indexes()
+
+
+async def test_duplicates_in_a_unique_build_leave_nothing_behind(workshop: Workshop) -> None:
+    change_id = await workshop.approved("create unique index on app.t (v)")
+    await workshop.spawn(change_id)
+    change = await workshop.until(change_id, State.FAILED)
+    assert "23505" in change.outcome
+    assert "=(" not in change.outcome  # DETAIL holds row values
+    assert workshop.invalid() == []
+    assert "clean.intent" in actions(change)
+    check_intents(change)
+
+
+async def test_keep_ends_the_observation(workshop: Workshop) -> None:
+    from indexpilot_tui.engine.changes.finish import keep
+
+    workshop.settings = workshop.settings.model_copy(
+        update={"verification": workshop.settings.verification.model_copy(update={"window_seconds": 600.0})}
+    )
+    change_id = await workshop.approved("create index on app.t (v)")
+    await workshop.spawn(change_id)
+    await workshop.until(change_id, State.OBSERVING)
+    await keep(workshop.journal, change_id)
+    change = await workshop.until(change_id, State.DONE, seconds=10)
+    assert change.verification is not None

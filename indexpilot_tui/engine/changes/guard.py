@@ -31,6 +31,7 @@ class Reading:
 
     now: datetime
     gone: bool
+    idle: bool  # the backend is there but runs nothing
     waits_for: str  # wait event of type Lock, e.g. relation, virtualxid; empty: none
     phase: str
     index_oid: int | None
@@ -97,6 +98,7 @@ async def look(session: Session, backend: Backend) -> Reading:
     return Reading(
         now=row["now"],
         gone=row["pid"] is None,
+        idle=row["state"] == "idle",
         waits_for=row["wait_event"] or "" if row["wait_event_type"] == "Lock" else "",
         phase=row["phase"] or "",
         index_oid=row["index_oid"] or None,

@@ -48,18 +48,20 @@ async def _after(work: Work, ended: Ended) -> None:
     """The outcome row, and why the statement ended; a connection that broke makes the state unknown."""
     if ended.answered:
         await work.hold.note("ddl.outcome", {**outcome_of(ended.error), "notices": work.door.notices if work.door else []})
-    elif work.state is not State.CANCELLING:
+    elif work.state is State.RUNNING:
         await work.hold.advance(State.UNKNOWN, "lost", {"why": "the connection broke before the answer"})
-    work.why = _why(ended)
+    work.why = _why(ended, work.why)
     sqlstate = ended.error.sqlstate if isinstance(ended.error, psycopg.Error) else None
     work.foreign = sqlstate == _NAME_TAKEN
 
 
-def _why(ended: Ended) -> Why:
+def _why(ended: Ended, known: Why) -> Why:
     if ended.stop is not None:
         return Why(ended.stop.sentence, ended.stop.retry)
+    if not ended.answered:
+        return known if known.sentence else Why("the connection broke before the answer")
     if ended.error is None:
-        return Why("the executor was lost" if not ended.answered else "")
+        return Why()
     answer = outcome_of(ended.error)
     sqlstate, message = answer["sqlstate"], str(answer["message"])
     if sqlstate == _DEADLOCK:

@@ -43,7 +43,7 @@ class _Watch:
     backend: Backend
     judge: Judge
     task: asyncio.Task[None] | None
-    answered: bool = True
+    answered: bool
     stop: Stop | None = None
     stopped_at: float = 0.0
     sent_at: float = 0.0
@@ -59,7 +59,7 @@ async def watch(work: Work, backend: Backend, rules: Rules, task: asyncio.Task[N
     Raises StaleEpochError once we are fenced: our statement, if any, has ended by then, and nothing was done to it.
     """
     limits = work.settings.production_safeguards.observer
-    w = _Watch(work, backend, Judge(limits, rules), task)
+    w = _Watch(work, backend, Judge(limits, rules), task, answered=task is not None)
     while True:
         if w.task is not None and w.task.done() and not _lost(w):
             break
@@ -110,6 +110,9 @@ async def _tick(w: _Watch) -> bool:
     w.blind_since = None
     if reading.gone:
         return True
+    if w.task is None and reading.idle:
+        await _fence(w)
+        return False
     await _report(w, reading)
     if w.stop is None:
         stop = _outside(w) or w.judge.judge(reading, clock)
@@ -123,6 +126,14 @@ async def _tick(w: _Watch) -> bool:
         await w.work.hold.protective("cancel.intent", {"guard": w.stop.guard, "again": True})
         await _signal(w, "cancel")
     return False
+
+
+async def _fence(w: _Watch) -> None:
+    """An adopted backend that runs nothing still belongs to somebody who may wake up and send more: it is ended."""
+    if not w.terminated:
+        await w.work.hold.protective("terminate.intent", {"why": "its executor does not answer", "pid": w.backend.pid})
+        await _signal(w, "terminate")
+        w.terminated = True
 
 
 async def _eye(w: _Watch) -> Session:
