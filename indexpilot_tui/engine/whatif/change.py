@@ -17,11 +17,22 @@ from indexpilot_tui.engine.whatif.database import ShadowDatabase
 from indexpilot_tui.engine.whatif.expressions import derive
 from indexpilot_tui.engine.whatif.index import MadeIndex
 from indexpilot_tui.engine.whatif.model import IndexForecast, PricePoint
-from indexpilot_tui.engine.whatif.plan import Planned, explain, indexes_used, set_path
+from indexpilot_tui.engine.whatif.plan import (
+    Planned,
+    explain,
+    indexes_used,
+    path_of,
+    plans_after,
+    plans_before,
+    set_path,
+    skips_leading,
+)
 from indexpilot_tui.engine.whatif.shape import mean_key_width, shape_of
 from indexpilot_tui.engine.whatif.sizing import index_image, point, relation_path, write_file
 from indexpilot_tui.engine.whatif.statements import Parsed
 from indexpilot_tui.errors import UsageError
+
+SKIP_SCAN_VERSION = 180000  # B-tree skip scan came with PostgreSQL 18
 
 
 @dataclass(slots=True)
@@ -40,57 +51,6 @@ class Outcome:
     redundant: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     doubts: list[tuple[str, str]] = field(default_factory=list)
-
-
-def _path(shadow: ShadowDatabase, parsed: Parsed) -> tuple[str, ...]:
-    """The search_path to plan a statement under: the target's, then where its unqualified names were found."""
-    snapshot = shadow.snapshot
-    found = [snapshot.resolved.get(n) for n in parsed.tables if not n[0]]
-    extra = [snapshot.relations[o].schema for o in found if o in snapshot.relations]
-    return tuple(dict.fromkeys([*snapshot.server.search_path, *extra]))
-
-
-async def _plan(shadow: ShadowDatabase, parsed: Parsed) -> Planned:
-    snapshot = shadow.snapshot
-    for name in parsed.tables:
-        oid = snapshot.resolved.get(name)
-        shown = clean_line(".".join(x for x in name if x))
-        if oid is None:
-            return Planned(None, f"relation {shown} is not on the target, or more than one outside the search_path")
-        relation = snapshot.relations.get(oid)
-        if relation is None:
-            return Planned(None, f"{shown} is a system catalog, which the shadow does not mirror")
-        if relation.kind == "f":
-            return Planned(None, f"{shown} is a foreign table")
-        if oid not in shadow.oids:
-            return Planned(None, f"{shown} could not be taken over into the shadow")
-    await set_path(shadow, _path(shadow, parsed))
-    return await explain(shadow, parsed)
-
-
-async def plans_before(shadow: ShadowDatabase, parsed: Sequence[Parsed]) -> dict[str, Planned]:
-    """Plans of the target as it is; remembered until something of it changes."""
-    found: dict[str, Planned] = {}
-    for p in parsed:
-        if p.refused:
-            found[p.statement.key] = Planned(None, p.refused)
-            continue
-        known = shadow.plans.get(p.sql)
-        if known is None:
-            known = shadow.plans[p.sql] = await _plan(shadow, p)
-        found[p.statement.key] = known
-    return found
-
-
-async def plans_after(
-    shadow: ShadowDatabase, parsed: Sequence[Parsed], before: dict[str, Planned], touching: set[str]
-) -> dict[str, Planned]:
-    """Plans after the change, of the statements that it can matter to."""
-    return {
-        p.statement.key: await _plan(shadow, p)
-        for p in parsed
-        if p.statement.key in touching and before[p.statement.key].plan is not None
-    }
 
 
 def _ddl(change: IndexStatement, schema: str, table: str) -> sql.Composed:
@@ -139,11 +99,27 @@ async def forecast_create(
         await _price_points(shadow, parsed, made, outcome)
         found, notes = await effects.redundant(shadow, root)
         outcome.redundant, outcome.notes = found, [*outcome.notes, *notes]
+        _note_skip_scans(shadow, made, outcome)
         columns = await effects.blocking_columns(shadow, shadow.oids[table], snapshot.server.version)
         outcome.hot = effects.hot_lost(snapshot, relation, columns, {m.oid for m in made}, parsed)
     finally:
         await index.drop(shadow, made)
     return outcome
+
+
+def _note_skip_scans(shadow: ShadowDatabase, made: Sequence[MadeIndex], outcome: Outcome) -> None:
+    """The shadow's planner can skip-scan; one before 18 cannot."""
+    version = shadow.snapshot.server.version
+    leading = {
+        m.name: m.attributes[0].expression for m in made if m.method == "btree" and m.key_columns > 1 and m.attributes
+    }
+    keys = [k for k, p in outcome.after.items() if p.plan and skips_leading(p.plan, leading)]
+    if version < SKIP_SCAN_VERSION and keys:
+        outcome.doubts.append((
+            "low",
+            f"statements {clean_line(', '.join(keys[:5]))} search the index without its first column: PostgreSQL 18 skips "
+            f"in it, the target's {version // 10000} reads all of it, so their cost after is too low",
+        ))  # fmt: skip
 
 
 def _family(shadow: ShadowDatabase, table: int) -> list[int]:
@@ -230,7 +206,7 @@ async def _price_points(
 
 
 async def _at_points(shadow: ShadowDatabase, parsed: Parsed, chosen: Sequence[points.Point]) -> list[Planned]:
-    await set_path(shadow, _path(shadow, parsed))
+    await set_path(shadow, path_of(shadow, parsed))
     return [await explain(shadow, c.parsed) for c in chosen]
 
 

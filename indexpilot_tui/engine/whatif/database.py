@@ -46,6 +46,11 @@ class ShadowDatabase:
     plans: dict[str, Any] = field(default_factory=dict)  # EXPLAIN results of the state without any change
     search_path: tuple[str, ...] = ()
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    spoilt: bool = False  # a forecast was cut short (cancelled, or failed): its state is not certain, do not use it again
+
+    @property
+    def usable(self) -> bool:
+        return not (self.spoilt or self.power.closed or self.plain.closed)
 
     async def rows(self, query: str | sql.Composed, params: Any = None) -> list[dict[str, Any]]:
         """Our own statement, as superuser."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +42,18 @@ def nodes(plan: Plan) -> Iterator[Plan]:
 
 def indexes_used(plan: Plan) -> set[str]:
     return {str(n["Index Name"]) for n in nodes(plan) if "Index Name" in n}
+
+
+def skips_leading(plan: Plan, leading: Mapping[str, str]) -> set[str]:
+    """Multi-column B-trees (name -> first column) that a plan searches without a condition on their first column: from 18
+    on such a search can skip (and is priced so), before it reads the whole index."""
+    found: set[str] = set()
+    for node in nodes(plan):
+        first = leading.get(str(node.get("Index Name", "")))
+        condition = str(node.get("Index Cond", ""))
+        if first is not None and condition and first not in condition:
+            found.add(str(node["Index Name"]))
+    return found
 
 
 async def set_path(shadow: ShadowDatabase, path: tuple[str, ...]) -> None:
@@ -91,3 +103,54 @@ async def explain(shadow: ShadowDatabase, parsed: Parsed) -> Planned:
                 except psycopg.Error:
                     continue  # not that type: the next guess
     return Planned(None, clean_line(first.diag.message_primary or str(first), 200))
+
+
+def path_of(shadow: ShadowDatabase, parsed: Parsed) -> tuple[str, ...]:
+    """The search_path to plan a statement under: the target's, then where its unqualified names were found."""
+    snapshot = shadow.snapshot
+    found = [snapshot.resolved.get(n) for n in parsed.tables if not n[0]]
+    extra = [snapshot.relations[o].schema for o in found if o in snapshot.relations]
+    return tuple(dict.fromkeys([*snapshot.server.search_path, *extra]))
+
+
+async def _plan(shadow: ShadowDatabase, parsed: Parsed) -> Planned:
+    snapshot = shadow.snapshot
+    for name in parsed.tables:
+        oid = snapshot.resolved.get(name)
+        shown = clean_line(".".join(x for x in name if x))
+        if oid is None:
+            return Planned(None, f"relation {shown} is not on the target, or more than one outside the search_path")
+        relation = snapshot.relations.get(oid)
+        if relation is None:
+            return Planned(None, f"{shown} is a system catalog, which the shadow does not mirror")
+        if relation.kind == "f":
+            return Planned(None, f"{shown} is a foreign table")
+        if oid not in shadow.oids:
+            return Planned(None, f"{shown} could not be taken over into the shadow")
+    await set_path(shadow, path_of(shadow, parsed))
+    return await explain(shadow, parsed)
+
+
+async def plans_before(shadow: ShadowDatabase, parsed: Sequence[Parsed]) -> dict[str, Planned]:
+    """Plans of the target as it is; remembered until something of it changes."""
+    found: dict[str, Planned] = {}
+    for p in parsed:
+        if p.refused:
+            found[p.statement.key] = Planned(None, p.refused)
+            continue
+        known = shadow.plans.get(p.sql)
+        if known is None:
+            known = shadow.plans[p.sql] = await _plan(shadow, p)
+        found[p.statement.key] = known
+    return found
+
+
+async def plans_after(
+    shadow: ShadowDatabase, parsed: Sequence[Parsed], before: dict[str, Planned], touching: set[str]
+) -> dict[str, Planned]:
+    """Plans after the change, of the statements that it can matter to."""
+    return {
+        p.statement.key: await _plan(shadow, p)
+        for p in parsed
+        if p.statement.key in touching and before[p.statement.key].plan is not None
+    }

@@ -69,8 +69,8 @@ class ShadowServer:
         async with self._lock:
             await self._start()
 
-    async def database(self, snapshot: Snapshot) -> tuple[ShadowDatabase, bool]:
-        """The database with the structure of `snapshot`, and whether it had to be made.
+    async def database(self, snapshot: Snapshot) -> ShadowDatabase:
+        """The database with the structure of `snapshot`, made when it is not there yet.
 
         Raises LocalServerError when the local server cannot do its part.
         """
@@ -78,10 +78,11 @@ class ShadowServer:
             cluster, admin = await self._start()
             key = snapshot.structure()
             found = self._databases.get(key)
-            if found is not None and not found.power.closed and not found.plain.closed:
+            if found is not None and found.usable:
                 self._databases.move_to_end(key)
-                found.snapshot = snapshot
-                return found, False
+                return found
+            if found is not None:
+                await self._drop(self._databases.pop(key))
             while len(self._databases) >= MAX_DATABASES:
                 _, oldest = self._databases.popitem(last=False)
                 await self._drop(oldest)
@@ -93,7 +94,7 @@ class ShadowServer:
                     remedy="check free space and permissions of the temporary directory",
                 ) from exc
             self._databases[key] = made
-            return made, True
+            return made
 
     async def _make(
         self, cluster: LocalCluster, admin: AsyncConnection[TupleRow], snapshot: Snapshot

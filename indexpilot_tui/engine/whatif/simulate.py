@@ -74,17 +74,28 @@ class Simulator:
         question.notes.extend(source)
         names = {n for p in question.parsed for n in p.tables}
         snapshot = await read_snapshot(session, names, server=server, reader=reader, also=(question.table,))
-        shadow, _made = await self._server.database(snapshot)
-        try:
-            async with shadow.lock:
-                await apply(shadow, snapshot)
-                outcome = await _forecast(shadow, question)
-        except (psycopg.OperationalError, OSError) as exc:
-            await self._server.close()
-            raise LocalServerError(
-                f"the shadow planner's own server failed: {clean_line(str(exc), 300)}", remedy="try again"
-            ) from exc
+        shadow, outcome = await self._ask(snapshot, question)
         return _assemble(question, snapshot, outcome, shadow.issues, shadow.cluster.version, reader, started)
+
+    async def _ask(self, snapshot: Snapshot, question: Question) -> tuple[ShadowDatabase, Outcome]:
+        while True:
+            shadow = await self._server.database(snapshot)
+            async with shadow.lock:
+                if not shadow.usable:  # made way for another while we waited, or its last forecast was cut short
+                    continue
+                try:
+                    await apply(shadow, snapshot)
+                    return shadow, await _forecast(shadow, question)
+                except UsageError:
+                    raise
+                except (psycopg.Error, OSError) as exc:
+                    shadow.spoilt = True
+                    raise LocalServerError(
+                        f"the shadow planner's own server failed: {clean_line(str(exc), 300)}", remedy="try again"
+                    ) from exc
+                except BaseException:
+                    shadow.spoilt = True
+                    raise
 
     async def _question(
         self, reader: Reader, change: IndexStatement, parsed: list[Parsed], path: tuple[str, ...], *, only_touching: bool

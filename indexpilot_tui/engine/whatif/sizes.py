@@ -158,6 +158,8 @@ def _btree(shape: IndexShape) -> SizeEstimate:
         if distinct > 0:
             leaf_bytes = min(plain, _deduplicated(shape, size, distinct, common))
             basis = f"tuple layout, statistics and deduplication of about {distinct:,.0f} distinct keys"
+            if len(shape.keys) > 1:
+                basis += "; its columns are taken as independent, so it may come out smaller"
         else:
             basis = "tuple layout; no statistics to model deduplication with, so it may come out smaller"
     fill = (shape.fill or DEFAULT_FILL["btree"]) / 100

@@ -48,7 +48,10 @@ async def apply(shadow: ShadowDatabase, snapshot: Snapshot) -> None:
 async def _settings(shadow: ShadowDatabase, snapshot: Snapshot) -> None:
     shadow.plans.clear()
     have = {r["name"] for r in await shadow.rows("select name from pg_settings where context in ('user', 'superuser')")}
-    for name, value in snapshot.server.settings:
+    known = {name for name, _ in snapshot.server.settings}
+    # an enable_* switch that the target does not have belongs to something its planner cannot do
+    younger = [(name, "off") for name in sorted(have) if name.startswith("enable_") and name not in known]
+    for name, value in [*snapshot.server.settings, *younger]:
         if name not in have or name in _NOT_ON_SHADOW:
             continue
         try:
@@ -56,7 +59,6 @@ async def _settings(shadow: ShadowDatabase, snapshot: Snapshot) -> None:
                 await conn.execute("select set_config(%s, %s, false)", (name, value))
         except psycopg.Error as exc:
             shadow.issues.append(f"setting {name}: {clean_line(exc.diag.message_primary or str(exc), 200)}")
-    # extended statistics and estimates are exact to the last digit only with the shortest-precise output of floats
     shadow.applied_settings = snapshot.server.settings
 
 

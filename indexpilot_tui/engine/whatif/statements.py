@@ -166,7 +166,7 @@ def _param_nodes(message: Any) -> list[Any]:
     for descriptor, value in message.ListFields():
         if descriptor.message_type is None:
             continue
-        for item in value if descriptor.label == descriptor.LABEL_REPEATED else (value,):
+        for item in value if descriptor.is_repeated else (value,):
             if isinstance(item, pb.Node) and item.WhichOneof("node") == "param_ref":
                 found.append(item)
             else:

@@ -1,0 +1,174 @@
+"""The shadow planner's pure parts: file images, sizes, statement repair, array texts, workload files."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from indexpilot_tui.engine.whatif import hollow
+from indexpilot_tui.engine.whatif.model import Statement
+from indexpilot_tui.engine.whatif.points import array_items, compared
+from indexpilot_tui.engine.whatif.read import search_path
+from indexpilot_tui.engine.whatif.sizes import (
+    IndexShape,
+    KeyColumn,
+    build_seconds,
+    estimate,
+    temp_bytes,
+    tuple_size,
+    wal_per_insert,
+)
+from indexpilot_tui.engine.whatif.statements import parse, substituted
+from indexpilot_tui.engine.whatif.workload import read_workload_file
+from indexpilot_tui.errors import UsageError
+
+INT4 = KeyColumn(4, False, 4, 0.0, 0.0)
+
+
+def _int4(distinct: float, nulls: float = 0.0) -> KeyColumn:
+    return KeyColumn(4, False, 4, nulls, distinct)
+
+
+# Sizes of real indexes, PostgreSQL 15 and 18: pg_relation_size after CREATE INDEX on generate_series data.
+@pytest.mark.parametrize(
+    ("shape", "real"),
+    [
+        (IndexShape("btree", 3_000_000, (KeyColumn(8, False, 8, 0, 3e6),), unique=True), 67_400_000),
+        (IndexShape("btree", 3_000_000, (KeyColumn(8, False, 8, 0, 1e6),)), 43_600_000),
+        (IndexShape("btree", 3_000_000, (KeyColumn(8, False, 8, 0, 1001),)), 21_200_000),
+        (IndexShape("btree", 3_000_000, (KeyColumn(33, True, 1, 0, 3e6),)), 177_000_000),
+        (IndexShape("btree", 1_200_000, (_int4(40_000),)), 9_027_584),
+    ],
+)
+def test_btree_sizes_are_close_to_measured_ones(shape: IndexShape, real: int) -> None:
+    assert 1 / 1.15 < estimate(shape).size_bytes / real < 1.15
+
+
+@given(
+    rows=st.floats(0, 1e10), distinct=st.floats(0, 1e10), nulls=st.floats(0, 1), width=st.floats(1, 2000),
+    method=st.sampled_from(["btree", "hash", "gin", "gist", "brin", "spgist", "bloom"]), varying=st.booleans(),
+)  # fmt: skip
+def test_every_size_is_a_size(
+    rows: float, distinct: float, nulls: float, width: float, method: str, varying: bool
+) -> None:
+    key = KeyColumn(width, varying, 1, nulls, min(distinct, rows))
+    shape = IndexShape(method, rows, (key,), heap_pages=1000)
+    size = estimate(shape)
+    assert size.pages >= 1
+    assert size.size_bytes < 1e15
+    low, high = build_seconds(shape, size.size_bytes, 1000)
+    assert 0 < low < high
+
+
+def test_deduplication_never_makes_an_index_larger() -> None:
+    for distinct in (1, 7, 1000, 99_999, 500_000, 1_000_000):
+        plain = IndexShape("btree", 1_000_000, (_int4(distinct),), deduplicate=False)
+        packed = IndexShape("btree", 1_000_000, (_int4(distinct),))
+        assert estimate(packed).pages <= estimate(plain).pages * 1.02
+
+
+def test_layout_figures() -> None:
+    assert tuple_size([INT4]) == 16
+    assert tuple_size([INT4, INT4]) == 16
+    assert tuple_size([KeyColumn(8, False, 8, 0, 0), INT4]) == 24
+    assert wal_per_insert(IndexShape("btree", 1, (INT4,))) == 64
+    shape = IndexShape("btree", 10_000_000, (INT4,))
+    assert temp_bytes(shape, 64 << 20) == 200_000_000
+    assert temp_bytes(shape, 1 << 30) == 0
+    assert temp_bytes(IndexShape("gin", 10_000_000, (INT4,)), 1 << 20) == 0
+
+
+@pytest.mark.parametrize(("pages", "height"), [(0, 0), (1, 0), (2, 0), (3, 1), (250, 1), (300, 2), (80_000, 2), (100_000, 3)])
+def test_hollow_btrees_have_their_height_in_the_metapage(pages: int, height: int) -> None:
+    image = hollow.btree_image(pages, 4)
+    magic, version, root, level = struct.unpack_from("<IIII", image, 24)
+    assert (magic, version) == (0x053162, 4)
+    assert level == height
+    assert root == (1 if pages > 1 else 0)
+    assert len(image) == hollow.PAGE * (1 if pages < 2 else height + 2)
+    if pages >= 2:  # root to leaf, each page one level lower
+        levels = [struct.unpack_from("<I", image, n * hollow.PAGE + hollow.PAGE - 16 + 8)[0] for n in range(1, height + 2)]
+        assert levels == list(range(height, -1, -1))
+
+
+def test_files_have_their_size_and_no_content(tmp_path: Path) -> None:
+    path = tmp_path / "3000000001"
+    made = hollow.write(path, b"x" * 8192, hollow.SEGMENT_PAGES * 2 + 5)
+    assert [p.name for p in made] == ["3000000001", "3000000001.1", "3000000001.2"]
+    assert [p.stat().st_size for p in made] == [1 << 30, 1 << 30, 5 * 8192]
+    assert sum(p.stat().st_blocks * 512 for p in made) < 100_000
+    hollow.remove(path)
+    assert list(tmp_path.iterdir()) == []
+    assert [p.stat().st_size for p in hollow.write(path, b"", 0)] == [0]
+
+
+@pytest.mark.parametrize(
+    ("text", "items"),
+    [
+        (None, []), ("{}", []), ("{a,b}", ["a", "b"]), ('{"a,b","c\\"d","e\\\\f"}', ["a,b", 'c"d', "e\\f"]),
+        ('{"",x}', ["", "x"]), ('{"{1,2}"}', ["{1,2}"]), ("{1}", ["1"]),
+    ],
+)  # fmt: skip
+def test_array_texts(text: str | None, items: list[str]) -> None:
+    assert array_items(text) == items
+
+
+def test_statements_are_repaired_or_refused_with_the_reason() -> None:
+    def sql(text: str) -> str:
+        return parse(Statement("1", text, 1)).sql
+
+    assert sql("select interval $1") == "SELECT $1::interval"
+    assert sql("select * from t where a = any(array[$1,$2])") == "SELECT * FROM t WHERE a IN ($1, $2)"
+    assert "year" in sql("select extract($1 from x) from t")
+    assert sql("select 1 -- untouched") == "select 1 -- untouched"
+    for text, reason in (
+        ("<insufficient privilege>", "hidden"), ("vacuum t", "utility"), ("select 1; select 2", "2 statements"),
+        ("select * into x from t", "SELECT INTO"), ("selec 1", "parser"), ("", "0 statements"), ("a\x00b", "characters"),
+        ("explain select 1", "utility"),
+    ):  # fmt: skip
+        assert reason in parse(Statement("1", text, 1)).refused, text
+
+
+def test_what_a_statement_touches_and_writes() -> None:
+    p = parse(Statement("1", "with c as (select 1) update s.t set a = 1, b = c.x from c join u on true where id = $3", 1))
+    assert p.tables == (("s", "t"), ("", "u"))
+    assert (p.target, p.writes, p.parameters, p.kind) == (("s", "t"), ("a", "b"), 3, "update")
+    tree = parse(Statement("1", "select * from t where a = $1 and $2::int < b and c in ($3)", 1)).tree
+    assert list(compared(tree)) == [("a", "=", 1), ("b", "<", 2), ("c", "=", 3)]
+    assert substituted(tree, {1: "it's"}) == "SELECT * FROM t WHERE a = 'it''s' AND $2::int < b AND c IN ($3)"
+
+
+def test_search_paths() -> None:
+    assert search_path('"$user", public', "bob") == ("pg_catalog", "bob", "public")
+    assert search_path('"We""ird", Public,pg_catalog', "x") == ('We"ird', "public", "pg_catalog")
+    assert search_path("", "x") == ("pg_catalog",)
+
+
+def test_workload_files(tmp_path: Path) -> None:
+    file = tmp_path / "w"
+    file.write_text("select 1; select ';' -- no; split\n;\n\nselect $$a;b$$;")
+    assert [s.sql for s in read_workload_file(file)] == ["select 1", "select ';' -- no; split", "select $$a;b$$"]
+    file.write_text(json.dumps([{"query": "select 1", "calls": 7}, {"query": "x", "id": "q", "total_ms": 2}]))
+    assert read_workload_file(file) == [Statement("1", "select 1", 7.0), Statement("q", "x", 1.0, 2.0)]
+    file.write_text(json.dumps({"queries": {"3": "select 3"}}))
+    assert read_workload_file(file) == [Statement("3", "select 3", 1.0)]
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", "{}", "[1]", '[{"query": 1}]', '[{"query": "x", "calls": "many"}]', '[{"query": "x", "calls": -1}]',
+     '{"queries": [1]}', "[{", '[{"query": "x", "total_ms": true}]'],
+)  # fmt: skip
+def test_bad_workload_files_get_one_message(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "w"
+    file.write_text(content)
+    with pytest.raises(UsageError) as caught:
+        read_workload_file(file)
+    assert caught.value.field == "workload"
+    with pytest.raises(UsageError):
+        read_workload_file(tmp_path / "absent")
