@@ -45,8 +45,8 @@ class ConsoleApp(App[int]):
     ENABLE_COMMAND_PALETTE = True
     TITLE = "IndexPilot"
     BINDINGS: ClassVar[list[BindingType]] = bindings(GLOBAL_ACTIONS)
-    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [(0, "-narrow"), (110, "-wide")]
-    VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [(0, "-short"), (32, "-tall")]
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide")]  # noqa: RUF012 - as Textual declares it
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (32, "-tall")]  # noqa: RUF012
 
     def __init__(
         self,
@@ -177,7 +177,7 @@ class ConsoleApp(App[int]):
                 footer.hush()
         await super().on_event(event)
 
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
         """Greys the keys of every screen."""
         for entry in GLOBAL_ACTIONS:
             if entry.name == action and self.why_not(entry):

@@ -25,9 +25,11 @@ def size(value: float | None) -> str:
 
 
 def count(value: float | None) -> str:
-    """A whole number with thousands separators, from ten million on in millions."""
+    """A whole number with thousands separators, from ten million on in millions (M), from ten billion on in 10^9 (bn)."""
     if value is None:
         return NOT_MEASURED
+    if abs(value) >= 10_000_000_000:
+        return f"{value / 1e9:,.1f} bn"
     if abs(value) >= 10_000_000:
         return f"{value / 1e6:,.1f}M"
     return f"{value:,.0f}"
@@ -99,9 +101,7 @@ def sparkline(values: Sequence[float], width: int) -> str:
     """The last `width` values as bars against the largest of them; no value, no bar; what is not finite is a gap."""
     shown = list(values)[-width:]
     top = max((v for v in shown if math.isfinite(v)), default=0.0)
-    bars = [
-        " " if not math.isfinite(v) else _BARS[0 if top <= 0 else min(7, int(max(0.0, v) / top * 7.999))] for v in shown
-    ]
+    bars = [" " if not math.isfinite(v) else _BARS[0 if top <= 0 else min(7, int(max(0.0, v) / top * 7.999))] for v in shown]
     return "".join(bars).rjust(width)
 
 

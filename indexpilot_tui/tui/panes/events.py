@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from indexpilot_tui.tui import format as fmt
-from indexpilot_tui.tui.lines import line
+from indexpilot_tui.tui.lines import line, wrap
 from indexpilot_tui.tui.widgets.lineview import LineView
 
 if TYPE_CHECKING:
@@ -21,5 +21,9 @@ class EventsPane(LineView):
 
     def show(self, snapshot: Snapshot) -> None:
         """Draw the notes of this session."""
-        lines = [line((f"{fmt.hour(note.at)} ", "dim"), (note.text, note.tone)) for note in snapshot.notes]
-        self.set_lines(lines or [line(("nothing has changed since this console started", "dim"))])
+        width = max(20, self.line_width) - 9
+        lines = []
+        for note in snapshot.notes:
+            for number, folded in enumerate(wrap(note.text, width, note.tone)):
+                lines.append(line((f"{fmt.hour(note.at)} " if number == 0 else " " * 9, "dim"), *folded))
+        self.set_lines(lines or wrap("nothing has changed since this console started", width, "dim"))

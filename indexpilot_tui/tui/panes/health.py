@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from indexpilot_tui.tui.feed import Snapshot
 
 COLUMNS = (
-    Column("kind", "state", 9),
+    Column("kind", "state", 10),
     Column("size", "size", 8, "right"),
     Column("scans", "scans", 7, "right", 48),
     Column("index", "index", 0),

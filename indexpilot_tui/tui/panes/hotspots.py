@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from indexpilot_tui.tui.feed import Snapshot
 
 COLUMNS = (
-    Column("share", "time%", 6, "right"),
+    Column("share", "time%", 7, "right"),
     Column("calls", "calls/s", 8, "right"),
     Column("mean", "mean ms", 9, "right"),
     Column("ms", "ms/s", 8, "right", 96),
@@ -62,7 +62,7 @@ def row_of(item: Hotspot) -> Row:
             "rows": (fmt.count(item.rows_per_call), "plain"),
             "hit": (fmt.percent(item.hit_ratio), poor),
             "temp": (fmt.rate(item.temp_blocks_per_s), "warn" if item.temp_blocks_per_s > 0 else "dim"),
-            "trend": (fmt.sparkline(item.trend, 8), "head"),
+            "trend": (fmt.sparkline(item.trend, 8), "dim"),
             "query": (item.query, "plain"),
         },
     )

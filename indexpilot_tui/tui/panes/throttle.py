@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from indexpilot_tui.tui.feed import Snapshot
 
 STATUS_TONES = {"pass": "ok", "wait": "warn", "block": "crit", "unknown": "crit"}
+SHORT = {"maintenance_window": "window"}
 GATE_COLUMNS = (
     Column("status", "gate", 7),
-    Column("guard", "", 14),
+    Column("guard", "", 15),
     Column("measured", "measured / limit", 0),
     Column("since", "since", 8, "left", 58),
     Column("evidence", "why", 48, "left", 108),
@@ -38,7 +39,7 @@ def gate_row(verdict: Verdict) -> Row:
         verdict.guard,
         {
             "status": (verdict.status.value.upper(), tone),
-            "guard": (verdict.guard.replace("_", " "), "plain"),
+            "guard": (SHORT.get(verdict.guard, verdict.guard.replace("_", " ")), "plain"),
             "measured": (figures or verdict.evidence, "plain" if verdict.allows else tone),
             "since": (fmt.hour(verdict.since) if verdict.since else fmt.NOT_MEASURED, "dim"),
             "evidence": (verdict.evidence, "dim"),
@@ -69,9 +70,7 @@ class ThrottlePane(Vertical):
 
     def compose(self) -> ComposeResult:
         yield KeyedTable(GATE_COLUMNS, empty="reading the gates …", id="gates")
-        below = LineView(id="builds")
-        below.can_focus = False
-        yield below
+        yield LineView(id="builds", grow=8, focusable=False)
 
     def show(self, snapshot: Snapshot, now: datetime) -> None:
         """Draw the newest verdicts."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar, cast
 
 from textual import events
 from textual.app import ComposeResult
@@ -11,9 +11,10 @@ from textual.containers import Vertical
 from textual.screen import Screen
 from textual.widgets import Input
 
+from indexpilot_tui.errors import RefusedError
 from indexpilot_tui.tui.actions import GLOBAL_ACTIONS, Action
 from indexpilot_tui.tui.faults import Fault, explain
-from indexpilot_tui.tui.lines import line
+from indexpilot_tui.tui.lines import elide, line
 from indexpilot_tui.tui.terminal import MIN_COLUMNS, MIN_ROWS
 from indexpilot_tui.tui.widgets.footer import ActionFooter, footer_line
 from indexpilot_tui.tui.widgets.lineview import LineView
@@ -43,14 +44,14 @@ class ConsoleScreen(Screen[None]):
         """The app, by its own type."""
         from indexpilot_tui.tui.app import ConsoleApp
 
-        assert isinstance(self.app, ConsoleApp)
-        return self.app
+        return cast(ConsoleApp, self.app)
 
     @property
     def engine(self) -> ConsoleEngine:
         """The engine; screens that need it are only opened when it is there."""
         engine = self.console.engine
-        assert engine is not None
+        if engine is None:
+            raise RefusedError("not connected", remedy="wait until the target answers")
         return engine
 
     @property
@@ -67,15 +68,11 @@ class ConsoleScreen(Screen[None]):
     def compose(self) -> ComposeResult:
         yield StatusStrip(id="strip")
         if self.console.banner:
-            banner = LineView([line((f" {self.console.banner}", "badge"))], id="banner")
-            banner.can_focus = False
-            yield banner
+            yield LineView(id="banner", focusable=False)
         with Vertical(id="body"):
             yield from self.body()
         yield ActionFooter()
-        small = LineView(id="too-small")
-        small.can_focus = False
-        yield small
+        yield LineView(id="too-small", focusable=False)
 
     def body(self) -> ComposeResult:
         """The widgets between strip and footer."""
@@ -111,6 +108,8 @@ class ConsoleScreen(Screen[None]):
         if not self.is_current or not self.is_mounted:
             return
         self.query_one(StatusStrip).show(self.console.strip_state())
+        for banner in self.query("#banner").results(LineView):
+            banner.set_lines([line((elide(f" {self.console.banner}", self.size.width), "badge"))])
         self.live(self.snapshot)
         self.refresh_footer()
 
@@ -127,7 +126,7 @@ class ConsoleScreen(Screen[None]):
         """One message in the footer, until the next key."""
         self.query_one(ActionFooter).say(text, tone)
 
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
         """None (greyed, no effect) where `why_not` has a reason."""
         for entry in self.ACTIONS:
             if entry.name == action and self.why_not(entry):

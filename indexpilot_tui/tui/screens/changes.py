@@ -91,5 +91,3 @@ class ChangesScreen(ConsoleScreen):
     def action_back(self) -> None:
         """To the screen before."""
         self.app.pop_screen()
-
-

@@ -52,14 +52,12 @@ class Dashboard(ConsoleScreen):
     ]
 
     def body(self) -> ComposeResult:
-        tabs, running = LineView(id="tabs"), LineView(id="running")
-        tabs.can_focus = running.can_focus = False
-        yield tabs
+        yield LineView(id="tabs", focusable=False)
         with Container(id="grid"):
             for pane in (HotspotsPane(), ThrottlePane(), HealthPane(), EventsPane()):
                 pane.add_class("pane")
                 yield pane
-        yield running
+        yield LineView(id="running", focusable=False)
         yield Input(id="filter")
 
     def on_mount(self) -> None:

@@ -44,7 +44,7 @@ class TextScreen(ConsoleScreen):
         view.set_title(self.heading())
         view.set_lines(self.text(max(20, view.line_width)))
 
-    def live(self, snapshot: object) -> None:
+    def live(self, snapshot: object) -> None:  # noqa: ARG002 - subclasses read what they need
         self.redraw()
 
     def on_resize(self, event: events.Resize) -> None:

@@ -36,7 +36,6 @@ class Entry(Vertical):
     DEFAULT_CSS = """
     Entry { height: auto; background: $background; padding: 0 1; border: round $ip-dim; }
     Entry:focus-within { border: round $accent; }
-    Entry > .question { height: auto; max-height: 6; }
     Entry > Horizontal { height: 1; }
     Entry Input { width: 1fr; border: none; height: 1; padding: 0 1; background: $surface; color: $foreground; }
     Entry Button { width: auto; min-width: 10; height: 1; border: none; margin-left: 1; background: $panel;
@@ -57,25 +56,19 @@ class Entry(Vertical):
         def control(self) -> Entry:
             return self.entry
 
-    def __init__(
-        self, question: str, button: str, check: Check, *, danger: bool = False, id: str | None = None
-    ) -> None:
+    def __init__(self, question: str, button: str, check: Check, *, danger: bool = False, id: str | None = None) -> None:
         super().__init__(id=id, classes="-danger" if danger else None)
         self._question, self._label, self._check = question, button, check
         self._held = ""
 
     def compose(self) -> ComposeResult:
-        question = LineView(classes="question")
-        question.can_focus = False
-        yield question
+        yield LineView(classes="question", grow=6, focusable=False)
         with Horizontal():
             yield Input()
             button = Button(Content(flat(self._label)), disabled=True)
             button.can_focus = False
             yield button
-        hint = LineView(classes="hint")
-        hint.can_focus = False
-        yield hint
+        yield LineView(classes="hint", focusable=False)
 
     def on_mount(self) -> None:
         self.ask(self._question, self._label, self._check)

@@ -46,13 +46,21 @@ class LineView(ScrollView, can_focus=True):
     LineView > .line--inverse { background: $foreground; color: $background; text-style: bold; }
     LineView > .line--cursor { background: $ip-cursor; color: $foreground; text-style: bold; }
     LineView > .line--cursor-away { background: $background; color: $foreground; }
-    .-env-production LineView > .line--badge { background: $ip-frame-production; }
-    .-env-staging LineView > .line--badge { background: $ip-frame-staging; }
-    .-env-demo LineView > .line--badge { background: $ip-frame-demo; }
     """
 
-    def __init__(self, lines: Sequence[Line] = (), *, id: str | None = None, classes: str | None = None) -> None:
+    def __init__(
+        self,
+        lines: Sequence[Line] = (),
+        *,
+        id: str | None = None,
+        classes: str | None = None,
+        grow: int = 0,
+        focusable: bool = True,
+    ) -> None:
+        """`grow`: the height follows the content up to so many lines; 0: the height comes from the style sheet."""
         super().__init__(id=id, classes=classes)
+        self.can_focus = focusable
+        self._grow = grow
         self._lines: tuple[Line, ...] = tuple(lines)
         self._title = ""
         self.virtual_size = Size(1, len(self._lines))
@@ -70,13 +78,21 @@ class LineView(ScrollView, can_focus=True):
         self._lines = new
         if len(new) != len(old):
             self.virtual_size = Size(1, len(new) + self.header_height)
-            if self.styles.is_auto_height:
-                self.refresh(layout=True)
+            self._grown()
         for index in range(max(len(new), len(old))):
             before = old[index] if index < len(old) else None
             after = new[index] if index < len(new) else None
             if before != after:
                 self.refresh_line(index + self.header_height)
+
+    def on_mount(self) -> None:
+        self._grown()
+
+    def _grown(self) -> None:
+        # an explicit height, not `auto`: a box that was measured while still empty stays in Textual's cache
+        if self._grow:
+            wanted = min(self._grow, len(self._lines) + self.header_height) + self.styles.gutter.height
+            self.styles.height = max(1, wanted)
 
     def set_title(self, title: str) -> None:
         """The title in the frame; it is text, not markup."""

@@ -60,9 +60,8 @@ def _identity(state: StripState) -> list[Segment]:
         number = fmt.version(facts.server_version)
         segments.append(Segment((line(f"PostgreSQL {number}"), line(f"PG {number}")), 4))
         segments.append(Segment(_tls(facts), 3))
-        mode: tuple[Line, ...] = (
-            (line((" OPERATE ", "inverse")),) if state.engine.operate else (line(("READ-ONLY", "bold")), line(("RO", "bold")))
-        )
+        looking = (line(("READ-ONLY", "bold")), line(("RO", "bold")))
+        mode = (line((" OPERATE ", "inverse")),) if state.engine.operate else looking
         segments.append(Segment(mode, 2))
         segments.append(Segment((line(facts.session_user), line()), 5))
     segments.append(Segment((line((fmt.clock(state.now), "plain")),), 1))
@@ -132,7 +131,8 @@ def _gate(snapshot: Snapshot) -> tuple[Line, ...]:
     if opened:
         return (line((f"THROTTLE OPEN {len(snapshot.throttle or ())} gates pass", "ok")), line(("THROTTLE OPEN", "ok")))
     first = snapshot.first_obstacle
-    assert first is not None  # closed means that at least one verdict does not allow
+    if first is None:
+        return (line(("THROTTLE UNKNOWN", "crit")),)
     rest = len([v for v in snapshot.throttle or () if not v.allows]) - 1
     more = f" (+{rest})" if rest else ""
     tone = "warn" if first.status.value == "wait" else "crit"

@@ -71,7 +71,7 @@ class KeyedTable(LineView):
         def control(self) -> KeyedTable:
             return self.table
 
-    def __init__(self, columns: Sequence[Column], *, empty: str = "", id: str | None = None) -> None:
+    def __init__(self, columns: Sequence[Column], *, empty: str = "", id: str | None = None, grow: int = 0) -> None:
         self._columns = tuple(columns)
         self._rows: tuple[Row, ...] = ()
         self._key: Hashable | None = None
@@ -79,7 +79,7 @@ class KeyedTable(LineView):
         self._empty = empty
         self._sorted_by = ""
         self._drawn_width = 0
-        super().__init__(id=id)
+        super().__init__(id=id, grow=grow)
 
     @property
     def header_height(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import ClassVar
 
 from textual import on
@@ -144,15 +145,14 @@ class ApproveScreen(StepScreen):
         number = self.change.id
         self._end("Reject the proposal", lambda reason: self.engine.reject(number, reason))
 
-    def _end(self, title: str, act: object) -> None:
-        assert callable(act)
+    def _end(self, title: str, act: Callable[[str], Awaitable[Change]]) -> None:
         screen = ConfirmScreen(
             self.walk_state,
             Step.APPROVE,
             title=title,
             words=(f"Change #{self.change.id} ends here. Nothing was changed on the target.", self.change.plan.ddl),
             question="Why? This goes into the log.",
-            button=title.split()[0],
+            button=title.split(maxsplit=1)[0],
             check=some_words("a reason"),
             act=act,
             done=self._ended,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
 
+from indexpilot_tui.errors import RefusedError
 from indexpilot_tui.tui.screens.base import ConsoleScreen
 from indexpilot_tui.tui.screens.steps.walk import Walk
 from indexpilot_tui.tui.widgets.stepbar import Step, StepBar
@@ -35,7 +36,7 @@ class StepScreen(ConsoleScreen):
         """The widgets below the stepper line."""
         yield from ()
 
-    def live(self, snapshot: Snapshot) -> None:
+    def live(self, snapshot: Snapshot) -> None:  # noqa: ARG002 - steps read the change themselves
         walk = self.walk_state
         self.query_one(StepBar).show(self.STEP, walk.subject, rolling_back=walk.rolling_back)
         self.draw()
@@ -60,7 +61,8 @@ class StepScreen(ConsoleScreen):
     @property
     def change(self) -> Change:
         """The change; only asked for from the proposal on."""
-        assert self.walk_state.change is not None
+        if self.walk_state.change is None:
+            raise RefusedError("nothing has been proposed yet")
         return self.walk_state.change
 
     def due(self, every_s: float) -> bool:

@@ -48,9 +48,8 @@ class ConfirmScreen(StepScreen):
         self._fault: Fault | None = None
 
     def step_body(self) -> ComposeResult:
-        view = LineView(id="words", classes="pane fill")
+        view = LineView(id="words", classes="pane fill", focusable=False)
         view.set_title(self._title)
-        view.can_focus = False
         yield view
         yield Entry(self._question, self._button, self._check, danger=True, id="answer")
 

@@ -80,7 +80,8 @@ def _summary(forecast: Forecast, width: int) -> list[Line]:
 def _query_lines(queries: list[QueryForecast], width: int, chosen: int) -> list[Line]:
     if not queries:
         return [line(("no statement of the workload touches this table", "warn"))]
-    out: list[Line] = [line((f"      {'calls':>9} {'cost before':>12} {'after':>12} {'change':>8}  index  statement", "dim"))]
+    titles = f"      {'calls':>9} {'cost before':>12} {'after':>12} {'change':>8}  index  statement"
+    out: list[Line] = [line((titles, "dim"))]
     for number, query in enumerate(queries):
         here = number == chosen % len(queries)
         effect = fmt.change_pct(query.cost_before, query.cost_after)

@@ -10,6 +10,7 @@ from textual.binding import BindingType
 
 from indexpilot_tui.engine.changes.model import Change
 from indexpilot_tui.engine.safeguards.verdict import Status, Verdict
+from indexpilot_tui.tui import format as fmt
 from indexpilot_tui.tui.actions import BACK, Action, bindings
 from indexpilot_tui.tui.faults import Fault
 from indexpilot_tui.tui.lines import Line, line, wrap
@@ -60,12 +61,11 @@ class ReviewScreen(StepScreen):
     )
     BINDINGS: ClassVar[list[BindingType]] = bindings(a for a in ACTIONS if a.name != "gate")
     DEFAULT_CSS = """
-    ReviewScreen #plan { height: auto; max-height: 9; }
     ReviewScreen #gates { height: 1fr; min-height: 6; }
     """
 
     def step_body(self) -> ComposeResult:
-        plan = LineView(id="plan", classes="pane")
+        plan = LineView(id="plan", classes="pane", grow=7)
         plan.set_title("What will be done")
         yield plan
         gates = KeyedTable(GATE_COLUMNS, empty="reading the gates …", id="gates")
@@ -103,7 +103,7 @@ class ReviewScreen(StepScreen):
         if walk.forecast is not None:
             f = walk.forecast
             words = "; ".join((*f.confidence.reasons, *f.notes)[:1])
-            out.append(line(("forecast ", "dim"), f"cost {f.cost_before:,.0f} → {f.cost_after:,.0f}, confidence "
+            out.append(line(("forecast ", "dim"), f"cost {fmt.count(f.cost_before)} → {fmt.count(f.cost_after)}, confidence "
                             f"{f.confidence.level.upper()}", (f"  {words}", "dim")))  # fmt: skip
         return out
 

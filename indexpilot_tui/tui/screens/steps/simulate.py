@@ -42,7 +42,6 @@ class SimulateScreen(StepScreen):
         ("K", "scroll_text(-1)", "Scroll the forecast up"),
     ]
     DEFAULT_CSS = """
-    SimulateScreen #candidates { height: auto; max-height: 6; }
     SimulateScreen #ddl-row { height: 1; }
     SimulateScreen #ddl-row > .title { width: 6; }
     SimulateScreen #ddl { width: 1fr; height: 1; border: none; padding: 0; background: $surface; color: $foreground; }
@@ -56,11 +55,9 @@ class SimulateScreen(StepScreen):
         self._busy = ""
 
     def step_body(self) -> ComposeResult:
-        yield KeyedTable((Column("ddl", "candidates", 0),), empty="", id="candidates")
+        yield KeyedTable((Column("ddl", "candidates", 0),), id="candidates", grow=6)
         with Horizontal(id="ddl-row"):
-            label = LineView([line(("DDL ▸ ", "accent"))], classes="title")
-            label.can_focus = False
-            yield label
+            yield LineView([line(("DDL ▸ ", "accent"))], classes="title", focusable=False)
             yield Input(self.walk_state.ddl, id="ddl", select_on_focus=False)
         view = LineView(id="forecast", classes="pane fill")
         view.set_title("Forecast")

@@ -49,7 +49,8 @@ def verify_lines(change: Change, now: datetime, width: int) -> list[Line]:
     else:
         out.append(line((verification.verdict.upper(), TONES.get(verification.verdict, "warn"))))
         out += wrap(f"{clean_line(verification.reason)} (window {fmt.seconds(verification.window_s)})", width)
-        out.append(line((f"  {'mean before':>12} {'after ms':>12} {'change':>8} {'calls':>15}  verdict      statement", "dim")))
+        titles = f"  {'mean before':>12} {'after ms':>12} {'change':>8} {'calls':>15}  verdict      statement"
+        out.append(line((titles, "dim")))
         for query in verification.queries:
             out += _verdict(query, width)
     out.append(rule("log of this change (UTC of the database)", width))
