@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator, Iterator
 import psycopg
 import pytest
 
-from indexpilot_tui.engine.observe.ask import Asker, Question, Refusal
-from indexpilot_tui.engine.observe.health import read_health
+from indexpilot_tui.engine.observe.ask import Asker, Question, Refusal, question
+from indexpilot_tui.engine.observe.health import health_questions, read_health
 from indexpilot_tui.engine.observe.model import FindingKind
-from indexpilot_tui.engine.observe.observer import Watcher
+from indexpilot_tui.engine.observe.observer import Source, Watcher, statements_question
 from indexpilot_tui.engine.observe.top import top_statements
 from indexpilot_tui.errors import ServerError
 from indexpilot_tui.localpg import LocalCluster
@@ -93,15 +93,34 @@ async def test_a_reset_begins_an_epoch_and_no_rate_goes_negative(place: Place) -
     assert all(s.calls_per_s >= 0 and s.ms_per_s >= 0 for s in seen.hotspots.items)
 
 
-async def test_an_ordinary_refresh_is_one_round_trip_of_three_statements(place: Place) -> None:
+async def test_an_ordinary_refresh_is_one_round_trip_of_four_statements(place: Place) -> None:
     watcher = Watcher(SETTINGS)
     async with place.session() as session:
         await watcher.refresh(session)
         seen = [await watcher.refresh(session) for _ in range(6)]
     assert [o.cost.round_trips for o in seen[2:]] == [1] * 4
-    assert [o.cost.statements for o in seen[2:]] == [3] * 4
+    assert [o.cost.statements for o in seen[2:]] == [4] * 4
     assert seen[-1].health is seen[0].health  # read once in its own interval
     assert seen[-1].cost.server_ms > 0
+
+
+async def test_the_questions_of_older_servers_are_sound(place: Place) -> None:
+    """The variants for 13 and 14 use nothing that newer servers lack, so they can be tried here."""
+    await place.run("create table t (a int primary key)", "create index on t (a) where a > 3", "select count(*) from t")
+    old = Source("stat statements", 130000)
+    asker = Asker()
+    questions = [
+        question("probe", 130000), question("activity", 130000), question("builds", 130000), *health_questions(130000),
+        statements_question("statements", old, ""), statements_question("texts", old, "", queryids=[1, 2]),
+        statements_question("top_statements", old, "", limit=3),
+    ]  # fmt: skip
+    async with place.session() as session:
+        answers = await asker.ask(session, questions)
+        newer = await asker.ask(session, [question("indexes", session.facts.server_version)])
+    assert not [a for a in answers.values() if isinstance(a, Refusal)]
+    assert len(answers) == len(questions)
+    old_row, new_row = answers["indexes"][0], newer["indexes"][0]  # type: ignore[index]
+    assert set(old_row) == set(new_row)
 
 
 async def test_hidden_rows_are_not_taken_for_a_quiet_server(place: Place) -> None:

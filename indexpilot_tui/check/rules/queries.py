@@ -11,6 +11,7 @@ from indexpilot_tui.check.context import CheckContext, Forecaster, Rule, ok, unk
 from indexpilot_tui.check.filters import filters_of
 from indexpilot_tui.check.model import Outcome
 from indexpilot_tui.engine.changes.naming import choose_name
+from indexpilot_tui.engine.observe.findings import free_name
 from indexpilot_tui.engine.observe.top import TopStatement, top_statements
 from indexpilot_tui.engine.postgres.ddl import parse_index_statement, render
 from indexpilot_tui.engine.postgres.text import clean_line
@@ -44,7 +45,7 @@ async def hot_queries(ctx: CheckContext) -> Outcome:
     if evidence:
         share = sum(e["share"] for e in evidence)
         return warning(
-            f"{len(evidence)} hot statements lack an index; they take {share:.0%} of the execution time",
+            f"hot statements that lack an index: {len(evidence)}, with {share:.0%} of the execution time",
             *evidence,
             fix="\n".join(fixes),
         )
@@ -99,7 +100,9 @@ async def skewed_columns(ctx: CheckContext) -> Outcome:
     statements = [(s, filters_of(s.sql)) for s in await top_statements(ctx.session, SKEW_STATEMENTS)] if columns else []
     evidence: list[dict[str, Any]] = []
     fixes: list[str] = []
-    taken = {row.name.split(".", 1)[-1] for row in (await ctx.health()).indexes} if columns else set()
+    taken: set[tuple[str, str]] = set()
+    if columns:
+        taken = {(schema, name) for schema, _, name in (i.name.partition(".") for i in (await ctx.health()).indexes)}
     for column in columns:
         key = (column["schema_name"], column["table_name"], column["column_name"])
         seeking = [(s, f) for s, f in statements if f.looks_for(*key)]
@@ -107,13 +110,13 @@ async def skewed_columns(ctx: CheckContext) -> Outcome:
             continue
         statement, found = seeking[0]
         ddl = _partial_index(column, found.order, taken)
-        taken.add(parse_index_statement(ddl).index or "")
+        taken.add((column["schema_name"], parse_index_statement(ddl).index or ""))
         fixes.append(ddl)
         evidence.append(_skew_evidence(column, statement, len(seeking), ddl))
     if fixes:
         names = ", ".join(f"{e['table']}.{e['column']}" for e in evidence)
         return warning(
-            f"{len(fixes)} skewed columns are searched without an index for their rare values: {names}",
+            f"rare values of skewed columns are searched without an index: {names}",
             *evidence,
             fix="\n".join(fixes),
         )
@@ -142,7 +145,7 @@ def _skew_evidence(column: dict[str, Any], statement: TopStatement, count: int, 
     }
 
 
-def _partial_index(column: dict[str, Any], order: tuple[str, ...], taken: set[str]) -> str:
+def _partial_index(column: dict[str, Any], order: tuple[str, ...], taken: set[tuple[str, str]]) -> str:
     """An index on the rare rows alone: `status = 'pending'` implies `status <> 'done'`, which the planner can prove."""
     name, table = column["column_name"], sql.Identifier(column["schema_name"], column["table_name"])
     keys = [name, *(o for o in order if o != name)]
@@ -154,7 +157,8 @@ def _partial_index(column: dict[str, Any], order: tuple[str, ...], taken: set[st
         .as_string()
     )
     parsed = parse_index_statement(ddl)
-    index = choose_name(parsed, column["table_name"], taken)
+    # "rare" in the name: the rule before this one may have proposed an index on the same columns
+    index = free_name(column["schema_name"], column["table_name"], [*keys, "rare"], taken)
     return render(parsed, schema=column["schema_name"], table=column["table_name"], index=index, concurrently=True)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -103,8 +103,3 @@ def _time(value: object) -> datetime:
     if not isinstance(value, datetime):
         raise TypeError(f"the server's clock reads {value!r}")
     return value
-
-
-def names_in(rows: Sequence[Mapping[str, Any]]) -> frozenset[tuple[str, str]]:
-    """(schema, relation) of all indexes read: names that a proposed index must not take."""
-    return frozenset((row["schema_name"], row["index_name"]) for row in rows)

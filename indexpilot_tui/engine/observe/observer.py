@@ -30,7 +30,7 @@ WIDEST = 15.0  # the interval never grows past this many times its setting, nor 
 _COST_WINDOW_S = 60.0
 _FORGET_S = 300.0  # a refused question is asked again after this: a GRANT may have come
 # the extension's version decides, not the server's: an upgraded cluster keeps the old one until ALTER EXTENSION UPDATE
-_EXTENSION = (((1, 11), 170000), ((1, 9), 140000), ((1, 8), 130000))
+_EXTENSION = (((1, 9), 140000), ((1, 8), 130000))
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,9 @@ class Watcher:
         questions = [question("activity", version, remedy=grant), question("builds", version, remedy=grant)]
         source = self._source or Source()
         if source.schema:
-            questions.append(statements_question("statements", source, grant))
+            if source.variant >= 140000:
+                questions.append(statements_question("statements_info", source, grant))
+            questions.append(replace(statements_question("statements", source, grant), bulk=True))
         due = time.monotonic() >= self._health_due
         if due:
             if time.monotonic() >= self._forget_due:
@@ -148,7 +150,7 @@ class Watcher:
             self._take_health(answers)
         activity = answers["activity"]
         row = activity if isinstance(activity, Refusal) else activity[0]
-        interval = self._take_counters(answers.get("statements"), row)
+        interval = self._take_counters(answers.get("statements"), answers.get("statements_info"), row)
         return interval, row, answers["builds"]
 
     def _take_health(self, answers: Mapping[str, Rows | Refusal]) -> None:
@@ -159,12 +161,23 @@ class Watcher:
             return
         self._health, self._health_note = health, ""
 
-    def _take_counters(self, rows: Rows | Refusal | None, activity: dict[str, Any] | Refusal) -> Interval | Refusal | None:
-        if rows is None or isinstance(rows, Refusal):
-            return rows
-        if isinstance(activity, Refusal):
-            return activity  # without the server's start time nothing can be said of an interval
-        return self._tracker.note(read_of(rows, at=activity["at"], server_started=activity["started"]))
+    def _take_counters(
+        self, counters: Rows | Refusal | None, info: Rows | Refusal | None, activity: dict[str, Any] | Refusal
+    ) -> Interval | Refusal | None:
+        for answer in (counters, info, activity):
+            if isinstance(answer, Refusal):  # without reset and start times nothing can be said of an interval
+                return answer
+        if counters is None or isinstance(activity, Refusal) or isinstance(counters, Refusal):
+            return None
+        known = info[0] if info and not isinstance(info, Refusal) else {"stats_reset": None, "dealloc": None}
+        read = read_of(
+            counters[0]["rows"],
+            at=activity["at"],
+            server_started=activity["started"],
+            reset_at=known["stats_reset"],
+            evicted=known["dealloc"],
+        )
+        return self._tracker.note(read)
 
     async def _hotspots(self, session: Session, interval: Interval | Refusal | None) -> Hotspots:
         if interval is None or isinstance(interval, Refusal):
@@ -206,7 +219,7 @@ class Watcher:
         return tuple(dict.fromkeys(found))
 
     def _grantee(self) -> str:
-        return sql.Identifier(str(self._role.get("role_name") or "the_role_of_this_console")).as_string()
+        return clean_line(sql.Identifier(str(self._role.get("role_name") or "the_role_of_this_console")).as_string())
 
     def _charge(self) -> Cost:
         tally, now = self._asker.take_tally(), time.monotonic()
@@ -247,7 +260,9 @@ def source_of(probe: Mapping[str, Any]) -> Source:
         grant = sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(
             sql.Identifier(schema), sql.Identifier(str(probe["role_name"]))
         )
-        return Source(unavailable=f"pg_stat_statements lies in a schema that this role may not use: {grant.as_string()}")
+        return Source(
+            unavailable=f"pg_stat_statements lies in a schema that this role may not use: {clean_line(grant.as_string())}"
+        )
     version = tuple(int(part) for part in str(version_text).split(".") if part.isdigit())
     for minimum, variant in _EXTENSION:
         if version >= minimum:

@@ -17,6 +17,13 @@ with locks as materialized (
   where k.mode = 'ShareUpdateExclusiveLock'
     and not exists (select from pg_catalog.pg_stat_progress_vacuum v where v.pid = k.pid)
     and not exists (select from pg_catalog.pg_stat_progress_analyze v where v.pid = k.pid)
+), owners as materialized (  -- once for all: pg_constraint has no index by which to ask for one
+  select o.conindid,
+         pg_catalog.min(o.conname::text) filter (where o.contype in ('p', 'u', 'x')) as constraint_name,
+         pg_catalog.bool_or(o.contype = 'f') as referenced_by_fk
+  from pg_catalog.pg_constraint o
+  where o.conindid <> 0
+  group by o.conindid
 ), ix as materialized (
   select i.*, c.relname as index_name, c.relkind, c.relam, c.reloptions, t.relname as table_name, t.reltuples,
          n.nspname as schema_name,
@@ -50,10 +57,8 @@ select i.indexrelid::int8 as oid, i.indrelid::int8 as table_oid,
        i.indexprs is not null as has_expressions, i.indpred is not null as has_predicate,
        coalesce(pg_catalog.array_to_string(i.reloptions, ', '), '') as reloptions,
        i.reltuples::float8 as table_rows,
-       coalesce((select o.conname from pg_catalog.pg_constraint o
-                 where o.conindid = i.indexrelid and o.contype in ('p', 'u', 'x') limit 1), '') as constraint_name,
-       exists (select from pg_catalog.pg_constraint o
-               where o.conindid = i.indexrelid and o.contype = 'f') as referenced_by_fk,
+       coalesce(w.constraint_name, '') as constraint_name,
+       coalesce(w.referenced_by_fk, false) as referenced_by_fk,
        exists (select from pg_catalog.pg_depend e
                where e.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and e.objid = i.indrelid
                  and e.deptype = 'e') as of_extension,
@@ -61,4 +66,5 @@ select i.indexrelid::int8 as oid, i.indrelid::int8 as table_oid,
        exists (select from busy b where b.relation = i.indrelid) as busy
 from ix i
 join pg_catalog.pg_am am on am.oid = i.relam
+left join owners w on w.conindid = i.indexrelid
 order by i.schema_name, i.table_name, i.index_name

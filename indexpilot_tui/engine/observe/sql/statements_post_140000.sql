@@ -1,10 +1,9 @@
--- The same from extension 1.9 on (PostgreSQL 14): toplevel, and the time of the last reset.
--- The version is the extension's, not the server's.
+-- The same from extension 1.9 on (PostgreSQL 14), which tells nested statements apart.
+-- The version is the extension's, not the server's. No times and no names: there may be thousands of rows, every refresh.
+-- The order of the columns is that of `counters.read_of`.
 /* indexpilot */
-select pg_catalog.clock_timestamp() as at, s.userid::int8 as userid, s.queryid, s.toplevel, s.calls, s.total_exec_time,
-       s.stddev_exec_time, s.rows, s.shared_blks_hit, s.shared_blks_read,
-       s.temp_blks_read + s.temp_blks_written as temp_blks, s.wal_bytes::float8 as wal_bytes,
-       null::timestamptz as stats_since, i.stats_reset, i.dealloc
+select s.userid::int8, s.queryid, s.toplevel,
+       s.calls, s.total_exec_time, s.stddev_exec_time, s.rows, s.shared_blks_hit, s.shared_blks_read,
+       s.temp_blks_read + s.temp_blks_written, s.wal_bytes::float8
 from {schema}.pg_stat_statements(false) s
-cross join {schema}.pg_stat_statements_info() i
 where s.dbid = (select d.oid from pg_catalog.pg_database d where d.datname = pg_catalog.current_database())
