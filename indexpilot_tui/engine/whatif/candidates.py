@@ -124,7 +124,8 @@ def _sets(wanted: Wanted, snapshot: Snapshot, relation: Relation) -> Iterator[tu
         yield tuple(equal)
         if len(equal) > 1:
             yield (equal[0],)
-    for name in wanted.joined:
+    served = any(_covered((name,), snapshot, relation) for name in equal)
+    for name in () if served else wanted.joined:  # an indexed equality finds the rows before any join does
         yield (name,)
     if not equal:
         for name in [*wanted.ranged, *wanted.sorted]:

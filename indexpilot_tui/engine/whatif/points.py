@@ -10,7 +10,7 @@ from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.engine.whatif.index import MadeIndex
 from indexpilot_tui.engine.whatif.shape import numbers
 from indexpilot_tui.engine.whatif.snapshot import ColumnStats, Relation, Snapshot
-from indexpilot_tui.engine.whatif.statements import Parsed, substituted
+from indexpilot_tui.engine.whatif.statements import Parsed, parameter_numbers, substituted
 
 MAX_POINTS = 3
 
@@ -92,6 +92,22 @@ def _candidates(stats: ColumnStats) -> list[tuple[str, str]]:
     return found[:MAX_POINTS]
 
 
+def predicate_constants(predicate: str) -> dict[str, list[str]]:
+    """The constants that a partial index's predicate compares each column with."""
+    import postgast
+    from postgast import pg_query_pb2 as pb
+
+    found: dict[str, list[str]] = {}
+    for expr in postgast.find_nodes(_reparse(f"select where {predicate}"), pb.A_Expr):
+        columns = [c.fields[-1].string.sval for c in postgast.find_nodes(expr, pb.ColumnRef) if c.fields]
+        for constant in postgast.find_nodes(expr, pb.A_Const):
+            kind = constant.WhichOneof("val")
+            value = {"sval": constant.sval.sval, "ival": str(constant.ival.ival), "fval": constant.fval.fval}.get(kind or "")
+            if value is not None and len(set(columns)) == 1:
+                found.setdefault(columns[0], []).append(value)
+    return found
+
+
 def choose(snapshot: Snapshot, parsed: Parsed, made: Sequence[MadeIndex]) -> list[Point]:
     """Points for one statement: constants for the parameters that are compared with columns of the new index (its keys
     and its predicate). Empty when there is none, or no statistics to take them from."""
@@ -101,16 +117,19 @@ def choose(snapshot: Snapshot, parsed: Parsed, made: Sequence[MadeIndex]) -> lis
         if relation is not None:
             relations.append(relation)
     interesting = " ".join([*(a.expression for m in made for a in m.attributes), *(m.predicate or "" for m in made)])
+    fixed = predicate_constants(made[0].predicate) if made and made[0].predicate else {}
     found: list[Point] = []
     for column, operator, number in compared(parsed.tree):
         if column not in interesting:
             continue
         stats = next((s for r in relations if (s := snapshot.column_stats(r, column)) is not None), None)
-        for what, value in _candidates(stats) if stats is not None else ():
+        candidates = [("the index's own predicate", v) for v in dict.fromkeys(fixed.get(column, [])[:MAX_POINTS])]
+        for what, value in [*candidates, *(_candidates(stats) if stats is not None else [])]:
             text = substituted(parsed.tree, {number: value})
             label = clean_line(f"{column} {operator} {value[:40]!r} ({what})")
-            left = parsed.parameters - 1
-            found.append(Point(label, replace(parsed, sql=text, parameters=left, tree=_reparse(text))))
+            tree = _reparse(text)
+            left = len(parameter_numbers(tree))
+            found.append(Point(label, replace(parsed, sql=text, parameters=left, tree=tree)))
     return found[: MAX_POINTS * 2]
 
 

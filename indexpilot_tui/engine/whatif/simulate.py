@@ -55,7 +55,8 @@ class Simulator:
     async def simulate(self, session: Session, ddl: str, statements: Sequence[Statement] | None = None) -> Forecast:
         """Forecast one CREATE, DROP or REINDEX INDEX.
 
-        `statements`: all of them are in the forecast. None: those of pg_stat_statements that touch the table.
+        `statements`: all of them are in the forecast; of a ServerWorkload, and of pg_stat_statements when None, those
+        that touch the table.
         Raises UsageError (the DDL, or an object in it, is wrong), PrivilegeError, ServerError or ConnectError (the
         target), LocalServerError (the shadow).
         """
@@ -63,15 +64,12 @@ class Simulator:
         change = parse_index_statement(ddl)
         reader = Reader(session)
         server = await server_traits(reader)
-        asked = list(statements) if statements is not None else None
-        if asked is None:
-            found = await workload.read_statements(reader)
-            asked, source = found.statements, found.notes
-        else:
-            source = []
+        asked = statements if statements is not None else await workload.read_statements(reader)
+        measured = isinstance(asked, workload.ServerWorkload)
         parsed = [parse(s) for s in asked]
-        question = await self._question(reader, change, parsed, server.search_path, only_touching=statements is None)
-        question.notes.extend(source)
+        question = await self._question(reader, change, parsed, server.search_path, only_touching=measured)
+        if isinstance(asked, workload.ServerWorkload):
+            question.notes.extend(asked.notes)
         names = {n for p in question.parsed for n in p.tables}
         snapshot = await read_snapshot(session, names, server=server, reader=reader, also=(question.table,))
         shadow, outcome = await self._ask(snapshot, question)

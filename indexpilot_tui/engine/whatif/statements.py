@@ -146,15 +146,19 @@ def numbered(tree: Any, number: int, type_name: str) -> str:
 
 
 def substituted(tree: Any, values: dict[int, str]) -> str:
-    """The statement with parameters replaced by string constants (the server gives them their type), deparsed."""
+    """The statement with parameters replaced by string constants (the server gives them their type), deparsed; the
+    parameters that are left are numbered from 1 again, because a gap in the numbers is an error."""
     import postgast
     from postgast import pg_query_pb2 as pb
 
     copy = pb.ParseResult.FromString(tree.SerializeToString())
+    left = {old: new for new, old in enumerate((n for n in parameter_numbers(tree) if n not in values), 1)}
     for node in _param_nodes(copy):
         value = values.get(node.param_ref.number)
         if value is not None:
             node.a_const.sval.sval = value
+        else:
+            node.param_ref.number = left[node.param_ref.number]
     return str(postgast.deparse(copy))
 
 

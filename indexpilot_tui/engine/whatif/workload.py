@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,13 @@ MAX_FILE_BYTES = 50_000_000
 DEFAULT_LIMIT = 500
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    statements: list[Statement]
-    notes: list[str]
+class ServerWorkload(list[Statement]):
+    """Statements of pg_stat_statements, with notes on what is missing. A forecast takes those that touch the table of the
+    change, where it takes all of a workload that the operator chose."""
+
+    def __init__(self, statements: Iterable[Statement], notes: Iterable[str]) -> None:
+        super().__init__(statements)
+        self.notes = tuple(notes)
 
 
 def _bad(path: Path, message: str) -> UsageError:
@@ -87,14 +90,14 @@ def _entry(path: Path, number: int, item: Any) -> Statement:
     return Statement(key, item["query"], float(calls), float(total) if total is not None else None)
 
 
-async def from_pg_stat_statements(session: Session, limit: int = DEFAULT_LIMIT) -> list[Statement]:
+async def from_pg_stat_statements(session: Session, limit: int = DEFAULT_LIMIT) -> ServerWorkload:
     """The `limit` statements of this database with the most execution time, texts as the server has them (hidden ones
     too: they are left out of a forecast with the reason). Raises NotInstalledError without the extension."""
-    return (await read_statements(Reader(session), limit)).statements
+    return await read_statements(Reader(session), limit)
 
 
-async def read_statements(reader: Reader, limit: int = DEFAULT_LIMIT) -> Found:
-    """`from_pg_stat_statements`, counted, with notes on what is missing."""
+async def read_statements(reader: Reader, limit: int = DEFAULT_LIMIT) -> ServerWorkload:
+    """`from_pg_stat_statements`, its cost counted by `reader`."""
     where = await reader.ask("extension_schema", extension="pg_stat_statements")
     if not where:
         raise NotInstalledError(
@@ -109,4 +112,4 @@ async def read_statements(reader: Reader, limit: int = DEFAULT_LIMIT) -> Found:
     notes = [f"{hidden} statements are hidden from this role: grant pg_read_all_stats"] if hidden else []
     if len(rows) >= limit:
         notes.append(f"only the {limit} statements with the most execution time were read")
-    return Found([Statement(r["key"], r["query"], r["calls"], r["total_ms"]) for r in rows], notes)
+    return ServerWorkload((Statement(r["key"], r["query"], r["calls"], r["total_ms"]) for r in rows), notes)
