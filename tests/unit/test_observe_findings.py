@@ -146,6 +146,17 @@ def test_unused_only_after_the_window_and_never_what_is_needed() -> None:
     assert [(f.severity, f.fix) for f in on_standby] == [("info", "")]
 
 
+def test_a_foreign_key_keeps_one_of_the_indexes_that_serve_it() -> None:
+    idle = {"scans": 0}
+    two_equal = find([index("a", "4", **idle), index("b", "4", **idle)], foreign_key([4]))
+    assert kinds(two_equal) == [("duplicate", "public.b")]  # and not the other one as unused
+    wide_and_other = [index("a", "4 5", **idle), index("b", "4 6", **idle)]
+    assert len(find(wide_and_other, foreign_key([4]))) == 1
+    assert len(find(wide_and_other)) == 2
+    with_a_used_one = [*wide_and_other, index("c", "4 7")]
+    assert kinds(find(with_a_used_one, foreign_key([4]))) == [("unused", "public.a"), ("unused", "public.b")]
+
+
 def test_invalid_is_left_behind_only_when_nobody_works_on_it() -> None:
     broken = {"valid": False, "ready": False}
     assert kinds(find([index("x", "1", **broken)])) == [("invalid", "public.x")]

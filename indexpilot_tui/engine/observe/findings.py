@@ -51,7 +51,7 @@ def findings_of(indexes: Sequence[Row], foreign_keys: Sequence[Row], situation: 
         if out.scans != 0 or out.oid in relied_on:
             relied_on.add(kept.oid)
         found.append(_redundant(rows[out.oid], rows[kept.oid], kind))
-    supporting = _supporting(shapes, foreign_keys)
+    supporting = _supporting([s for s in shapes if s.oid not in gone], foreign_keys)
     for shape in shapes:
         if shape.oid not in gone | supporting | relied_on:
             found.extend(_unused(rows[shape.oid], shape, situation))
@@ -224,16 +224,17 @@ def _only_not_null(predicate: str) -> bool:
 
 
 def _supporting(shapes: Sequence[Shape], foreign_keys: Sequence[Row]) -> set[int]:
-    """Indexes that serve a foreign key and are the only one to do so: few scans of theirs say little."""
+    """Indexes that a foreign key must not lose, however few their scans: for each key one of those that serve it, unless
+    one that is used or needed serves it as well. `shapes` are the indexes that stay."""
     by_table: dict[int, list[Shape]] = {}
     for shape in shapes:
         by_table.setdefault(shape.table_oid, []).append(shape)
-    only: set[int] = set()
+    kept: set[int] = set()
     for key in foreign_keys:
-        serving = [s.oid for s in by_table.get(key["table_oid"], []) if supports(s, key["columns"])]
-        if len(serving) == 1:
-            only.add(serving[0])
-    return only
+        serving = [s for s in by_table.get(key["table_oid"], []) if supports(s, key["columns"])]
+        if serving and not any(s.scans or s.needed for s in serving):
+            kept.add(min(serving, key=lambda s: (s.oid not in kept, len(s.keys), s.oid)).oid)
+    return kept
 
 
 def _missing(key: Row, shapes: Sequence[Shape], taken: set[tuple[str, str]]) -> Iterable[HealthFinding]:
