@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
-from indexpilot_tui.engine.changes import executor, planning, reconcile, rollback, stats
+from indexpilot_tui.engine.changes import executor, finish, planning, reconcile, rollback, stats
+from indexpilot_tui.engine.changes.job import control_target
 from indexpilot_tui.engine.changes.model import ACTIVE_STATES, Change, Plan, State
 from indexpilot_tui.engine.journal.journal import Journal
 from indexpilot_tui.engine.postgres.ddl import parse_index_statement
@@ -21,20 +22,6 @@ from indexpilot_tui.errors import IndexPilotError, NotInstalledError, RefusedErr
 from indexpilot_tui.settings.model import Settings, Target
 
 MAX_REASON = 1_000
-
-
-def control_target(target: Target, settings: Settings) -> Target:
-    """Where the control schema lives: the target itself, or the database of `control.dsn` by the same rules."""
-    if settings.control.dsn is None:
-        return target
-    return Target(
-        name=f"{target.name}.control",
-        environment=target.environment,
-        dsn=settings.control.dsn,
-        password_command=target.password_command,
-        password_env=target.password_env,
-        allow_unix_socket_changes=target.allow_unix_socket_changes,
-    )
 
 
 class Control:
@@ -173,17 +160,18 @@ class Control:
 
     async def rollback(self, session: Session, change_id: int, reason: str) -> Change:
         journal = await self.require()
-        parent = await journal.change(change_id)
-        plan = await rollback.plan_rollback(session, parent, self.settings)
-        child = await journal.propose(
-            plan, target=self.target.name, reason=_reason(reason), parent_id=change_id, rollback=True
-        )
+        child = await rollback.propose_rollback(session, journal, await journal.change(change_id), _reason(reason))
         await stats.remember(session, journal, child, "proposed")
         return await self.apply(session, child)
 
     async def abort(self, change_id: int, reason: str) -> Change:
         journal = await self.require()
         await journal.request_abort(change_id, _reason(reason))
+        return await journal.change(change_id)
+
+    async def keep(self, change_id: int) -> Change:
+        journal = await self.require()
+        await finish.keep(journal, change_id)
         return await journal.change(change_id)
 
     async def reconcile(self) -> list[str]:
