@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from indexpilot_tui.tui.port import ConsoleEngine
 
 T = TypeVar("T")
+PRINTABLE = ("slash", "question_mark", "space", "less_than_sign", "greater_than_sign")
 
 
 class ConsoleScreen(Screen[None]):
@@ -120,7 +121,19 @@ class ConsoleScreen(Screen[None]):
     def refresh_footer(self) -> None:
         """The keys as they can be used now."""
         width = self.size.width or self.app.size.width
-        self.query_one(ActionFooter).show(footer_line(self.all_actions(), self.why_not, width))
+        self.query_one(ActionFooter).show(footer_line(self.all_actions(), self.why_not_now, width))
+
+    def why_not_now(self, action: Action) -> str:
+        """As `why_not`, and letters go into the text while one is being typed."""
+        letters = all(len(key) == 1 or key in PRINTABLE for key in action.keys.split(","))
+        if letters and isinstance(self.focused, Input):
+            return "you are typing; tab leaves the field"
+        return self.why_not(action)
+
+    def on_descendant_focus(self) -> None:
+        """Other keys work now."""
+        if self.is_mounted:
+            self.refresh_footer()
 
     def say(self, text: str, tone: str = "plain") -> None:
         """One message in the footer, until the next key."""

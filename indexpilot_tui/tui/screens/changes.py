@@ -25,7 +25,7 @@ COLUMNS = (
     Column("index", "index", 0),
     Column("table", "table", 20, "left", 100),
     Column("by", "requested by", 12),
-    Column("at", "state since", 19, "left", 78),
+    Column("at", "state since", 14, "left", 78),
     Column("reason", "reason", 30, "left", 130),
 )
 
@@ -42,7 +42,7 @@ def row_of(change: Change) -> Row:
             "index": (clean_line(change.plan.index), "plain"),
             "table": (clean_line(f"{change.plan.schema}.{change.plan.table}"), "dim"),
             "by": (clean_line(change.requested_by), "plain"),
-            "at": (change.state_since.strftime("%Y-%m-%d %H:%M:%S"), "dim"),
+            "at": (change.state_since.strftime("%m-%d %H:%M:%S"), "dim"),
             "reason": (clean_line(change.reason), "dim"),
         },
     )

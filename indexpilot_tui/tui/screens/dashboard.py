@@ -58,7 +58,7 @@ class Dashboard(ConsoleScreen):
                 pane.add_class("pane")
                 yield pane
         yield LineView(id="running", focusable=False)
-        yield Input(id="filter")
+        yield Input(id="filter", compact=True)
 
     def on_mount(self) -> None:
         self.query_one("#hotspots").add_class("-current")
@@ -75,6 +75,7 @@ class Dashboard(ConsoleScreen):
 
     def on_descendant_focus(self) -> None:
         """The pane that got the focus is the current one."""
+        super().on_descendant_focus()
         node = self.focused
         while node is not None and node.id not in PANES:
             node = node.parent if isinstance(node.parent, Widget) else None

@@ -19,8 +19,8 @@ READING = (
     "typing the index's name.",
 )
 MOVING = (
-    ("up down j k", "move the cursor or scroll"),
-    ("tab", "the next pane or field"),
+    ("up down", "move the cursor or scroll; j k in tables"),
+    ("tab", "the next pane; out of a field in which you type"),
     ("pgup pgdn home end", "move by a screenful, to the first, to the last"),
 )
 

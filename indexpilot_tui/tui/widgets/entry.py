@@ -37,8 +37,9 @@ class Entry(Vertical):
     Entry { height: auto; background: $background; padding: 0 1; border: round $ip-dim; }
     Entry:focus-within { border: round $accent; }
     Entry > Horizontal { height: 1; }
-    Entry Input { width: 1fr; border: none; height: 1; padding: 0 1; background: $surface; color: $foreground; }
-    Entry Button { width: auto; min-width: 10; height: 1; border: none; margin-left: 1; background: $panel;
+    Entry Input { width: 1fr; padding: 0 1; background: $surface; color: $foreground; }
+    Entry Input:focus { background: $ip-cursor; }
+    Entry Button { width: auto; min-width: 10; margin-left: 1; background: $panel;
         color: $foreground; text-style: bold; text-opacity: 100%; }
     Entry Button:disabled { color: $ip-dim; background: $surface; text-style: none; opacity: 100%; text-opacity: 100%; }
     Entry.-danger Button:enabled { background: $ip-frame-production; color: $ip-frame-text; }
@@ -64,8 +65,8 @@ class Entry(Vertical):
     def compose(self) -> ComposeResult:
         yield LineView(classes="question", grow=6, focusable=False)
         with Horizontal():
-            yield Input()
-            button = Button(Content(flat(self._label)), disabled=True)
+            yield Input(compact=True)
+            button = Button(Content(flat(self._label)), disabled=True, compact=True)
             button.can_focus = False
             yield button
         yield LineView(classes="hint", focusable=False)

@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 
 from rich.segment import Segment as RichSegment
 from rich.style import Style
-from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.geometry import Size
 from textual.scroll_view import ScrollView
@@ -22,10 +21,6 @@ class LineView(ScrollView, can_focus=True):
     """Shows `Line`s and scrolls. `set_lines` compares with what is shown and repaints the difference."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = set(COMPONENTS)
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("j", "scroll_down", show=False),
-        Binding("k", "scroll_up", show=False),
-    ]
     DEFAULT_CSS = """
     LineView {
         overflow-x: hidden; overflow-y: auto; scrollbar-size-vertical: 1; background: $background; color: $foreground;

@@ -34,7 +34,13 @@ def step_line(now: Step, subject: str, width: int, *, rolling_back: bool = False
         else:
             done = order.index(step) < order.index(now)
             spans.append((("✓" if done else "") + label, "ok" if done else "dim"))
-    return fit([Segment((tuple(spans),), 0), Segment((line((subject, "bold")), line()), 1)], width, separator="   ")
+    return fit([Segment((tuple(spans),), 0), Segment(_forms(subject), 1)], width, separator="   ")
+
+
+def _forms(subject: str) -> tuple[Line, ...]:
+    """The subject, then without its last parts, then nothing."""
+    parts = subject.split(" · ")
+    return (*(line((" · ".join(parts[:n]), "bold")) for n in range(len(parts), 0, -1)), line())
 
 
 class StepBar(LineView, can_focus=False):

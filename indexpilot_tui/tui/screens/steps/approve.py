@@ -31,8 +31,8 @@ class ApproveScreen(StepScreen):
     STEP = Step.APPROVE
     HELP_TITLE = "Approve"
     ACTIONS: ClassVar[tuple[Action, ...]] = (
-        Action("ctrl+w", "withdraw", "withdraw", "Take the proposal back.", 1),
-        Action("ctrl+r", "reject", "reject", "Refuse somebody else's proposal, with a reason.", 2),
+        Action("w", "withdraw", "withdraw", "Take the proposal back.", 1),
+        Action("x", "reject", "reject", "Refuse somebody else's proposal, with a reason.", 2),
         BACK,
     )
     BINDINGS: ClassVar[list[BindingType]] = bindings(ACTIONS)

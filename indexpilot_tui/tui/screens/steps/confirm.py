@@ -48,7 +48,7 @@ class ConfirmScreen(StepScreen):
         self._fault: Fault | None = None
 
     def step_body(self) -> ComposeResult:
-        view = LineView(id="words", classes="pane fill", focusable=False)
+        view = LineView(id="words", classes="pane fill")
         view.set_title(self._title)
         yield view
         yield Entry(self._question, self._button, self._check, danger=True, id="answer")

@@ -44,7 +44,7 @@ class SimulateScreen(StepScreen):
     DEFAULT_CSS = """
     SimulateScreen #ddl-row { height: 1; }
     SimulateScreen #ddl-row > .title { width: 6; }
-    SimulateScreen #ddl { width: 1fr; height: 1; border: none; padding: 0; background: $surface; color: $foreground; }
+    SimulateScreen #ddl { width: 1fr; padding: 0; background: $surface; color: $foreground; }
     SimulateScreen #ddl:focus { background: $ip-cursor; }
     """
 
@@ -58,7 +58,7 @@ class SimulateScreen(StepScreen):
         yield KeyedTable((Column("ddl", "candidates", 0),), id="candidates", grow=6)
         with Horizontal(id="ddl-row"):
             yield LineView([line(("DDL ▸ ", "accent"))], classes="title", focusable=False)
-            yield Input(self.walk_state.ddl, id="ddl", select_on_focus=False)
+            yield Input(self.walk_state.ddl, id="ddl", select_on_focus=False, compact=True)
         view = LineView(id="forecast", classes="pane fill")
         view.set_title("Forecast")
         yield view

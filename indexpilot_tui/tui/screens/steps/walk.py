@@ -31,7 +31,7 @@ class Walk:
     def subject(self) -> str:
         """What the stepper line names: the change, or what will become one."""
         if self.change is not None:
-            return f"change #{self.change.id} · {self.index_name} · plan {self.change.plan_sha256[:6]}"
+            return f"change #{self.change.id} · plan {self.change.plan_sha256[:6]} · {self.index_name}"
         return clean_line(self.ddl, 60)
 
     @property
