@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -335,3 +336,75 @@ async def test_candidates_serve_the_statement_and_skip_what_is_there(place: Plac
     for ddl in [*both, *rare]:
         assert (await place.forecast(ddl, "select 1 from child")).index.size_bytes > 0
     assert await candidates(place.session, "vacuum child") == []
+
+
+async def test_only_a_collation_like_c_lets_like_use_an_index(cluster18: LocalCluster, place: Place) -> None:
+    name = f"whatif_{secrets.token_hex(4)}"
+    place.owner.execute(f"create database {name} template template0 locale_provider libc locale 'C.UTF-8'".encode())
+    try:
+        with psycopg.connect(cluster18.conninfo(name), autocommit=True) as owner:
+            owner.execute("create collation posix_like (provider = libc, locale = 'POSIX')")
+            owner.execute('create table t (a text, b text collate "C", c text collate posix_like)')
+            owner.execute("insert into t select md5(g::text), md5(g::text), md5(g::text) from generate_series(1, 30000) g")
+            owner.execute("analyze t")
+        session = await connect(socket_target(cluster18, name), Purpose.MONITOR, Settings())
+        used = {}
+        for column in "abc":
+            forecast = await place.simulator.simulate(
+                session, f"create index on t ({column})", [Statement("1", f"select * from t where {column} like 'ab%'", 1)]
+            )
+            used[column] = forecast.queries[0].uses_index
+        await session.close()
+    finally:
+        place.owner.execute(f"drop database {name} with (force)".encode())
+    assert used == {"a": False, "b": True, "c": True}
+
+
+async def test_many_at_once_and_one_cut_short(cluster18: LocalCluster, database: str, place: Place) -> None:
+    query = [Statement("1", "select * from child where parent_id = 4", 1)]
+    sessions = [await connect(socket_target(cluster18, database), Purpose.MONITOR, Settings()) for _ in range(4)]
+    ddl = "create index on child (parent_id)"
+    together = await asyncio.gather(*(place.simulator.simulate(s, ddl, query) for s in sessions))
+    assert {f.queries[0].cost_after for f in together} == {together[0].queries[0].cost_after}
+    for delay in (0.01, 0.03, 0.05):
+        task = asyncio.create_task(place.simulator.simulate(sessions.pop(), ddl, query))
+        await asyncio.sleep(delay)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        again = await place.forecast(ddl, query[0].sql)
+        assert again.queries[0].cost_after == together[0].queries[0].cost_after
+
+
+async def test_nothing_is_left_when_the_simulator_closes(place: Place) -> None:
+    simulator = Simulator()
+    await simulator.simulate(place.session, "create index on child (parent_id)", [Statement("1", "select 1 from child", 1)])
+    cluster = simulator._server._cluster
+    assert cluster is not None
+    assert cluster.data_dir.exists()
+    await simulator.close()
+    assert not cluster.data_dir.exists()
+    assert not cluster.running
+
+
+async def test_statements_of_the_server_are_those_that_touch_the_table(place: Place) -> None:
+    place.owner.execute("create extension if not exists pg_stat_statements")
+    place.owner.execute("select pg_stat_statements_reset()")
+    place.owner.execute("select count(*) from child where parent_id = 77")
+    place.owner.execute("select count(*) from skew where id = 77")
+    forecast = await place.simulator.simulate(place.session, "create index on child (parent_id)")
+    assert [q.query for q in forecast.queries] == ["select count(*) from child where parent_id = $1"]
+    assert forecast.queries[0].uses_index
+    assert any("touch the table" in n for n in forecast.notes)
+
+
+async def test_reindex_forecasts_the_size_of_a_fresh_build(place: Place) -> None:
+    place.owner.execute("create table fat (id int); insert into fat select generate_series(1, 100000)")
+    place.owner.execute("create index fat_id on fat (id)")
+    place.owner.execute("delete from fat where id % 10 > 0")
+    place.owner.execute("vacuum analyze fat")
+    forecast = await place.forecast("reindex index concurrently fat_id", "select * from fat where id < 500")
+    place.owner.execute("reindex index fat_id")
+    real = place.owner.execute("select pg_relation_size('fat_id')").fetchone()
+    place.owner.execute("drop table fat")
+    assert real is not None
+    assert 0.8 < forecast.index.size_bytes / real[0] < 1.25

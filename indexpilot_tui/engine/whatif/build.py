@@ -84,13 +84,20 @@ async def _collations(shadow: ShadowDatabase) -> None:
         "  from pg_collation c join pg_namespace n on n.oid = c.collnamespace"
     )
     have = {(r["s"], r["n"]) for r in rows}
-    for schema, name in restore.collations(shadow.snapshot):
+    for schema, name, wanted in restore.collations(shadow.snapshot):
         if (schema, name) in have:
             continue
-        await shadow.rows(
-            sql.SQL("create collation {} (provider = libc, locale = 'C.UTF-8')").format(restore.name_of(schema, name))
-        )
-        shadow.issues.append(f"collation {clean_line(name)}: the shadow sorts by C.UTF-8 in its place")
+        for locale in dict.fromkeys(x for x in (wanted, "C.UTF-8", "C") if x):
+            statement = sql.SQL("create collation {} (provider = libc, locale = {})").format(
+                restore.name_of(schema, name), sql.Literal(locale)
+            )
+            try:
+                await shadow.rows(statement)
+            except psycopg.Error:
+                continue  # this machine lacks the locale: the next one
+            if locale != wanted:
+                shadow.issues.append(f"collation {clean_line(name)}: the shadow sorts by {locale} in its place")
+            break
 
 
 async def _extensions(shadow: ShadowDatabase) -> None:

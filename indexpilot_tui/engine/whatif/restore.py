@@ -46,15 +46,15 @@ def schemas(snapshot: Snapshot) -> list[str]:
     return sorted(found - {"pg_catalog", "information_schema", "public"})
 
 
-def collations(snapshot: Snapshot) -> list[tuple[str, str]]:
-    """(schema, name) of the collations that columns name and that the shadow may lack."""
+def collations(snapshot: Snapshot) -> list[tuple[str, str, str]]:
+    """(schema, name, locale) of the collations that columns name and that the shadow may lack; '' for no libc locale."""
     named = {
-        (c.collation_schema, c.collation_name)
+        (c.collation_schema, c.collation_name, c.collation_locale or "")
         for r in snapshot.relations.values()
         for c in r.columns
-        if c.collation_schema and c.collation_name
+        if c.collation_schema and c.collation_name and (c.collation_schema, c.collation_name) not in _SHADOW_COLLATIONS
     }
-    return sorted({(s, n) for s, n in named if s and n} - _SHADOW_COLLATIONS)
+    return sorted(named)
 
 
 def types(wanted: Iterable[UserType]) -> Iterator[Step]:

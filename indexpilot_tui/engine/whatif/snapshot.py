@@ -22,6 +22,7 @@ class Column:
     expression: str | None
     collation_schema: str | None  # only where it differs from the type's own
     collation_name: str | None
+    collation_locale: str | None = None  # of a libc collation
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,8 @@ select a.attrelid::int8 as oid, a.attnum::int4 as number, a.attname::text as nam
        a.attgenerated::text as generated,
        case when a.attgenerated <> '' then pg_catalog.pg_get_expr(d.adbin, d.adrelid) end as expression,
        case when a.attcollation <> t.typcollation then cn.nspname::text end as collation_schema,
-       case when a.attcollation <> t.typcollation then co.collname::text end as collation_name
+       case when a.attcollation <> t.typcollation then co.collname::text end as collation_name,
+       case when a.attcollation <> t.typcollation then co.collcollate::text end as collation_locale
   from pg_catalog.pg_attribute a
   left join pg_catalog.pg_type t on t.oid = a.atttypid
   left join pg_catalog.pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
