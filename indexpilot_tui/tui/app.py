@@ -69,6 +69,7 @@ class ConsoleApp(App[int]):
         self.feed: Feed | None = None
         self.shown = Snapshot()
         self.paused = False
+        self._status = 0
         self._connecting = f"connecting to {target_label} …"
         self._theme_faults = list(loaded.refused)
         for theme in loaded.themes.values():
@@ -113,15 +114,15 @@ class ConsoleApp(App[int]):
         except Exception as exc:  # noqa: BLE001 - told on the screen and logged; the operator decides what next
             fault = explain(exc, f"connecting to {self.label}")
             self._connecting = "NOT CONNECTED"
-            self._return_code = fault.exit_status
+            self._status = fault.exit_status
             self.push_screen(TroubleScreen(fault))
             return
         self.engine = engine
-        self._return_code = 0
+        self._status = 0
         for screen in self.screen_stack:
             for name in ("production", "staging", "development", "demo"):
                 screen.set_class(name == self.environment, f"-env-{name}")
-        self.feed = Feed(engine, self.clock, self._settings.observe.interval_seconds, self._publish)
+        self.feed = Feed(engine, self.clock, self._publish)
         for text in self._theme_faults:
             self.feed.note("warn", text)
         await self.feed.run()
@@ -216,6 +217,10 @@ class ConsoleApp(App[int]):
     def _walk(self, walk: Walk) -> None:
         self.push_screen(screen_for(walk))
 
+    async def action_quit(self) -> None:
+        """Leave; the exit status tells of a target that was never reached."""
+        self.exit(return_code=self._status)
+
     def action_help(self) -> None:
         """Keys of the screen in front."""
         screen = self.screen
@@ -254,7 +259,7 @@ def run_console(
 
     async def main() -> int:
         try:
-            await app.run_async(mouse=mouse)
+            await app.run_async(mouse=mouse or settings.tui.mouse)
         finally:
             await app.shut()
         return app.return_code or 0

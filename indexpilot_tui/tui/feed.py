@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from indexpilot_tui.engine.safeguards.verdict import Status, Verdict
@@ -29,6 +29,14 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True)
+class Spent:
+    """What this console sent in the last minute, all its sessions together: statements, and ms of round trips."""
+
+    statements: int
+    ms: float
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """Everything that the first screen shows. `good_at` is our monotonic time of the last good observation (None: none yet),
     `error` why the newest one failed; `throttle_error` and `changes_error` likewise for their parts."""
@@ -41,6 +49,7 @@ class Snapshot:
     changes: tuple[Change, ...] = ()
     changes_error: str = ""
     notes: tuple[Note, ...] = ()
+    spent: Spent = Spent(0, 0.0)
 
     @property
     def gate_open(self) -> bool | None:
@@ -63,7 +72,6 @@ class Feed:
 
     engine: ConsoleEngine
     clock: Clock
-    interval_s: float
     publish: Callable[[Snapshot], None]
     snapshot: Snapshot = field(default_factory=Snapshot)
     _notes: deque[Note] = field(default_factory=lambda: deque(maxlen=200))
@@ -75,7 +83,7 @@ class Feed:
             await self.once()
             self._wake.clear()
             try:
-                async with asyncio.timeout(self.interval_s):
+                async with asyncio.timeout(self.engine.next_delay):
                     await self._wake.wait()
             except TimeoutError:
                 continue
@@ -110,8 +118,13 @@ class Feed:
             except IndexPilotError as exc:
                 snapshot = replace(snapshot, changes_error=exc.message)
         self._remember(before, snapshot)
-        self.snapshot = replace(snapshot, notes=tuple(self._notes))
+        self.snapshot = replace(snapshot, notes=tuple(self._notes), spent=self._spent())
         self.publish(self.snapshot)
+
+    def _spent(self) -> Spent:
+        since = self.clock.wall() - timedelta(seconds=60)
+        recent = [entry for entry in self.engine.sent if entry.at >= since]
+        return Spent(len(recent), sum(entry.ms for entry in recent))
 
     def note(self, tone: str, text: str) -> None:
         """Add an event of our own."""

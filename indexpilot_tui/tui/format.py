@@ -25,10 +25,10 @@ def size(value: float | None) -> str:
 
 
 def count(value: float | None) -> str:
-    """A whole number with thousands separators, from ten million on in millions (M), from ten billion on in 10^9 (bn)."""
+    """A whole number with thousands separators, from ten million on in millions (M), from 10^9 on in bn."""
     if value is None:
         return NOT_MEASURED
-    if abs(value) >= 10_000_000_000:
+    if abs(value) >= 1_000_000_000:
         return f"{value / 1e9:,.1f} bn"
     if abs(value) >= 10_000_000:
         return f"{value / 1e6:,.1f}M"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from indexpilot_tui.engine.changes.model import Change
     from indexpilot_tui.engine.observe.model import Observation, QueryDetail
-    from indexpilot_tui.engine.postgres.session import Facts
+    from indexpilot_tui.engine.postgres.session import Facts, SentStatement
     from indexpilot_tui.engine.safeguards.verdict import Verdict
     from indexpilot_tui.engine.whatif.model import Forecast, Statement
     from indexpilot_tui.settings.model import Settings, Target
@@ -32,7 +33,9 @@ class ConsoleEngine(Protocol):
     @property
     def can_approve_alone(self) -> bool: ...
     @property
-    def sent(self) -> Any: ...  # deque of statements that we sent, oldest first
+    def sent(self) -> deque[SentStatement]: ...  # statements that we sent, oldest first
+    @property
+    def next_delay(self) -> float: ...  # seconds until the next refresh should come
 
     async def close(self) -> None: ...
     async def observe(self) -> Observation: ...

@@ -74,6 +74,7 @@ class FrozenEngine:
     facts: Facts = field(default_factory=facts)
     operate: bool = True
     control_available: bool = True
+    next_delay: float = 2.0
     control_reason: str = ""
     can_approve_alone: bool = True
     observation: Observation = field(default_factory=sample.observation)

@@ -100,7 +100,7 @@ class ConsoleScreen(Screen[None]):
         self.set_class(tiny, "-tiny")
         if tiny:
             size = f"{event.size.width}x{event.size.height}"
-            words = [f"{size} is too small", f"needs {MIN_COLUMNS}x{MIN_ROWS}", "a build goes on", "q quits"]
+            words = [f"{size} is too small", f"needs {MIN_COLUMNS}x{MIN_ROWS}", "a running build is not affected", "q quits"]
             self.query_one("#too-small", LineView).set_lines([line(word) for word in words])
         self.call_after_refresh(self.touch)
 

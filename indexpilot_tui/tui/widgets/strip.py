@@ -96,11 +96,11 @@ def _condition(state: StripState) -> list[Segment]:
         locks = f"lock waits {fmt.count(act.lock_waiters)}"
         oldest = f"oldest xact {fmt.seconds(act.oldest_xact_s)}"
         segments.append(Segment((line(f"{load} {locks} {oldest}"), line(f"{load} {locks}"), line(load), line()), 4))
-        cost = seen.cost
-        words = f"we cost {cost.statements} stmts {cost.server_ms:.1f} ms"
-        minute = f" · {fmt.count(cost.ms_per_min)} ms/min"
-        short = f"cost {cost.statements} st {cost.server_ms:.1f} ms"
-        segments.append(Segment((line((words + minute, "dim")), line((words, "dim")), line((short, "dim")), line()), 5))
+        spent = snapshot.spent
+        words = f"we cost {fmt.count(spent.statements)} stmts {fmt.count(spent.ms)} ms/min"
+        reading = f" · read {seen.cost.statements} stmts {seen.cost.server_ms:.1f} ms"
+        short = f"cost {fmt.count(spent.ms)} ms/min"
+        segments.append(Segment((line((words + reading, "dim")), line((words, "dim")), line((short, "dim")), line()), 5))
     return segments
 
 
