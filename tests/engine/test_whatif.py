@@ -367,12 +367,15 @@ async def test_many_at_once_and_one_cut_short(cluster18: LocalCluster, database:
     together = await asyncio.gather(*(place.simulator.simulate(s, ddl, query) for s in sessions))
     assert {f.queries[0].cost_after for f in together} == {together[0].queries[0].cost_after}
     for delay in (0.01, 0.03, 0.05):
-        task = asyncio.create_task(place.simulator.simulate(sessions.pop(), ddl, query))
+        session = sessions.pop()
+        task = asyncio.create_task(place.simulator.simulate(session, ddl, query))
         await asyncio.sleep(delay)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+        await session.close()
         again = await place.forecast(ddl, query[0].sql)
         assert again.queries[0].cost_after == together[0].queries[0].cost_after
+    await sessions.pop().close()
 
 
 async def test_nothing_is_left_when_the_simulator_closes(place: Place) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from contextlib import AsyncExitStack
 
 import psycopg
 from psycopg import AsyncConnection, sql
@@ -75,7 +76,10 @@ class ShadowServer:
         Raises LocalServerError when the local server cannot do its part.
         """
         async with self._lock:
-            cluster, admin = await self._start()
+            try:
+                cluster, admin = await self._start()
+            except psycopg.Error as exc:
+                raise LocalServerError(f"the shadow does not answer: {clean_line(str(exc), 300)}", remedy="try again") from exc
             key = snapshot.structure()
             found = self._databases.get(key)
             if found is not None and found.usable:
@@ -102,29 +106,31 @@ class ShadowServer:
         self._serial += 1
         name = f"shadow{self._serial}"
         issues: list[str] = []
-        await create_database(admin, name, snapshot, issues)
-        power = await AsyncConnection.connect(cluster.conninfo(name), autocommit=True, prepare_threshold=None)
-        plain = await AsyncConnection.connect(
-            cluster.conninfo(name, user=ROLE), autocommit=True, prepare_threshold=None
-        )
-        for conn in (power, plain):
-            await conn.execute("set search_path = pg_catalog")
-        await plain.execute("set statement_timeout = '20s'")
-        made = ShadowDatabase(name, cluster, power, plain, snapshot, issues=issues)
-        try:
+        async with AsyncExitStack() as undo:
+            undo.push_async_callback(self._remove, name)
+            await create_database(admin, name, snapshot, issues)
+            power = await AsyncConnection.connect(cluster.conninfo(name), autocommit=True, prepare_threshold=None)
+            undo.push_async_callback(power.close)
+            plain = await AsyncConnection.connect(
+                cluster.conninfo(name, user=ROLE), autocommit=True, prepare_threshold=None
+            )
+            undo.push_async_callback(plain.close)
+            for conn in (power, plain):
+                await conn.execute("set search_path = pg_catalog")
+            await plain.execute("set statement_timeout = '20s'")
+            made = ShadowDatabase(name, cluster, power, plain, snapshot, issues=issues)
             await build(made)
-        except BaseException:
-            await made.close()
-            raise
+            undo.pop_all()  # it is whole: keep it
         return made
 
     async def _drop(self, database: ShadowDatabase) -> None:
         async with database.lock:
             await database.close()
-        if self._admin is not None:
-            await self._admin.execute(
-                sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(database.name))
-            )
+        await self._remove(database.name)
+
+    async def _remove(self, name: str) -> None:
+        if self._admin is not None and not self._admin.closed:
+            await self._admin.execute(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name)))
 
     async def close(self) -> None:
         """Stop the cluster; everything in it goes with it. Idempotent."""
