@@ -14,7 +14,7 @@ import pytest
 
 from indexpilot_tui.localpg import LocalCluster
 from indexpilot_tui.settings.model import Settings, Target
-from tests.servers import TlsServer, start_tls_server
+from tests.servers import MUST_RUN, TlsServer, start_tls_server
 
 
 @pytest.fixture(scope="session")
@@ -50,3 +50,12 @@ def socket_target(cluster: LocalCluster, dbname: str, user: str | None = None, *
         "allow_unix_socket_changes": True,
     } | fields  # fmt: skip
     return Target.model_validate(values)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Where the run says that nothing may be skipped, a skip is a failure."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    skipped = reporter.stats.get("skipped", []) if reporter is not None else []
+    if skipped and os.environ.get(MUST_RUN):
+        reporter.write_line(f"{len(skipped)} skipped although {MUST_RUN} is set", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -136,7 +136,7 @@ def start_tls_server(bindir: Path = DEBIAN_15, settings: dict[str, str] | None =
     conf = {
         "ssl": "on", "ssl_cert_file": str(crt), "ssl_key_file": str(key), "listen_addresses": "127.0.0.1",
         "port": str(port), "unix_socket_directories": "", "fsync": "off", "shared_buffers": "256MB",
-        "shared_preload_libraries": "pg_stat_statements", "max_wal_size": "4GB", "log_min_messages": "warning",
+        "shared_preload_libraries": "pg_stat_statements", "max_wal_size": "4GB", "log_min_messages": "warning", "autovacuum": "off",
     } | (settings or {})  # fmt: skip
     with (data / "postgresql.conf").open("a") as f:
         f.writelines(f"{k} = '{v}'\n" for k, v in conf.items())

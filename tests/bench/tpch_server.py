@@ -41,11 +41,10 @@ def _generator() -> str:
     return found
 
 
-def _load(conninfo: str, scale: float) -> None:
+def load(conninfo: str, scale: float) -> None:
+    """Schema, data and statistics of TPC-H at `scale` into an empty database."""
     with tempfile.TemporaryDirectory(prefix="indexpilot-tpch-") as folder:
-        subprocess.run(
-            [_generator(), "tbl", "-s", str(scale), f"--output-dir={folder}"], check=True, capture_output=True
-        )
+        subprocess.run([_generator(), "tbl", "-s", str(scale), f"--output-dir={folder}"], check=True, capture_output=True)
         with psycopg.connect(conninfo, autocommit=True) as conn:
             conn.execute((DATA / "tpch_schema.sql").read_bytes())
             for table in TABLES:
@@ -62,5 +61,5 @@ async def tpch_server(scale: float, bindir: Path | None = DEBIAN_15) -> AsyncIte
     async with await LocalCluster.start("target", bindir=bindir, settings={"autovacuum": "off"}) as cluster:
         with psycopg.connect(cluster.conninfo(), autocommit=True) as conn:
             conn.execute("create database tpch")
-        await asyncio.to_thread(_load, cluster.conninfo(DATABASE), scale)
+        await asyncio.to_thread(load, cluster.conninfo(DATABASE), scale)
         yield cluster, Target(name="tpch", environment="development", dsn=cluster.conninfo(DATABASE))
