@@ -79,7 +79,8 @@ class ShadowServer:
             try:
                 cluster, admin = await self._start()
             except psycopg.Error as exc:
-                raise LocalServerError(f"the shadow does not answer: {clean_line(str(exc), 300)}", remedy="try again") from exc
+                reason = clean_line(str(exc), 300)
+                raise LocalServerError(f"the shadow does not answer: {reason}", remedy="try again") from exc
             key = snapshot.structure()
             found = self._databases.get(key)
             if found is not None and found.usable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -62,7 +63,19 @@ class Simulator:
         """
         started = time.perf_counter()
         change = parse_index_statement(ddl)
-        reader = Reader(session)
+        # the cluster starts while the target is read; if it cannot, asking it below says so
+        warming = asyncio.ensure_future(self._server.warm())
+        try:
+            reader = Reader(session)
+            question, snapshot = await self._read(reader, change, statements)
+        finally:
+            await asyncio.gather(warming, return_exceptions=True)
+        shadow, outcome = await self._ask(snapshot, question)
+        return _assemble(question, snapshot, outcome, shadow.issues, shadow.cluster.version, reader, started)
+
+    async def _read(
+        self, reader: Reader, change: IndexStatement, statements: Sequence[Statement] | None
+    ) -> tuple[Question, Snapshot]:
         server = await server_traits(reader)
         asked = statements if statements is not None else await workload.read_statements(reader)
         measured = isinstance(asked, workload.ServerWorkload)
@@ -71,9 +84,8 @@ class Simulator:
         if isinstance(asked, workload.ServerWorkload):
             question.notes.extend(asked.notes)
         names = {n for p in question.parsed for n in p.tables}
-        snapshot = await read_snapshot(session, names, server=server, reader=reader, also=(question.table,))
-        shadow, outcome = await self._ask(snapshot, question)
-        return _assemble(question, snapshot, outcome, shadow.issues, shadow.cluster.version, reader, started)
+        also = (question.table,)
+        return question, await read_snapshot(reader.session, names, server=server, reader=reader, also=also)
 
     async def _ask(self, snapshot: Snapshot, question: Question) -> tuple[ShadowDatabase, Outcome]:
         while True:
