@@ -1,0 +1,71 @@
+"""The plan of the house, held by tools: import contracts, types, style, and start-up without the screen."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+
+
+def run(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [(str(BIN / "lint-imports"),), (str(BIN / "mypy"),), (str(BIN / "ruff"), "check", "."), (str(BIN / "ruff"), "format", "--check", ".")],
+    ids=["import contracts", "mypy", "ruff check", "ruff format"],
+)  # fmt: skip
+def test_the_tools_agree(command: tuple[str, ...]) -> None:
+    done = run(*command)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+
+
+def modules_after(code: str) -> set[str]:
+    done = run(sys.executable, "-c", f"{code}\nimport sys; print(' '.join(sys.modules))")
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
+
+
+def test_a_check_never_imports_the_screen() -> None:
+    code = (
+        "import sys; from indexpilot_tui.cli.main import run\n"
+        "assert run(['--check', 'host=127.0.0.1 port=1 dbname=x user=y']) == 3"
+    )
+    loaded = modules_after(code)
+    assert "indexpilot_tui.check.run" in loaded
+    assert not {name for name in loaded if name.split(".")[0] in ("textual", "rich", "plotext")}
+
+
+def test_the_command_line_starts_light() -> None:
+    loaded = modules_after("import indexpilot_tui.cli.main")
+    heavy = {"textual", "plotext", "psycopg", "sqlglot", "postgast", "structlog", "pydantic"}
+    assert not {name for name in loaded if name.split(".")[0] in heavy}
+
+
+def test_no_module_is_a_house_of_its_own() -> None:
+    sizes = {p: len(p.read_text().splitlines()) for p in (ROOT / "indexpilot_tui").rglob("*.py")}
+    assert not {str(p): n for p, n in sizes.items() if n > 400}
+    assert not [p for p in sizes if p.stem in ("utils", "helpers", "misc", "common")]
+
+
+def test_nothing_names_a_machine_or_a_registry() -> None:
+    listed = run("git", "ls-files").stdout.split("\n") if (ROOT / ".git").exists() else []
+    pattern = re.compile(r"/(?:work|root|home/[a-z]+)/|" + "pypi" + r"\.org|files\.python" + "hosted|deb\\.debian", re.I)
+    found = []
+    for name in listed:
+        path = ROOT / name
+        if not name or not path.is_file() or path.suffix in (".svg", ".png"):
+            continue
+        found += [
+            f"{name}: {m[0]}"
+            for m in [pattern.search(path.read_text("utf-8", "replace"))]
+            if m and "test_architecture" not in name
+        ]
+    assert not found
