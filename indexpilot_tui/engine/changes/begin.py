@@ -34,13 +34,16 @@ async def queue_and_claim(work: Work) -> None:
         if work.state is not State.QUEUED:
             return
     else:
-        refused = await _gates(work, claimed=False)
-        if refused:
-            await work.hold.note("apply.refused", {"outcome": in_words(refused)})
+        try:
+            why = in_words(await _gates(work, claimed=False))
+        except IndexPilotError as exc:
+            why = f"the gates could not be asked: {exc.message}"
+        if why:
+            await work.hold.note("apply.refused", {"outcome": why})
             work.leave = True
             return
     try:
-        claim = await _claim(work)
+        await _claim(work)
     except JournalRefusedError as exc:
         if work.requeued and exc.code in _PASSING:
             return  # drive comes here again
@@ -49,8 +52,7 @@ async def queue_and_claim(work: Work) -> None:
             await work.hold.advance(State.FAILED, "failed", {"outcome": f"{work.why.sentence}; then {exc.message}"})
         work.leave = True
         return
-    work.hold.epoch, work.hold.state = claim.epoch, State.STARTING
-    work.index_oid, work.began, work.foreign, work.backend = claim.plan.index_oid, False, False, None
+    work.index_oid, work.began, work.foreign, work.backend = work.plan.index_oid, False, False, None
     work.attempts += 1
     work.hold.start_beat()
 
@@ -62,18 +64,20 @@ async def _gates(work: Work, *, claimed: bool) -> list[Verdict]:
     return refusals(verdicts)
 
 
-async def _claim(work: Work) -> Claim:
+async def _claim(work: Work) -> None:
     eye = await work.eye()
     rate = work.settings.rate_limiter.index_creation
     work.timeline = eye.facts.timeline
-    return await (await work.hold.journal()).claim(
-        work.change.id,
-        system_identifier=eye.facts.system_identifier,
-        timeline=eye.facts.timeline,
-        rate_max=rate.max_requests,
-        rate_window_s=float(rate.time_window_seconds),
-        lease_s=work.hold.lease_s,
-    )
+    async with work.hold.turn:
+        claim = await (await work.hold.journal()).claim(
+            work.change.id,
+            system_identifier=eye.facts.system_identifier,
+            timeline=eye.facts.timeline,
+            rate_max=rate.max_requests,
+            rate_window_s=float(rate.time_window_seconds),
+            lease_s=work.hold.lease_s,
+        )
+        work.hold.epoch, work.hold.state = claim.epoch, State.STARTING
 
 
 async def _wait_in_queue(work: Work) -> None:
@@ -117,7 +121,7 @@ async def start(work: Work) -> None:
     except StaleEpochError:
         raise
     except IndexPilotError as exc:
-        if work.state is not State.STARTING:
+        if work.task is not None:
             raise
         await _not_now(work, f"could not start: {exc.message}", retry=False)
 

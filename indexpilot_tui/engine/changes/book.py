@@ -13,12 +13,24 @@ from indexpilot_tui.errors import ServerError
 
 
 def state_dir() -> Path:
-    """Where this machine's copies are: the user's state directory, mode 0700."""
+    """Where this machine's copies are: the user's state directory, mode 0700. Raises ServerError when it cannot be."""
     import platformdirs
 
     path = platformdirs.user_state_path("indexpilot") / "changes"
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as exc:
+        raise _unwritable(path, exc) from exc
     return path
+
+
+def _unwritable(path: Path, exc: OSError) -> ServerError:
+    return ServerError(
+        f"the local copy of the log cannot be written ({exc.strerror})",
+        field="state directory",
+        value=str(path),
+        remedy="free space or rights there, or set XDG_STATE_HOME; without a log there is no deed",
+    )
 
 
 class Book:
@@ -46,12 +58,7 @@ class Book:
             finally:
                 os.close(fd)
         except OSError as exc:
-            raise ServerError(
-                f"the local copy of the log cannot be written ({exc.strerror})",
-                field="state directory",
-                value=str(self.path.parent),
-                remedy="free space or rights there; without a log there is no deed",
-            ) from exc
+            raise _unwritable(self.path.parent, exc) from exc
 
     def lines(self) -> Iterator[dict[str, Any]]:
         """All lines, oldest first."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+import psycopg
+
 from indexpilot_tui.engine.postgres.queries import load
 from indexpilot_tui.engine.postgres.session import Session
 from indexpilot_tui.errors import ServerError
@@ -19,7 +21,7 @@ def question(name: str, session: Session) -> str:
 
 @dataclass(frozen=True, slots=True)
 class IndexFacts:
-    """One index now. `definition` is raw server text: clean it before it is shown."""
+    """One index now, read without a lock on it or its table (an ALTER TABLE that waits would hold up the read)."""
 
     oid: int
     schema: str
@@ -30,8 +32,6 @@ class IndexFacts:
     live: bool
     unique: bool
     has_expressions: bool
-    definition: str
-    size_bytes: int
     building: bool
 
     @property
@@ -61,7 +61,7 @@ async def index_by_name(session: Session, schema: str, name: str) -> IndexFacts 
 
 async def _index(session: Session, oid: int | None, schema: str | None, name: str | None) -> IndexFacts | None:
     row = await session.row(question("index", session), {"oid": oid, "schema": schema, "name": name})
-    if row is None or row["definition"] is None:  # gone between two looks at the catalog
+    if row is None:
         return None
     return IndexFacts(
         oid=row["oid"],
@@ -73,10 +73,22 @@ async def _index(session: Session, oid: int | None, schema: str | None, name: st
         live=row["live"],
         unique=row["is_unique"],
         has_expressions=row["has_expressions"],
-        definition=row["definition"],
-        size_bytes=row["size_bytes"] or 0,
         building=row["building"],
     )
+
+
+async def index_text(session: Session, oid: int) -> tuple[str, int] | None:
+    """Definition (raw server text: clean it before it is shown) and size in bytes of an index, or None when it is gone.
+
+    This one takes locks: it waits behind an ALTER TABLE that waits, up to the session's lock_timeout (ServerError).
+    """
+    row = await session.row(question("index_text", session), {"oid": oid})
+    return (row["definition"], row["size_bytes"] or 0) if row and row["definition"] else None
+
+
+def busy(exc: BaseException) -> bool:
+    """Whether a question was not answered since somebody holds or waits for a lock: it can be asked again."""
+    return isinstance(exc.__cause__, psycopg.errors.LockNotAvailable | psycopg.errors.QueryCanceled)
 
 
 async def table_now(session: Session, table_oid: int) -> tuple[str, str, str] | None:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 import traceback
 from collections.abc import Awaitable, Callable
 
 from indexpilot_tui.engine.changes import begin, cleaning, finish, settle
 from indexpilot_tui.engine.changes.book import Book
-from indexpilot_tui.engine.changes.hold import Hold
+from indexpilot_tui.engine.changes.catalog import busy
+from indexpilot_tui.engine.changes.hold import RECONNECT_S, Hold
 from indexpilot_tui.engine.changes.job import Job, open_journal
 from indexpilot_tui.engine.changes.model import State
 from indexpilot_tui.engine.changes.takeover import take_over
 from indexpilot_tui.engine.changes.work import Work
 from indexpilot_tui.engine.journal.journal import Run, StaleEpochError
 from indexpilot_tui.engine.postgres.session import Purpose, connect
-from indexpilot_tui.errors import OK, UNKNOWN, IndexPilotError
+from indexpilot_tui.errors import OK, UNKNOWN, ConnectError, IndexPilotError, ServerError
 
 Step = Callable[[Work], Awaitable[None]]
 
@@ -89,9 +91,26 @@ async def _open(job: Job) -> tuple[Work, Run]:
 
 
 async def drive(work: Work) -> None:
-    """Step by step until a state has no step, or the change is left in a state in which others may act."""
+    """Step by step until a state has no step, or the change is left in a state in which others may act.
+
+    A server that goes away, or a lock in the way of reading, is waited for up to RECONNECT_S: every step begins with
+    reading what is so now.
+    """
+    away_since: float | None = None
     while not work.leave and not work.hold.fenced and (step := STEPS.get(work.state)) is not None:
-        await step(work)
+        try:
+            await step(work)
+        except (ConnectError, ServerError) as exc:
+            if not isinstance(exc, ConnectError) and not busy(exc):
+                raise
+            now = time.monotonic()
+            away_since = away_since or now
+            if now - away_since > RECONNECT_S:
+                raise
+            work.hold.book.write("away", {"state": work.state.value, "why": exc.message})
+            await asyncio.sleep(1)
+        else:
+            away_since = None
 
 
 async def _leave(work: Work) -> None:

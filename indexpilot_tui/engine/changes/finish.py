@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 import psycopg
 from psycopg import sql
 
-from indexpilot_tui.engine.changes.catalog import IndexFacts, index_by_oid
+from indexpilot_tui.engine.changes.catalog import IndexFacts, index_by_oid, index_text
 from indexpilot_tui.engine.changes.executor import Door, outcome_of
 from indexpilot_tui.engine.changes.model import State
 from indexpilot_tui.engine.changes.rollback import propose_rollback, restoring
@@ -42,40 +42,33 @@ async def verify(work: Work) -> None:
     if wrong:
         await needs_operator(work, wrong, [])
         return
+    text = await index_text(eye, facts.oid) if facts is not None else None
     journal = await work.hold.journal()
     oid = facts.oid if facts is not None else None
     await journal.set_index(work.change.id, work.hold.epoch, oid, True if facts is not None else None)
     if facts is not None:
         await _finish_index(work, facts)
     await work.close_door()
+    size = text[1] if text else 0
     server = f"{eye.facts.host}:{eye.facts.port}, timeline {eye.facts.timeline}"
-    detail = (
-        {
-            "oid": oid,
-            "valid": True,
-            "ready": True,
-            "live": True,
-            "size_bytes": facts.size_bytes,
-            "definition": facts.definition,
-        }
-        if facts is not None
-        else {"oid": work.plan.index_oid, "gone": True}
-    )
+    detail: dict[str, object] = {"oid": work.plan.index_oid, "gone": True, "server": server}
+    if facts is not None:
+        detail = {"oid": oid, "valid": True, "ready": True, "live": True, "size_bytes": size, "server": server}
+        detail["definition"] = text[0] if text else ""
+    detail["outcome"] = _built(work, facts, size)
     await _save(work, "end")
     if work.rollback:
-        await work.hold.advance(State.DONE, "verified", {**detail, "server": server, "outcome": _built(work, facts)})
+        await work.hold.advance(State.DONE, "verified", detail)
         return
     until = await database_now(eye) + timedelta(seconds=work.settings.verification.window_seconds)
-    await work.hold.advance(
-        State.OBSERVING, "verified", {**detail, "server": server, "outcome": _built(work, facts), "observe_until": until}
-    )
+    await work.hold.advance(State.OBSERVING, "verified", {**detail, "observe_until": until})
 
 
-def _built(work: Work, facts: IndexFacts | None) -> str:
+def _built(work: Work, facts: IndexFacts | None, size: int) -> str:
     if facts is None:
         return "the index is gone"
     after = f" (although: {work.why.sentence})" if work.why.sentence else ""
-    return f"the index is valid, {facts.size_bytes} bytes{after}"
+    return f"the index is valid, {size} bytes{after}"
 
 
 async def _finish_index(work: Work, facts: IndexFacts) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 
 from indexpilot_tui.engine.changes.book import Book
-from indexpilot_tui.engine.changes.model import State
+from indexpilot_tui.engine.changes.model import END_STATES, State
 from indexpilot_tui.engine.journal.journal import Journal, StaleEpochError
 from indexpilot_tui.errors import ConnectError, IndexPilotError, ServerError
 
@@ -40,6 +40,7 @@ class Hold:
         self.terminated = False  # this process was told to end (SIGTERM)
         self._beat: asyncio.Task[None] | None = None
         self._opening = asyncio.Lock()
+        self.turn = asyncio.Lock()  # held where the epoch changes, so that no renewal names the old one
 
     # -- the journal ---------------------------------------------------------------------------------------------------
 
@@ -62,30 +63,45 @@ class Hold:
                 await asyncio.sleep(2)
 
     async def advance(self, to: State, action: str, detail: dict[str, Any]) -> None:
-        """One move from the state we are in, with its log row; local copy first. StaleEpochError: we are fenced."""
+        """One move from the state we are in, with its log row; local copy first. A lost journal is waited for (ConnectError
+        after RECONNECT_S), and asked whether the move was made before it is made again. StaleEpochError: we are fenced."""
         self.book.write(action, {"to": to.value, **detail})
-        journal = await self.patient_journal()
-        try:
-            await journal.advance(self.change_id, self.epoch, self.state, to, action, detail)
-        except StaleEpochError:
-            run = await journal.run(self.change_id)
-            if run.epoch != self.epoch or run.state is self.state:
-                self.fenced = True
-                raise
-            # a move of ours whose answer was lost was made after all
-            self.state = run.state
-            if run.state is not to:
+        for last in (False, False, True):
+            journal = await self.patient_journal()
+            try:
                 await journal.advance(self.change_id, self.epoch, self.state, to, action, detail)
-        self.state = to
+            except StaleEpochError:
+                if not await self._caught_up(journal):
+                    self.fenced = True
+                    raise
+                if self.state is to:
+                    return
+            except ConnectError:
+                if last:
+                    raise
+            else:
+                self.state = to
+                return
+
+    async def _caught_up(self, journal: Journal) -> bool:
+        """Whether the state differs only by a move of our own whose answer was lost; then that is our state now."""
+        run = await journal.run(self.change_id)
+        if run.epoch != self.epoch or run.state is self.state or run.state in END_STATES:
+            return False
+        self.state = run.state
+        return True
 
     async def append(self, action: str, detail: dict[str, Any]) -> None:
         """One log row, local copy first. If this raises there must be no deed."""
         self.book.write(action, detail)
+        journal = await self.journal()
         try:
-            await (await self.journal()).append(self.change_id, self.epoch, action, detail)
+            await journal.append(self.change_id, self.epoch, action, detail)
         except StaleEpochError:
             self.fenced = True
             raise
+        except ConnectError:  # the session had died unnoticed: once more on a new one
+            await (await self.journal()).append(self.change_id, self.epoch, action, detail)
 
     async def note(self, action: str, detail: dict[str, Any]) -> None:
         """A log row that nothing depends on (an outcome, a phase): an unreachable journal leaves it in the local copy."""
@@ -125,7 +141,7 @@ class Hold:
         renewed = 0.0
         while not self.fenced:
             try:
-                async with asyncio.timeout(self.lease_s / 3):
+                async with asyncio.timeout(self.lease_s / 3), self.turn:
                     journal = await self.journal()
                     if time.monotonic() - renewed >= self.lease_s / 3:
                         if not await journal.renew(self.change_id, self.epoch, self.lease_s):

@@ -33,16 +33,14 @@ class State(StrEnum):
 
 
 END_STATES = frozenset({State.DONE, State.FAILED, State.ROLLED_BACK, State.REJECTED, State.EXPIRED, State.WITHDRAWN})
-ACTIVE_STATES = frozenset(
-    {State.STARTING, State.RUNNING, State.CANCELLING, State.UNKNOWN, State.VERIFYING, State.CLEANING}
-)
+ACTIVE_STATES = frozenset({State.STARTING, State.RUNNING, State.CANCELLING, State.UNKNOWN, State.VERIFYING, State.CLEANING})
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What exactly will be done, and to what. Its hash is what an approval binds.
 
-    `ddl` is the full text that the executor sends (CONCURRENTLY, explicit schema-qualified quoted names, no IF [NOT] EXISTS).
+    `ddl` is the full text that the executor sends (CONCURRENTLY, schema-qualified quoted names, no IF [NOT] EXISTS).
     """
 
     kind: str  # create | drop

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from indexpilot_tui.engine.changes.catalog import IndexFacts, index_by_name, index_by_oid, question
+from indexpilot_tui.engine.changes.catalog import IndexFacts, index_by_name, index_by_oid, index_text, question
 from indexpilot_tui.engine.changes.definition import identical
 from indexpilot_tui.engine.changes.model import Plan
 from indexpilot_tui.engine.changes.naming import choose_name, find_relation, qualify
@@ -134,7 +134,8 @@ async def plan_drop(session: Session, oid: int, schema: str, name: str, *, allow
     shown = f"{schema}.{name}"
     facts = await index_by_oid(session, oid)
     saved = await session.row(question("index_saved", session), {"oid": oid})
-    if facts is None or saved is None:
+    text = await index_text(session, oid)
+    if facts is None or saved is None or text is None:
         raise _refuse("this index is gone", shown, "read the health pane again", field="index")
     _check_drop(facts, saved, shown, allow_unique=allow_unique)
     return Plan(
@@ -151,14 +152,14 @@ async def plan_drop(session: Session, oid: int, schema: str, name: str, *, allow
         system_identifier=session.facts.system_identifier,
         database=session.facts.database,
         saved={
-            "definition": facts.definition,
+            "definition": text[0],
             "valid": facts.valid,
             "comment": saved["comment"],
             "tablespace": saved["tablespace"],
             "options": list(saved["options"]),
             "statistics": dict(saved["statistics"] or {}),
             "clustered": saved["is_clustered"],
-            "size_bytes": facts.size_bytes,
+            "size_bytes": text[1],
             "scans": saved["scans"],
             "scans_since": saved["scans_since"].isoformat() if saved["scans_since"] else None,
         },

@@ -6,14 +6,14 @@ import asyncio
 
 import psycopg
 
-from indexpilot_tui.engine.changes.catalog import IndexFacts, backend_alive, index_by_name, index_by_oid
+from indexpilot_tui.engine.changes.catalog import IndexFacts, backend_alive, index_by_name, index_by_oid, index_text
 from indexpilot_tui.engine.changes.definition import differences
 from indexpilot_tui.engine.changes.executor import outcome_of
 from indexpilot_tui.engine.changes.guard import Rules
 from indexpilot_tui.engine.changes.model import State
 from indexpilot_tui.engine.changes.watch import Ended, watch
 from indexpilot_tui.engine.changes.work import Why, Work
-from indexpilot_tui.engine.postgres.session import Purpose, Session, connect
+from indexpilot_tui.engine.postgres.session import Session
 from indexpilot_tui.engine.postgres.text import clean_line
 
 # of our statement's answers: the table was not touched, and what has our name is not ours
@@ -85,8 +85,7 @@ async def _decide(work: Work) -> None:
 async def fresh_eye(work: Work) -> Session:
     """The observing session opened anew: its facts (recovery, timeline) are of now."""
     await work.observer.close()
-    work.observer = await connect(work.target, Purpose.OBSERVER, work.settings, application_name=f"ixp-eye:{work.change.id}")
-    return work.observer
+    return await work.eye()
 
 
 def other_server(work: Work, eye: Session) -> str:
@@ -116,11 +115,14 @@ async def find_ours(work: Work, eye: Session) -> tuple[IndexFacts | None, str]:
         return None, ""  # what stands there under our name was there before us, or came from others
     if facts.table_oid != plan.table_oid:
         return facts, f"index {facts.name} is on another table (OID {facts.table_oid})"
-    different = differences(plan.ddl, facts.definition)
-    if different:
-        return facts, f"index {facts.name} is not as planned: {'; '.join(different)}"
     if facts.building:
         return facts, f"somebody is building {facts.name} now"
+    if not facts.valid and facts.oid == work.index_oid:
+        return facts, ""  # what it was to become does not matter, and its definition may be out of reach behind a lock
+    text = await index_text(eye, facts.oid)
+    different = differences(plan.ddl, text[0]) if text is not None else ["gone while it was looked at"]
+    if different:
+        return facts, f"index {facts.name} is not as planned: {'; '.join(different)}"
     return facts, ""
 
 

@@ -1,9 +1,7 @@
--- One index as the catalog has it now, by OID or by schema and name.
+-- One index as the catalog has it now, by OID or by schema and name. Nothing here takes a lock on the table or the index.
 select c.oid::int8 as oid, n.nspname::text as schema, c.relname::text as name, i.indrelid::int8 as table_oid,
        i.indisvalid as valid, i.indisready as ready, i.indislive as live, i.indisunique as is_unique,
        i.indexprs is not null as has_expressions,
-       pg_catalog.pg_get_indexdef(c.oid) as definition,
-       pg_catalog.pg_relation_size(c.oid)::int8 as size_bytes,
        exists (select from pg_catalog.pg_stat_progress_create_index p
                where p.index_relid = c.oid
                  and p.datid = (select d.oid from pg_catalog.pg_database d where d.datname = pg_catalog.current_database())) as building
