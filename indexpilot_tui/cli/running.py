@@ -92,6 +92,8 @@ async def engine_of(common: Common, settings: Settings, name: str | None, *, ope
     async with targets_of(common, settings, name) as (target, second):
         engine = await Engine.open(target, settings, operate=operate, second_login=second)
         try:
+            for notice in engine.notices:
+                say(notice)
             yield engine
         finally:
             await engine.close()

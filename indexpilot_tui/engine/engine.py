@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from indexpilot_tui.engine.changes.model import Change
 from indexpilot_tui.engine.control import Control
+from indexpilot_tui.engine.logs import log
 from indexpilot_tui.engine.observe.model import Observation, QueryDetail
 from indexpilot_tui.engine.observe.observer import Watcher
 from indexpilot_tui.engine.postgres.pool import MonitorPool
@@ -42,6 +43,7 @@ class Engine:
     def __init__(self, target: Target, settings: Settings, *, operate: bool, second_login: Target | None) -> None:
         self.target, self.settings, self.operate = target, settings, operate
         self.sent: deque[SentStatement] = deque(maxlen=COMMAND_LOG)
+        self.notices: list[str] = []  # what was found and mended when the engine opened
         self.watcher = Watcher(settings)
         self._pool = MonitorPool(target, settings, self.sent.append)
         self._control = Control(target, settings, self.sent.append, second_login)
@@ -62,12 +64,24 @@ class Engine:
             engine._watch = await connect(target, Purpose.MONITOR, settings, sink=engine.sent.append)
             engine._facts = engine._watch.facts
             await engine._control.open()
-            if operate and engine.control_available:
-                await engine._control.reconcile()
+            if operate:
+                await engine._tidy()
         except BaseException:
             await engine.close()
             raise
         return engine
+
+    async def _tidy(self) -> None:
+        """Bring changes whose executor is gone to their right end. Failing at it must not keep an operator out."""
+        journal = self._control.journal
+        if journal is None or not journal.may_operate:
+            return
+        try:
+            self.notices += await self._control.reconcile()
+        except IndexPilotError as exc:
+            self.notices.append(f"interrupted changes could not be looked after: {clean_line(exc.message, 300)}")
+        for notice in self.notices:
+            log("reconcile", "warning", target=self.target.name, found=notice)
 
     async def close(self) -> None:
         """End every session and the shadow. A running build goes on: its executor is a process of its own."""
