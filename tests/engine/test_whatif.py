@@ -381,8 +381,8 @@ async def test_many_at_once_and_one_cut_short(cluster18: LocalCluster, database:
 async def test_nothing_is_left_when_the_simulator_closes(place: Place) -> None:
     simulator = Simulator()
     await simulator.simulate(place.session, "create index on child (parent_id)", [Statement("1", "select 1 from child", 1)])
-    cluster = simulator._server._cluster
-    assert cluster is not None
+    (running,) = simulator._server._clusters.values()
+    cluster = running.cluster
     assert cluster.data_dir.exists()
     await simulator.close()
     assert not cluster.data_dir.exists()

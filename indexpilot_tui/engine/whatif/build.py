@@ -19,20 +19,29 @@ _NOT_FOR_PLANS = {
 }  # fmt: skip
 
 
+CREATE_OPTIONS = 150000  # the options STRATEGY and LOCALE_PROVIDER of CREATE DATABASE
+
+
+def _locale(admin: AsyncConnection[TupleRow], locale: str) -> sql.Composed:
+    if admin.info.server_version >= CREATE_OPTIONS:
+        return sql.SQL("locale_provider libc locale {}").format(sql.Literal(locale))
+    return sql.SQL("lc_collate {0} lc_ctype {0}").format(sql.Literal(locale))
+
+
 async def create_database(
     admin: AsyncConnection[TupleRow], name: str, snapshot: Snapshot, issues: list[str]
 ) -> None:
     """With the target's collation where this machine has it: only under C may LIKE 'x%' use a plain text index."""
     wanted = snapshot.server.collate
-    base = sql.SQL("create database {} owner {} strategy file_copy").format(sql.Identifier(name), sql.Identifier(ROLE))
+    base = sql.SQL("create database {} owner {}").format(sql.Identifier(name), sql.Identifier(ROLE))
+    if admin.info.server_version >= CREATE_OPTIONS:
+        base += sql.SQL(" strategy file_copy")
     if wanted in ("C", "POSIX", ""):
         await admin.execute(base)
         return
     for locale in dict.fromkeys((wanted, "C.UTF-8", "C.utf8")):
         try:
-            await admin.execute(
-                base + sql.SQL(" template template0 locale_provider libc locale {}").format(sql.Literal(locale))
-            )
+            await admin.execute(base + sql.SQL(" template template0 ") + _locale(admin, locale))
         except psycopg.Error:
             continue  # this machine lacks the locale: the next one
         if locale != wanted:
@@ -74,6 +83,7 @@ async def build(shadow: ShadowDatabase) -> None:
     await _map_oids(shadow)
     await shadow.rows("create cast (bytea as pg_ndistinct) without function")
     await shadow.rows("create cast (bytea as pg_dependencies) without function")
+    await shadow.rows("create cast (bytea as pg_mcv_list) without function")
     # what was built is in shared buffers: after this the files can be copied, and nothing is written to them again
     await shadow.rows("checkpoint")
 

@@ -114,7 +114,7 @@ def _note_skip_scans(shadow: ShadowDatabase, made: Sequence[MadeIndex], outcome:
         m.name: m.attributes[0].expression for m in made if m.method == "btree" and m.key_columns > 1 and m.attributes
     }
     keys = [k for k, p in outcome.after.items() if p.plan and skips_leading(p.plan, leading)]
-    if version < SKIP_SCAN_VERSION and keys:
+    if version < SKIP_SCAN_VERSION <= shadow.cluster.version and keys:
         outcome.doubts.append((
             "low",
             f"statements {clean_line(', '.join(keys[:5]))} search the index without its first column: PostgreSQL 18 skips "

@@ -63,8 +63,6 @@ def of_snapshot(doubts: Doubts, snapshot: Snapshot, shadow_version: int, focus: 
             doubts.add("medium", f"statistics of {name} are stale: {share:.0f} % of its rows changed since ANALYZE")
         if any(o.startswith(("random_page_cost", "seq_page_cost")) for o in activity.tablespace_options):
             doubts.add("medium", f"{name} is in a tablespace with page costs of its own, which the shadow does not have")
-    if any(e.has_mcv for e in snapshot.extended):
-        doubts.add("medium", "multi-column most-common-value statistics are not taken over into the shadow")
     doubts.add_all("medium", snapshot.notes)
 
 

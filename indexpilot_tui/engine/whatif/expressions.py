@@ -10,6 +10,7 @@ from __future__ import annotations
 import psycopg
 from psycopg import sql
 
+from indexpilot_tui.engine.whatif import statistics
 from indexpilot_tui.engine.whatif.database import ShadowDatabase
 from indexpilot_tui.engine.whatif.index import Attribute, MadeIndex
 from indexpilot_tui.engine.whatif.shape import absolute_distinct, numbers
@@ -72,6 +73,16 @@ async def _derive_one(
     return await _restore(shadow, made, attribute, relation, stats, rows)
 
 
+def _array(items: list[str]) -> str | None:
+    """A one-dimensional array in its text form; None when it would be empty."""
+    quoted = ('"' + x.replace("\\", "\\\\").replace('"', '\\"') + '"' for x in items)
+    return "{" + ",".join(quoted) + "}" if items else None
+
+
+def _frequencies(items: list[float]) -> str | None:
+    return "{" + ",".join(f"{x:.9g}" for x in items) + "}" if items else None
+
+
 async def _restore(
     shadow: ShadowDatabase, made: MadeIndex, attribute: Attribute, relation: Relation, stats: ColumnStats,
     rows: list[tuple[object, ...]],
@@ -103,16 +114,11 @@ async def _restore(
     derived = ColumnStats(
         made.schema, made.name, "", False, stats.null_frac, max(1, round(sum(widths) / len(widths))),
         distinct if stats.n_distinct >= 0 or distinct < distinct_before else stats.n_distinct,
-        None, "{" + ",".join(f"{common[r][1]:.9g}" for r in order) + "}" if order else None, None, None, None, None,
-        None, None, None, None,
+        _array([common[r][0] for r in order]), _frequencies([common[r][1] for r in order]), _array(histogram), None, None,
+        None, None, None, None, None,
     )  # fmt: skip
-    await shadow.rows(
-        "select pg_restore_attribute_stats('schemaname', %s::text, 'relname', %s::text, 'attnum', %s::smallint,"
-        " 'inherited', false, 'null_frac', %s::real, 'avg_width', %s::int, 'n_distinct', %s::real,"
-        " 'most_common_vals', %s::text[]::text, 'most_common_freqs', %s::real[], 'histogram_bounds', %s::text[]::text)",
-        (
-            made.schema, made.name, attribute.number, derived.null_frac, derived.avg_width, derived.n_distinct,
-            [common[r][0] for r in order] or None, [common[r][1] for r in order] or None, histogram or None,
-        ),
-    )  # fmt: skip
+    attributes = await statistics.attributes(shadow, [made.oid])
+    target = next(a for a in attributes.values() if a.number == attribute.number)
+    await shadow.rows("delete from pg_statistic where starelid = %s::oid and staattnum = %s", (made.oid, attribute.number))
+    await statistics.write(shadow, target, (made.schema, made.name), derived)
     return derived

@@ -16,7 +16,7 @@ select i.indexrelid::int8 as oid, i.indrelid::int8 as table_oid, c.relname::text
        am.amname::text as method, c.relkind::text as kind, c.relfilenode::int8 as file, i.indisunique as is_unique,
        i.indnkeyatts::int4 as key_columns, c.reloptions,
        array(select k::int4 from unnest(i.indkey::int2[]) with ordinality as u(k, o) order by o) as columns,
-       pg_get_expr(i.indpred, i.indrelid) as predicate, i.indnullsnotdistinct as nulls_not_distinct,
+       pg_get_expr(i.indpred, i.indrelid) as predicate,
        (select bool_and(exists (select 1 from pg_opclass o
                                   join pg_amproc p on p.amprocfamily = o.opcfamily and p.amprocnum = 4
                                    and p.amproclefttype = o.opcintype and p.amprocrighttype = o.opcintype

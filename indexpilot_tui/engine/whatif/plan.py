@@ -18,6 +18,7 @@ Plan = dict[str, Any]  # the value of "Plan" in EXPLAIN (FORMAT JSON)
 _UNTYPED = {"42725", "42883", "42P18", "42804", "42846"}
 _GUESSES = ("interval", "int4", "numeric", "text")
 _MAX_GUESSES = 12
+GENERIC_PLAN = 160000  # EXPLAIN (GENERIC_PLAN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,8 @@ async def explain_text(shadow: ShadowDatabase, text: str, *, generic: bool) -> P
     GENERIC_PLAN works in the simple protocol only, which would take several statements; but a text with parameters was
     written by the deparser, so it is one.
     """
+    if generic and shadow.cluster.version < GENERIC_PLAN:
+        return await _explain_prepared(shadow, text)
     if generic:
         cursor = await shadow.plain.execute(f"explain (generic_plan, format json) {text}".encode())
     else:
@@ -78,6 +81,28 @@ async def explain_text(shadow: ShadowDatabase, text: str, *, generic: bool) -> P
     if row is None:
         raise psycopg.DataError("EXPLAIN gave no row")
     plan: Plan = row[0][0]["Plan"]
+    return plan
+
+
+async def _explain_prepared(shadow: ShadowDatabase, text: str) -> Plan:
+    """The generic plan where EXPLAIN has no option for it: a prepared statement whose parameters do not matter."""
+    await shadow.plain.execute(b"set plan_cache_mode = force_generic_plan")
+    await shadow.plain.execute(f"prepare indexpilot_generic as {text}".encode(), binary=True)
+    try:
+        cursor = await shadow.plain.execute(
+            "select cardinality(parameter_types) from pg_catalog.pg_prepared_statements where name = 'indexpilot_generic'"
+        )
+        row = await cursor.fetchone()
+        nulls = ", ".join(["null"] * (row[0] if row else 0))
+        cursor = await shadow.plain.execute(
+            f"explain (format json) execute indexpilot_generic{f'({nulls})' if nulls else ''}".encode()
+        )
+        found = await cursor.fetchone()
+    finally:
+        await shadow.plain.execute(b"deallocate indexpilot_generic")
+    if found is None:
+        raise psycopg.DataError("EXPLAIN gave no row")
+    plan: Plan = found[0][0]["Plan"]
     return plan
 
 

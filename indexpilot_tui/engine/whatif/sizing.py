@@ -8,28 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Any
 
 import psycopg
 from psycopg import sql
 
 from indexpilot_tui.engine.postgres.text import clean_line
-from indexpilot_tui.engine.whatif import hollow
+from indexpilot_tui.engine.whatif import extended, hollow, statistics
 from indexpilot_tui.engine.whatif.database import ShadowDatabase
-from indexpilot_tui.engine.whatif.snapshot import ColumnStats, Index, Snapshot
+from indexpilot_tui.engine.whatif.snapshot import Index, Snapshot
 
-_STATS = (
-    ("null_frac", "real"), ("avg_width", "integer"), ("n_distinct", "real"), ("most_common_vals", "text"),
-    ("most_common_freqs", "real[]"), ("histogram_bounds", "text"), ("correlation", "real"),
-    ("most_common_elems", "text"), ("most_common_elem_freqs", "real[]"), ("elem_count_histogram", "real[]"),
-    ("range_length_histogram", "text"), ("range_empty_frac", "real"), ("range_bounds_histogram", "text"),
-)  # fmt: skip
-_RESTORE = (
-    "select pg_restore_attribute_stats('version', %s::int, 'schemaname', %s::text, 'relname', %s::text,"
-    " 'attname', %s::text, 'inherited', %s::boolean"
-    + "".join(f", '{name}', %s::{type_}" for name, type_ in _STATS)
-    + ") as done"
-)
 _NOT_ON_SHADOW = {"max_worker_processes", "plan_cache_mode", "enable_async_append"}
 
 
@@ -62,38 +49,9 @@ async def _settings(shadow: ShadowDatabase, snapshot: Snapshot) -> None:
     shadow.applied_settings = snapshot.server.settings
 
 
-def _values(s: ColumnStats) -> tuple[Any, ...]:
-    return (
-        s.null_frac, s.avg_width, s.n_distinct, s.mcv, s.mcf, s.histogram, s.correlation, s.mce, s.mcef, s.elem_counts,
-        s.range_lengths, s.range_empty, s.range_bounds,
-    )  # fmt: skip
-
-
 async def _statistics(shadow: ShadowDatabase, snapshot: Snapshot) -> None:
-    shadow.plans.clear()
-    await shadow.rows("delete from pg_statistic where starelid >= 16384")
-    restored = {(r.schema, r.name) for oid, r in snapshot.relations.items() if oid in shadow.oids}
-    restored |= {(i.schema, i.name) for oid, i in snapshot.indexes.items() if oid in shadow.oids}
-    for s in snapshot.stats:
-        if (s.schema, s.relation) not in restored:
-            continue
-        try:
-            await shadow.rows(
-                _RESTORE, (snapshot.server.version, s.schema, s.relation, s.column, s.inherited, *_values(s))
-            )
-        except psycopg.Error as exc:
-            reason = clean_line(exc.diag.message_primary or str(exc), 200)
-            shadow.issues.append(f"statistics of {clean_line(f'{s.schema}.{s.relation}.{s.column}')}: {reason}")
-    await shadow.rows("delete from pg_statistic_ext_data")
-    for e in snapshot.extended:
-        if e.ndistinct is None and e.dependencies is None:
-            continue
-        await shadow.rows(
-            "insert into pg_statistic_ext_data (stxoid, stxdinherit, stxdndistinct, stxddependencies)"
-            " select e.oid, %s, %s::bytea::pg_ndistinct, %s::bytea::pg_dependencies from pg_statistic_ext e"
-            "  join pg_namespace n on n.oid = e.stxnamespace where n.nspname = %s and e.stxname = %s",
-            (e.inherited, e.ndistinct, e.dependencies, e.schema, e.name),
-        )
+    await statistics.restore(shadow, snapshot)
+    await extended.restore(shadow, snapshot)
     shadow.applied_statistics = snapshot.statistics()
 
 

@@ -106,7 +106,18 @@ class ExtendedStats:
     inherited: bool
     ndistinct: bytes | None
     dependencies: bytes | None
-    has_mcv: bool
+    columns: tuple[str, ...] = ()
+    expressions: tuple[str, ...] = ()  # they follow the columns
+    mcv: tuple[tuple[str, ...], ...] = ()  # the most common combinations, as texts
+    mcv_nulls: tuple[tuple[bool, ...], ...] = ()
+    mcf: tuple[float, ...] = ()
+    mcf_base: tuple[float, ...] = ()
+    expression_stats: tuple[ColumnStats | None, ...] = ()
+
+    @property
+    def known(self) -> bool:
+        """Whether there is anything beside the definition (ANALYZE has run, and this role may see its result)."""
+        return bool(self.ndistinct or self.dependencies or self.mcv or any(self.expression_stats))
 
 
 @dataclass(frozen=True, slots=True)
