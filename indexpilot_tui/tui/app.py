@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 from collections.abc import Awaitable, Callable, Iterable
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from indexpilot_tui.settings.model import Settings
     from indexpilot_tui.tui.port import ConsoleEngine
 
+_log = logging.getLogger("indexpilot.tui")
 OpenEngine = Callable[[], Awaitable["ConsoleEngine"]]
 CLOSE_TIMEOUT_S = 10.0  # engine.close cancels its running query first; a server that does not answer must not hold us
 
@@ -70,6 +72,7 @@ class ConsoleApp(App[int]):
         self.shown = Snapshot()
         self.paused = False
         self._status = 0
+        self._last_key: events.Key | None = None
         self._connecting = f"connecting to {target_label} …"
         self._theme_faults = list(loaded.refused)
         for theme in loaded.themes.values():
@@ -173,7 +176,8 @@ class ConsoleApp(App[int]):
 
     async def on_event(self, event: events.Event) -> None:
         """A key press takes the last message away before it can make a new one."""
-        if isinstance(event, events.Key) and isinstance(self.screen, ConsoleScreen):
+        if isinstance(event, events.Key) and event is not self._last_key and isinstance(self.screen, ConsoleScreen):
+            self._last_key = event  # it comes here again when it has bubbled up
             for footer in self.screen.query(ActionFooter):
                 footer.hush()
         await super().on_event(event)
@@ -242,8 +246,11 @@ class ConsoleApp(App[int]):
         """Close the engine; a server that does not answer does not hold us for more than a few seconds."""
         engine, self.engine = self.engine, None
         if engine is not None:
-            async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                await engine.close()
+            try:
+                async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                    await engine.close()
+            except TimeoutError:
+                _log.warning("the engine did not close within %.0f s; left without it", CLOSE_TIMEOUT_S)
 
 
 def run_console(

@@ -76,6 +76,8 @@ class Feed:
     snapshot: Snapshot = field(default_factory=Snapshot)
     _notes: deque[Note] = field(default_factory=lambda: deque(maxlen=200))
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _turn: int = 0
+    _hurried: bool = True
 
     async def run(self) -> None:
         """Refresh, wait the interval, again. A slow refresh is followed by a full interval, so we never pile up."""
@@ -89,13 +91,17 @@ class Feed:
                 continue
 
     def hurry(self) -> None:
-        """Refresh now: something was just done that the operator wants to see."""
+        """Refresh everything now: something was just done that the operator wants to see."""
+        self._hurried = True
         self._wake.set()
 
     async def once(self) -> None:
         """One refresh of all parts; each part that fails says so and leaves the others alone."""
         before = self.snapshot
         snapshot = before
+        # gates and changes take turns: together with every reading they would cost the server more than the reading
+        self._turn += 1
+        everything, self._hurried = self._hurried, False
         try:
             seen = await self.engine.observe()
         except IndexPilotError as exc:
@@ -108,11 +114,12 @@ class Feed:
                 error=seen.error,
                 good_at=self.clock.mono() if good else snapshot.good_at,
             )
-        try:
-            snapshot = replace(snapshot, throttle=tuple(await self.engine.throttle()), throttle_error="")
-        except IndexPilotError as exc:
-            snapshot = replace(snapshot, throttle_error=exc.message)
-        if self.engine.control_available:
+        if everything or self._turn % 2 == 0:
+            try:
+                snapshot = replace(snapshot, throttle=tuple(await self.engine.throttle()), throttle_error="")
+            except IndexPilotError as exc:
+                snapshot = replace(snapshot, throttle_error=exc.message)
+        if self.engine.control_available and (everything or self._turn % 2):
             try:
                 snapshot = replace(snapshot, changes=tuple(await self.engine.changes(50)), changes_error="")
             except IndexPilotError as exc:

@@ -6,21 +6,18 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from indexpilot_tui.engine.changes.model import (
     Approval,
     Change,
     Event,
-    Plan,
-    QueryVerdict,
     State,
-    Verification,
 )
-from indexpilot_tui.engine.observe.model import BuildProgress, Observation, QueryDetail
+from indexpilot_tui.engine.observe.model import Observation, QueryDetail
 from indexpilot_tui.engine.postgres.session import Facts, SentStatement
 from indexpilot_tui.engine.postgres.tls import TlsFacts
-from indexpilot_tui.engine.safeguards.verdict import Status, Verdict
+from indexpilot_tui.engine.safeguards.verdict import Verdict
 from indexpilot_tui.engine.whatif.model import Forecast, Statement
 from indexpilot_tui.errors import RefusedError
 from indexpilot_tui.settings.model import Settings, Target

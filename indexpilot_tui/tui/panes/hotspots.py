@@ -99,7 +99,7 @@ class HotspotsPane(KeyedTable):
         return "no statement ran in the last interval" if spots.interval_s else "waiting for the second reading"
 
     def _heading(self, spots: Hotspots, shown: int) -> str:
-        parts = ["1 Hotspots", f"last {spots.interval_s:.0f} s", f"{fmt.rate(spots.total_ms_per_s)} ms/s in all"]
+        parts = ["1 Hotspots", f"last {fmt.seconds(spots.interval_s)}", f"{fmt.rate(spots.total_ms_per_s)} ms/s in all"]
         if self.filter.text:
             parts.append(f"/{self.filter.text} {shown} of {len(spots.items)}")
         if spots.hidden:

@@ -21,14 +21,29 @@ if TYPE_CHECKING:
     from indexpilot_tui.tui.feed import Snapshot
 
 STATUS_TONES = {"pass": "ok", "wait": "warn", "block": "crit", "unknown": "crit"}
-SHORT = {"maintenance_window": "window"}
+SHORT = {
+    "maintenance_window": "window",
+    "server_version": "version",
+    "direct_session": "direct",
+    "one_at_a_time": "one change",
+    "same_table_ddl": "table DDL",
+    "active_backends": "active",
+    "oldest_transaction": "oldest xact",
+    "lock_waiters": "lock waits",
+}
 GATE_COLUMNS = (
     Column("status", "gate", 7),
-    Column("guard", "", 15),
+    Column("guard", "", 13),
     Column("measured", "measured / limit", 0),
     Column("since", "since", 8, "left", 58),
     Column("evidence", "why", 48, "left", 108),
 )
+
+
+def guard_label(guard: str) -> str:
+    """A guard's name in the few cells of the pane: the last part of a dotted one, shortened where it is long."""
+    last = guard.rsplit(".", maxsplit=1)[-1]
+    return SHORT.get(last, last.replace("_", " "))
 
 
 def gate_row(verdict: Verdict) -> Row:
@@ -39,7 +54,7 @@ def gate_row(verdict: Verdict) -> Row:
         verdict.guard,
         {
             "status": (verdict.status.value.upper(), tone),
-            "guard": (SHORT.get(verdict.guard, verdict.guard.replace("_", " ")), "plain"),
+            "guard": (guard_label(verdict.guard), "plain"),
             "measured": (figures or verdict.evidence, "plain" if verdict.allows else tone),
             "since": (fmt.hour(verdict.since) if verdict.since else fmt.NOT_MEASURED, "dim"),
             "evidence": (verdict.evidence, "dim"),

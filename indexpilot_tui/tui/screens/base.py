@@ -14,11 +14,11 @@ from textual.widgets import Input
 from indexpilot_tui.errors import RefusedError
 from indexpilot_tui.tui.actions import GLOBAL_ACTIONS, Action
 from indexpilot_tui.tui.faults import Fault, explain
-from indexpilot_tui.tui.lines import elide, line
+from indexpilot_tui.tui.lines import Line, line, pad
 from indexpilot_tui.tui.terminal import MIN_COLUMNS, MIN_ROWS
 from indexpilot_tui.tui.widgets.footer import ActionFooter, footer_line
 from indexpilot_tui.tui.widgets.lineview import LineView
-from indexpilot_tui.tui.widgets.strip import StatusStrip
+from indexpilot_tui.tui.widgets.strip import StatusStrip, strip_lines
 
 if TYPE_CHECKING:
     from indexpilot_tui.tui.app import ConsoleApp
@@ -39,6 +39,10 @@ class ConsoleScreen(Screen[None]):
     ACTIONS: ClassVar[tuple[Action, ...]] = ()
     HELP_TITLE: ClassVar[str] = ""
     AUTO_FOCUS: ClassVar[str | None] = ""
+
+    def on_compose(self) -> None:
+        """The environment's colours from the first paint on."""
+        self.add_class(f"-env-{self.console.environment}")
 
     @property
     def console(self) -> ConsoleApp:
@@ -67,13 +71,18 @@ class ConsoleScreen(Screen[None]):
         return cls.ACTIONS + tuple(a for a in GLOBAL_ACTIONS if a.keys not in own)
 
     def compose(self) -> ComposeResult:
-        yield StatusStrip(id="strip")
+        # drawn before the first paint, so that going from screen to screen does not blank them
+        width = self.app.size.width
+        yield StatusStrip(strip_lines(self.console.strip_state(), width), id="strip")
         if self.console.banner:
-            yield LineView(id="banner", focusable=False)
+            yield LineView([self._banner(width)], id="banner", focusable=False)
         with Vertical(id="body"):
             yield from self.body()
         yield ActionFooter()
         yield LineView(id="too-small", focusable=False)
+
+    def _banner(self, width: int) -> Line:
+        return line((pad(f" {self.console.banner}", width), "badge"))
 
     def body(self) -> ComposeResult:
         """The widgets between strip and footer."""
@@ -87,7 +96,6 @@ class ConsoleScreen(Screen[None]):
         return self.console.why_not(action)
 
     def on_mount(self) -> None:
-        self.add_class(f"-env-{self.console.environment}")
         self.touch()
 
     def on_screen_resume(self) -> None:
@@ -110,7 +118,7 @@ class ConsoleScreen(Screen[None]):
             return
         self.query_one(StatusStrip).show(self.console.strip_state())
         for banner in self.query("#banner").results(LineView):
-            banner.set_lines([line((elide(f" {self.console.banner}", self.size.width), "badge"))])
+            banner.set_lines([self._banner(self.size.width)])
         self.live(self.snapshot)
         self.refresh_footer()
 

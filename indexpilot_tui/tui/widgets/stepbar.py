@@ -19,20 +19,21 @@ class Step(Enum):
     END = "Keep | Roll back"
 
 
+_BACK = {Step.BUILD: "1 Undo", Step.VERIFY: "2 Proof"}
+
+
 def step_line(now: Step, subject: str, width: int, *, rolling_back: bool = False) -> Line:
     """`now` stands out by brackets, so that it reads without colour; `subject` names the change at the right."""
-    order = list(Step)
-    spans: list[tuple[str, str]] = [(" ", "plain")]
+    order = [Step.BUILD, Step.VERIFY] if rolling_back else list(Step)
+    spans: list[tuple[str, str]] = [(" ROLL BACK  ", "warn") if rolling_back else (" ", "plain")]
     for number, step in enumerate(order):
-        label = step.value
-        if rolling_back and step is Step.END:
-            label = "Rolling back"
+        label = _BACK.get(step, step.value) if rolling_back else step.value
         if number:
             spans.append((" → ", "dim"))
         if step is now:
             spans.append((f"[{label}]", "accent"))
         else:
-            done = order.index(step) < order.index(now)
+            done = now in order and order.index(step) < order.index(now)
             spans.append((("✓" if done else "") + label, "ok" if done else "dim"))
     return fit([Segment((tuple(spans),), 0), Segment(_forms(subject), 1)], width, separator="   ")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from indexpilot_tui.engine.changes.model import State
 from indexpilot_tui.engine.postgres.text import clean_line
@@ -69,11 +69,22 @@ def _build(build: BuildProgress, width: int) -> list[Line]:
     return out
 
 
+def _detail(detail: dict[str, Any]) -> str:
+    """The detail of a log row as `key value` pairs, a change of state first; the whole row is in `audit show`."""
+    rest = dict(detail)
+    parts = [f"{rest.pop('from')} → {rest.pop('to')}"] if {"from", "to"} <= rest.keys() else []
+    for key, value in rest.items():
+        if value not in (None, "", [], {}) and not key.endswith("sha256"):
+            shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+            parts.append(f"{key} {shown}")
+    return " · ".join(parts)
+
+
 def event_line(event: Event, width: int) -> Line:
     """One row of the mutation log."""
     head = f"{fmt.hour(event.at)} "
     who = f"{clean_line(event.actor, 20)} "
-    detail = "" if not event.detail else " " + clean_line(json.dumps(event.detail, ensure_ascii=False, default=str), 600)
+    detail = "" if not event.detail else " " + clean_line(_detail(event.detail), 600)
     tone = "crit" if "fail" in event.action else "bold"
     rest = max(0, width - len(head) - len(who) - len(event.action))
     return line((head, "dim"), (who, "dim"), (clean_line(event.action), tone), (elide(detail, rest), "dim"))

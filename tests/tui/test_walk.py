@@ -1,0 +1,270 @@
+"""The keys, from the first screen to a change that is proven and taken back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from textual.widgets import Button, Input
+
+from indexpilot_tui.engine.changes.model import State
+from indexpilot_tui.engine.safeguards.verdict import Status
+from indexpilot_tui.tui.panes.hotspots import HotspotsPane
+from indexpilot_tui.tui.screens.steps.route import step_of
+from indexpilot_tui.tui.widgets.entry import Entry
+from tests.tui import sample
+from tests.tui.frozen import facts
+from tests.tui.stage import (
+    NARROW,
+    WIDE,
+    press,
+    settle,
+    stage,
+    tick,
+    to_approval,
+    to_build,
+    to_running,
+    to_verify,
+    typed,
+)
+
+NAME = sample.NAME
+
+
+@pytest.mark.parametrize("size", [WIDE, NARROW])
+async def test_whole_way_and_back(size: tuple[int, int]) -> None:
+    on = stage()
+    async with on.app.run_test(size=size) as pilot:
+        await to_approval(pilot)
+        assert on.screen == "ApproveScreen"
+        assert on.engine.calls[-1].endswith("because slow customer page")
+        assert "second login" in on.text("#text")
+        await typed(pilot, NAME)
+        await press(pilot, "enter")
+        assert on.screen == "BuildScreen"
+        assert on.engine.calls[-1] == "approve 17"
+        await typed(pilot, NAME)
+        await press(pilot, "enter")
+        assert on.engine.calls[-1] == "apply 17"
+        await tick(on, pilot)
+        assert "63 %" in on.text("#text")
+        assert "scanning table" in on.text("#text")
+        on.engine.built(17)
+        await tick(on, pilot)
+        assert on.screen == "VerifyScreen"
+        assert "oid 24601" in on.text("#text")
+        assert "improved" in on.text("#text")
+        await press(pilot, "R")
+        assert on.screen == "ConfirmScreen"
+        await typed(pilot, NAME)
+        await press(pilot, "enter")
+        assert on.engine.calls[-1] == "rollback 17"
+        assert on.screen == "BuildScreen"
+        assert "ROLL BACK" in on.text("#steps")
+        on.engine.step(18, State.DONE, outcome="the index is gone")
+        await tick(on, pilot)
+        assert on.screen == "VerifyScreen"
+        assert "not in the catalog any more" in on.text("#text")
+        await press(pilot, "escape")
+        assert on.screen == "Dashboard"
+
+
+async def test_a_finding_is_walked_with_its_own_fix() -> None:
+    on = stage()
+    async with on.app.run_test(size=WIDE) as pilot:
+        await settle(pilot)
+        await press(pilot, "2", "i")
+        assert on.engine.calls == ["simulate DROP INDEX CONCURRENTLY public.orders_tmp_idx"]
+
+
+async def test_no_single_key_changes_anything() -> None:
+    """Every printable key, once, on every screen of the walk: only what was typed in full is carried out."""
+    on = stage()
+    deeds = ("approve", "apply", "rollback", "abort")
+    async with on.app.run_test(size=WIDE) as pilot:
+        await to_build(pilot)
+        on.engine.calls.clear()
+        for key in ("enter", "y", "k", "b", "n", "delete", "space"):
+            await press(pilot, key)
+        assert [c for c in on.engine.calls if c.startswith(deeds)] == []
+        assert on.engine.store[17].state is State.APPROVED
+
+
+async def test_the_dangerous_button_has_no_focus_and_stays_off_until_the_name_is_typed() -> None:
+    on = stage()
+    async with on.app.run_test(size=NARROW) as pilot:
+        await to_build(pilot)
+        button = on.app.screen.query_one(Button)
+        assert isinstance(on.app.screen.focused, Input)
+        assert button.disabled
+        await typed(pilot, NAME[:-1])
+        assert button.disabled
+        await press(pilot, "enter")
+        assert on.engine.store[17].state is State.APPROVED
+        await typed(pilot, NAME[-1])
+        assert not button.disabled
+        for _ in range(6):
+            await press(pilot, "tab")
+            assert on.app.screen.focused is not button
+
+
+async def test_a_waiting_gate_lets_one_propose_and_not_start() -> None:
+    on = stage(gates_now=sample.closed_window(sample.gates()))
+    async with on.app.run_test(size=WIDE) as pilot:
+        await to_build(pilot)
+        await typed(pilot, NAME)
+        assert on.app.screen.query_one(Button).disabled
+        assert "opens Sun 02:00" in on.text(".hint")
+        await press(pilot, "enter")
+        assert "apply 17" not in on.engine.calls
+        assert "THROTTLE CLOSED" in on.text("#strip")
+
+
+@pytest.mark.parametrize("status", [Status.BLOCK, Status.UNKNOWN])
+async def test_a_gate_that_needs_somebody_stops_the_proposal(status: Status) -> None:
+    gates = [replace(v, status=status, evidence="cannot tell") if v.guard == "tls" else v for v in sample.gates()]
+    on = stage(gates_now=gates)
+    async with on.app.run_test(size=WIDE) as pilot:
+        await settle(pilot)
+        await press(pilot, "i", "n", "n")
+        assert f"tls {status.value}: cannot tell" in on.message
+        await press(pilot, "tab")
+        await typed(pilot, "a good reason")
+        await press(pilot, "enter")
+        assert not [c for c in on.engine.calls if c.startswith("propose")]
+
+
+async def test_read_only_greys_with_the_reason() -> None:
+    on = stage(operate=False)
+    async with on.app.run_test(size=WIDE) as pilot:
+        await settle(pilot)
+        assert "READ-ONLY" in on.text("#strip")
+        await press(pilot, "i", "n", "n")
+        assert "--operate" in on.message
+        await press(pilot, "question_mark")
+        assert "--operate" in on.text("#text")
+
+
+async def test_somebody_elses_approval_is_waited_for() -> None:
+    on = stage(can_approve_alone=False)
+    async with on.app.run_test(size=NARROW) as pilot:
+        await to_approval(pilot)
+        assert "indexpilot changes approve 17" in on.text("#text")
+        assert not on.app.screen.query(Entry)
+        await on.engine.approve(17)
+        await tick(on, pilot)
+        assert on.screen == "BuildScreen"
+
+
+async def test_the_second_person_approves_with_their_own_login() -> None:
+    on = stage(can_approve_alone=False, facts=facts("bob"))
+    on.engine.store[17] = sample.change(17, sample.CANDIDATES[0], "slow", "alice")
+    async with on.app.run_test(size=WIDE) as pilot:
+        await settle(pilot)
+        await press(pilot, "c", "enter")
+        assert on.screen == "ApproveScreen"
+        await typed(pilot, NAME)
+        await press(pilot, "enter")
+        assert on.engine.calls[-1] == "approve 17"
+
+
+async def test_stop_needs_the_word() -> None:
+    on = stage()
+    async with on.app.run_test(size=NARROW) as pilot:
+        await to_running(pilot)
+        await press(pilot, "k")
+        assert on.screen == "ConfirmScreen"
+        await press(pilot, "enter")
+        assert "abort 17" not in on.engine.calls
+        await press(pilot, "s", "t", "o", "p")
+        await press(pilot, "enter")
+        assert "abort 17" in on.engine.calls
+        assert on.screen == "BuildScreen"
+
+
+async def test_leaving_leaves_the_build_running_and_the_list_takes_it_up() -> None:
+    on = stage()
+    async with on.app.run_test(size=WIDE) as pilot:
+        await to_running(pilot)
+        await press(pilot, "escape")
+        assert on.screen == "Dashboard"
+        assert "goes on by itself" in on.message
+        assert "abort 17" not in on.engine.calls
+        await press(pilot, "c", "enter")
+        assert on.screen == "BuildScreen"
+
+
+async def test_keep() -> None:
+    on = stage()
+    async with on.app.run_test(size=WIDE) as pilot:
+        await to_verify(on)(pilot)
+        await press(pilot, "K")
+        assert on.engine.store[17].state is State.DONE
+        await press(pilot, "K")
+        assert "nothing to decide" in on.message
+
+
+async def test_withdraw_asks_for_a_reason() -> None:
+    on = stage()
+    async with on.app.run_test(size=WIDE) as pilot:
+        await to_approval(pilot)
+        await press(pilot, "tab", "w")
+        await typed(pilot, "wrong table")
+        await press(pilot, "enter")
+        assert on.engine.store[17].state is State.WITHDRAWN
+        assert "wrong table" in on.text("#text")
+
+
+async def test_an_edited_statement_must_be_forecast_before_the_review() -> None:
+    on = stage()
+    async with on.app.run_test(size=WIDE) as pilot:
+        await settle(pilot)
+        await press(pilot, "i", "d", "end", "x", "escape", "n")
+        assert "forecast the changed statement" in on.message
+        await press(pilot, "d", "enter", "n")
+        assert on.screen == "ReviewScreen"
+        assert on.engine.calls[-1].endswith("(customer_id)x")
+
+
+async def test_the_cursor_stays_on_its_statement_when_the_order_changes() -> None:
+    on = stage()
+    async with on.app.run_test(size=WIDE) as pilot:
+        await settle(pilot)
+        await press(pilot, "j", "j")
+        pane = on.app.screen.query_one(HotspotsPane)
+        before = pane.selected
+        await press(pilot, "greater_than_sign")
+        assert pane.selected == before
+        spots = on.engine.observation.hotspots
+        gone = tuple(i for i in spots.items if i.queryid != before)
+        on.engine.observation = replace(on.engine.observation, hotspots=replace(spots, items=gone))
+        await tick(on, pilot)
+        assert pane.selected is None
+        await press(pilot, "i")
+        assert on.screen == "Dashboard"
+        assert "no statement under the cursor" in on.message
+
+
+async def test_filter_and_pause() -> None:
+    on = stage()
+    async with on.app.run_test(size=WIDE) as pilot:
+        await settle(pilot)
+        await press(pilot, "slash")
+        await typed(pilot, "update")
+        pane = on.app.screen.query_one(HotspotsPane)
+        assert len(pane.rows) == 1
+        await press(pilot, "enter", "escape")
+        assert len(pane.rows) == 7
+        await press(pilot, "space")
+        on.engine.observation = replace(on.engine.observation, hotspots=replace(sample.hotspots(), items=()))
+        await tick(on, pilot)
+        assert len(pane.rows) == 7
+        assert "PAUSED" in on.text("#strip")
+        await press(pilot, "space")
+        assert len(pane.rows) == 0
+
+
+async def test_every_state_has_a_step() -> None:
+    change = sample.change(1, sample.CANDIDATES[0], "r", "alice")
+    for state in State:
+        assert step_of(replace(change, state=state)).value[0] in "345"
