@@ -85,7 +85,8 @@ async def test_a_drop_stopped_halfway_by_an_operator_needs_one(spare: Workshop) 
 
 
 async def test_attempts_end(workshop: Workshop) -> None:
-    workshop.settings = quick(max_attempts=2)
+    one_slot = Settings.model_validate({"rate_limiter": {"index_creation": {"max_requests": 1}}}).rate_limiter
+    workshop.settings = quick(max_attempts=2).model_copy(update={"rate_limiter": one_slot})
     change_id = await workshop.approved("create index on app.t (v)")
     writer = "update app.t set v = 1 where id = 1"  # holds the build in its first phase
     held = workshop.blocker(writer)

@@ -9,7 +9,7 @@ import psycopg
 from indexpilot_tui.engine.changes.catalog import IndexFacts, backend_alive, index_by_name, index_by_oid, index_text
 from indexpilot_tui.engine.changes.definition import differences
 from indexpilot_tui.engine.changes.executor import outcome_of
-from indexpilot_tui.engine.changes.guard import Rules
+from indexpilot_tui.engine.changes.guard import Rules, Stop
 from indexpilot_tui.engine.changes.model import State
 from indexpilot_tui.engine.changes.watch import Ended, watch
 from indexpilot_tui.engine.changes.work import Why, Work
@@ -39,7 +39,8 @@ async def follow(work: Work) -> None:
         work.task = None
         await _after(work, ended)
     elif work.backend is not None and await backend_alive(await work.eye(), work.backend):
-        ended = await watch(work, work.backend, rules_of(work), None)
+        already = Stop("resumed", "", "", work.why.sentence, False) if work.state is State.CANCELLING else None
+        ended = await watch(work, work.backend, rules_of(work), None, already)
         await _after(work, ended)
     await _decide(work)
 

@@ -53,13 +53,18 @@ class _Watch:
     rivals: dict[int, str] = field(default_factory=dict)
 
 
-async def watch(work: Work, backend: Backend, rules: Rules, task: asyncio.Task[None] | None) -> Ended:
-    """Watch until the statement has ended. `task` is our own statement, or None for a backend that was adopted.
+async def watch(
+    work: Work, backend: Backend, rules: Rules, task: asyncio.Task[None] | None, already: Stop | None = None
+) -> Ended:
+    """Watch until the statement has ended. `task` is our own statement, or None for a backend that was adopted;
+    `already` is why a predecessor was cancelling it: the cancel is sent again.
 
     Raises StaleEpochError once we are fenced: our statement, if any, has ended by then, and nothing was done to it.
     """
     limits = work.settings.production_safeguards.observer
-    w = _Watch(work, backend, Judge(limits, rules), task, answered=task is not None)
+    w = _Watch(
+        work, backend, Judge(limits, rules), task, answered=task is not None, stop=already, stopped_at=time.monotonic()
+    )
     while True:
         if w.task is not None and w.task.done() and not _lost(w):
             break

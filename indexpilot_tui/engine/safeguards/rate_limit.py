@@ -17,12 +17,14 @@ async def read(ctx: GateContext) -> list[Verdict]:
     limits = [(rate.max_requests, float(rate.time_window_seconds), SETTING)]
     if policy.max_starts is not None and policy.per_seconds is not None:
         limits.append((policy.max_starts, float(policy.per_seconds), "indexpilot.policy.max_starts"))
+    # a change that was queued again keeps the slot of its first claim; the claim checks that under its lock
+    holds = ctx.claimed or (ctx.change is not None and ctx.change.state.value == "queued")
     passed: list[Verdict] = []
     for most, window_s, setting in limits:
         status = await journal.rate_status(most, window_s)
         limit = f"{most} in {window_s:.0f} s"
-        if ctx.claimed or status.used < most:
-            what = "this change holds its slot" if ctx.claimed else f"{most - status.used} left"
+        if holds or status.used < most:
+            what = "this change holds its slot" if holds else f"{most - status.used} left"
             passed = passed or answer(NAME, Status.PASS, what, measured=str(status.used), limit=limit, setting=setting)
             continue
         when = f"; the next is free at {status.free_at:%H:%M:%S %Z}" if status.free_at else ""
