@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 
 import pytest
 
@@ -12,10 +11,9 @@ for _name in ("TEXTUAL_THEME", "NO_COLOR", "COLORTERM", "TEXTUAL_COLOR_SYSTEM"):
 
 
 @pytest.fixture(autouse=True)
-def _same_terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _same_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     from textual.widgets import Input
 
     for name in ("TEXTUAL_THEME", "NO_COLOR", "COLORTERM", "TEXTUAL_COLOR_SYSTEM"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(Input, "_toggle_cursor", lambda self: None)
-    yield

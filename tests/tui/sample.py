@@ -41,11 +41,12 @@ CANDIDATES = (
 )
 _QUERIES = (
     ("select * from orders where customer_id = $1 order by placed_at desc limit $2", 412.0, 18.42, 12.0, 0.312, 0.61, 0.0),
-    ("select o.id, c.name from orders o join customers c on c.id = o.customer_id where o.status = $1", 55.1, 84.9, 40.0, 0.187,
-     0.991, 12.5),
+    ("select o.id, c.name from orders o join customers c on c.id = o.customer_id where o.status = $1", 55.1, 84.9, 40.0,
+     0.187, 0.991, 12.5),
     ("update inventory set reserved = reserved + $1 where product_id = $2", 230.4, 4.11, 1.0, 0.101, 0.999, 0.0),
     ("select sum(total) from orders where placed_at >= $1 and placed_at < $2", 2.1, 410.7, 1.0, 0.092, 0.42, 220.0),
-    ("insert into order_items (order_id, product_id, quantity, price) values ($1, $2, $3, $4)", 640.0, 0.42, 1.0, 0.029, 1.0, 0.0),
+    ("insert into order_items (order_id, product_id, quantity, price) values ($1, $2, $3, $4)", 640.0, 0.42, 1.0, 0.029,
+     1.0, 0.0),
     ("select * from products where sku = $1", 980.2, 0.11, 1.0, 0.012, 1.0, 0.0),
     ("select count(*) from reviews where product_id = $1", 22.4, 3.9, 1.0, 0.009, 0.97, 0.0),
 )  # fmt: skip
@@ -118,8 +119,8 @@ def observation() -> Observation:
 
 
 def progress() -> BuildProgress:
-    return BuildProgress(5120, 24601, f"public.{NAME}", "public.orders", "building index: scanning table", 6_320, 10_032, 2, 2,
-                         None)  # fmt: skip
+    return BuildProgress(5120, 24601, f"public.{NAME}", "public.orders", "building index: scanning table", 6_320,
+                         10_032, 2, 2, None)  # fmt: skip
 
 
 def gates() -> list[Verdict]:
@@ -184,8 +185,8 @@ def _scan(cost: float) -> dict[str, Any]:
 def _indexed(cost: float) -> dict[str, Any]:
     plan = _scan(cost)
     plan["Plans"][0]["Plans"] = [
-        {"Node Type": "Bitmap Heap Scan", "Relation Name": "orders", "Alias": "orders", "Total Cost": cost - 6, "Plan Rows": 112,
-         "Recheck Cond": "(customer_id = 4711)",
+        {"Node Type": "Bitmap Heap Scan", "Relation Name": "orders", "Alias": "orders", "Total Cost": cost - 6,
+         "Plan Rows": 112, "Recheck Cond": "(customer_id = 4711)",
          "Plans": [{"Node Type": "Bitmap Index Scan", "Index Name": NAME, "Index Cond": "(customer_id = 4711)",
                     "Total Cost": 5.12, "Plan Rows": 112}]}
     ]  # fmt: skip
@@ -230,7 +231,9 @@ def verification() -> Verification:
     return Verification(
         "improved", "1 statement improved, none regressed",
         (
-            QueryVerdict("1", _QUERIES[0][0], 24_720, 21_004, 18.42, 0.61, "improved", "−97 %, t = 84.1, both sides above 30 calls"),
-            QueryVerdict("3", _QUERIES[2][0], 13_824, 12_110, 4.11, 4.16, "no evidence", "+1.2 % is below the 10 % that matter"),
+            QueryVerdict("1", _QUERIES[0][0], 24_720, 21_004, 18.42, 0.61, "improved",
+                         "−97 %, t = 84.1, both sides above 30 calls"),
+            QueryVerdict("3", _QUERIES[2][0], 13_824, 12_110, 4.11, 4.16, "no evidence",
+                         "+1.2 % is below the 10 % that matter"),
         ), 300.0,
     )  # fmt: skip

@@ -1,0 +1,135 @@
+"""Lines, figures, plots, filters, plans and the feed, without a screen."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+
+from indexpilot_tui.errors import ServerError
+from indexpilot_tui.tui import format as fmt
+from indexpilot_tui.tui.feed import Feed, Snapshot
+from indexpilot_tui.tui.lines import Segment, fit, line, pad, text_of, width_of, wrap
+from indexpilot_tui.tui.panes.matching import Filter
+from indexpilot_tui.tui.plandiff import plan_lines
+from indexpilot_tui.tui.widgets.plot import draw, finite
+from tests.tui import sample
+from tests.tui.frozen import FrozenClock, FrozenEngine
+
+
+@given(st.text(max_size=300), st.integers(10, 90))
+def test_wrap_fits_and_loses_no_word(text: str, width: int) -> None:
+    folded = wrap(text, width)
+    assert all(width_of(entry) <= width for entry in folded)
+
+
+@given(st.text(max_size=60), st.integers(1, 40), st.sampled_from(["left", "right"]))
+def test_pad_is_exact(text: str, width: int, align: str) -> None:
+    assert cell_len(pad(text, width, align)) == width  # type: ignore[arg-type]
+
+
+def test_wrap_keeps_every_word_of_a_statement() -> None:
+    text = "select o.id, c.name from orders o join customers c on c.id = o.customer_id where o.status = $1"
+    folded = wrap(text, 30)
+    assert " ".join(text_of(entry).strip() for entry in folded) == text
+
+
+def test_fit_gives_way_by_rank() -> None:
+    segments = [
+        Segment((line("environment"),), 0),
+        Segment((line("a long reason"), line("short"), line()), 1),
+        Segment((line("decoration"), line()), 5),
+    ]
+    assert text_of(fit(segments, 80)) == "environment │ a long reason │ decoration"
+    assert text_of(fit(segments, 30)) == "environment │ a long reason"
+    assert text_of(fit(segments, 20)) == "environment │ short"
+    assert text_of(fit(segments, 12)) == "environment"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "–"), (0, "0 B"), (1023, "1023 B"), (1024, "1.0 kB"), (21_400_000, "20.4 MB"), (5 * 1024**4, "5.0 TB")],
+)
+def test_size(value: float | None, text: str) -> None:
+    assert fmt.size(value) == text
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "text"),
+    [(100, 17, "−83 %"), (100, 101.2, "+1.2 %"), (100, 100, "±0 %"), (0, 5, "new"), (0, 0, "±0 %")],
+)
+def test_change(before: float, after: float, text: str) -> None:
+    assert fmt.change_pct(before, after) == text
+
+
+@given(st.lists(st.one_of(st.none(), st.floats()), max_size=40))
+def test_nothing_but_finite_numbers_reaches_the_plot(values: list[float | None]) -> None:
+    points = finite(values)
+    assert all(math.isfinite(p) for p in points)
+    assert len(points) in (0, len(values))
+
+
+@pytest.mark.parametrize(
+    "values", [[math.nan, 1.0, math.inf, -math.inf, None, 1e308], [3.0], [2.0, 2.0, 2.0], [float("nan")], []]
+)
+def test_plot_survives(values: list[float | None]) -> None:
+    rows = draw(values, 60, 10, "mean ms")
+    assert bool(rows) is bool(finite(values))
+    assert all(cell_len(row) <= 60 for row in rows)
+
+
+def test_sparkline_with_holes() -> None:
+    assert fmt.sparkline([0.0, math.nan, 1.0], 5) == "  ▁ █"
+    assert fmt.sparkline([], 3) == "   "
+
+
+def test_filter() -> None:
+    assert Filter("ORDERS").accepts("select * from orders")
+    assert not Filter("!orders").accepts("select * from orders")
+    broken = Filter("(")
+    assert "not a regular expression" in broken.fault
+    assert broken.accepts("count(*)")
+
+
+def test_plan_diff_shows_what_goes_and_what_comes() -> None:
+    forecast = sample.forecast(sample.CANDIDATES[0]).queries[0]
+    rows = [text_of(entry) for entry in plan_lines(forecast.plan_before, forecast.plan_after, 100)]
+    assert [r.strip()[0] for r in rows if "Seq Scan" in r] == ["−"]
+    assert [r.strip()[0] for r in rows if f"using {sample.NAME}" in r] == ["+"]
+    assert any("Limit" in r and "18,212 → 402.7" in r for r in rows)
+    assert all(cell_len(r) <= 100 for r in rows)
+
+
+async def test_a_lost_server_keeps_the_last_data_with_its_age() -> None:
+    clock, engine, seen = FrozenClock(), FrozenEngine(), []
+    feed = Feed(engine, clock.clock(), seen.append)
+    await feed.once()
+    engine.observation = replace(engine.observation, error="gone")
+    clock.push(30)
+    await feed.once()
+    assert feed.snapshot.error == "gone"
+    assert feed.snapshot.good_at == 1000.0
+    assert feed.snapshot.observation is not None
+    assert any("reading failed: gone" in note.text for note in feed.snapshot.notes)
+    engine.observation = replace(engine.observation, error="")
+    await feed.once()
+    assert feed.snapshot.good_at == 1030.0
+    assert any("works again" in note.text for note in feed.snapshot.notes)
+
+
+async def test_what_was_not_read_is_not_open() -> None:
+    assert Snapshot().gate_open is None
+    engine = FrozenEngine()
+
+    async def refuse() -> list[object]:
+        raise ServerError("no answer")
+
+    engine.throttle = refuse  # type: ignore[method-assign,assignment]
+    feed = Feed(engine, FrozenClock().clock(), lambda _: None)
+    await feed.once()
+    assert feed.snapshot.gate_open is None
+    assert feed.snapshot.throttle_error == "no answer"
