@@ -116,9 +116,6 @@ def _put(data: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
 
 
 def _secrets_in(data: dict[str, Any], source: str) -> list[Fault]:
-    from psycopg import ProgrammingError
-    from psycopg.conninfo import conninfo_to_dict
-
     remedy = "use .pgpass, PGPASSWORD, a service file with mode 0600, or password_command"
     faults = []
     for path, value in _leaves(data):
@@ -126,6 +123,9 @@ def _secrets_in(data: dict[str, Any], source: str) -> list[Fault]:
         if path and path[-1].lower() in _SECRET_KEYS:
             faults.append(Fault(key, None, source, "a secret must not stand in a configuration file", remedy))
         elif path and path[-1] == "dsn" and isinstance(value, str):
+            from psycopg import ProgrammingError  # a fifth of a second, only for those who have a dsn
+            from psycopg.conninfo import conninfo_to_dict
+
             try:
                 params = conninfo_to_dict(value)
             except ProgrammingError:
