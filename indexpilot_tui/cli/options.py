@@ -29,6 +29,7 @@ class Common:
     scenario: str
     environment: str | None
     json: bool
+    bundle: Path | None = None
 
     def settings(self, **flags: Any) -> Settings:
         """The effective settings; in the demo those that would keep a first-time user waiting are made short."""
@@ -59,6 +60,26 @@ def common_options(function: F) -> F:
         *args: Any, config: Path | None, demo: bool, scenario: str, environment: str | None, as_json: bool, **kwargs: Any
     ) -> Any:
         return function(*args, common=Common(config, demo, scenario, environment, as_json), **kwargs)
+
+    return wrapper  # type: ignore[return-value]
+
+
+def bundle_option(function: F) -> F:
+    """`--bundle FILE` beside `common_options`, for a verb that only reads: `common.bundle` then is the file."""
+    import functools
+    from dataclasses import replace
+
+    @click.option("--bundle", type=click.Path(path_type=Path, dir_okay=False),
+                  help="A captured target (indexpilot capture) in place of TARGET.")  # fmt: skip
+    @functools.wraps(function)
+    def wrapper(*args: Any, common: Common, bundle: Path | None, **kwargs: Any) -> Any:
+        target = kwargs.get("target") or kwargs.get("targets")
+        if bundle is not None and (target or common.demo):
+            raise UsageError(
+                "a bundle stands in place of a target", field="--bundle", value=str(bundle),
+                remedy="leave TARGET and --demo out",
+            )  # fmt: skip
+        return function(*args, common=replace(common, bundle=bundle), **kwargs)
 
     return wrapper  # type: ignore[return-value]
 

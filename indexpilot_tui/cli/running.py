@@ -84,11 +84,18 @@ def demo_targets(operator: str, approver: str) -> tuple[Target, Target]:
 
 @asynccontextmanager
 async def engine_of(common: Common, settings: Settings, name: str | None, *, operate: bool = False) -> AsyncIterator[Engine]:
-    """An open engine on the target of a verb."""
+    """An open engine on the target of a verb, or on its bundle."""
     from indexpilot_tui.engine import logs
     from indexpilot_tui.engine.engine import Engine
 
     logs.configure(settings, on_screen=False)
+    if common.bundle is not None:
+        offline = Engine.offline(common.bundle, settings)
+        try:
+            yield offline
+        finally:
+            await offline.close()
+        return
     async with targets_of(common, settings, name) as (target, second):
         engine = await Engine.open(target, settings, operate=operate, second_login=second)
         try:

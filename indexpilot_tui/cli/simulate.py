@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from indexpilot_tui.cli.options import Common, common_options
+from indexpilot_tui.cli.options import Common, bundle_option, common_options
 from indexpilot_tui.cli.running import engine_of, print_json, run_async
 from indexpilot_tui.errors import OK
 
@@ -22,6 +22,7 @@ _WORKLOAD = "SQL statements ended by ';', or a JSON list of {query, calls}; else
 @click.argument("target", required=False)
 @click.option("--workload", type=click.Path(path_type=Path, dir_okay=False), help=_WORKLOAD)
 @common_options
+@bundle_option
 def simulate(ddl: str, target: str | None, workload: Path | None, common: Common) -> int:
     """Forecast one CREATE or DROP INDEX from the statistics of TARGET: nothing is installed, locked or written there."""
     return run_async(_simulate(ddl, target, workload, common))

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from indexpilot_tui.engine.changes.model import Change
@@ -51,6 +52,7 @@ class Engine:
         self._facts: Facts | None = None
         self._last: Observation | None = None
         self._simulator: Simulator | None = None
+        self._bundle: Session | None = None
         self._observing = asyncio.Lock()
 
     @classmethod
@@ -82,6 +84,18 @@ class Engine:
             self.notices.append(f"interrupted changes could not be looked after: {clean_line(exc.message, 300)}")
         for notice in self.notices:
             log("reconcile", "warning", target=self.target.name, found=notice)
+
+    @classmethod
+    def offline(cls, path: Path, settings: Settings) -> Engine:
+        """On a bundle in place of a server: it forecasts, and observes and changes nothing. Raises UsageError."""
+        from indexpilot_tui.engine.whatif.bundle.file import read_bundle
+        from indexpilot_tui.engine.whatif.bundle.session import BundleSession
+
+        bundle = read_bundle(path)
+        engine = cls(Target(name=f"bundle {bundle.name}"), settings, operate=False, second_login=None)
+        engine._bundle = session = BundleSession(bundle)
+        session.sink, engine._facts = engine.sent.append, session.facts
+        return engine
 
     async def close(self) -> None:
         """End every session and the shadow. A running build goes on: its executor is a process of its own."""
@@ -128,7 +142,10 @@ class Engine:
 
     @asynccontextmanager
     async def monitor(self) -> AsyncIterator[Session]:
-        """A read-only session of the monitor pool."""
+        """A read-only session of the monitor pool; offline, the one that answers from the bundle."""
+        if self._bundle is not None:
+            yield self._bundle
+            return
         async with self._pool.session() as session:
             yield session
 

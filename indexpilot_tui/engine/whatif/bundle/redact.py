@@ -1,0 +1,157 @@
+"""`--redact`: a bundle without values of columns, whose plans stay as close as that allows.
+
+Values of statistics are replaced by others in the same order, equal where they were equal, for all columns of a kind of type
+together, so that joins are estimated as before (times: for each column on its own). What a plan takes from statistics most
+of the time stays exactly as it is: frequencies, null fractions, numbers of distinct values, widths, correlations,
+multi-column dependencies, sizes.
+
+Lost: distances between values (ranges with constants are estimated as if values were spread evenly), patterns of text
+(LIKE), values of types that have no such order here (bytea, json, network, geometric, range and array values and more;
+elements of text arrays are kept in their order), constants of statements (they become parameters, and are planned at the
+replaced values) and comments, and statements that are not planned anyway. Names, and the constants in definitions (views,
+checks, predicates, partition bounds, enum labels, booleans), stay: they are needed to build anything. A text value that such
+a definition has as a constant stays as well, so that a partial index is estimated as before.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+from indexpilot_tui.engine.whatif.bundle.disguise import TIMES, Disguise, kind_of
+from indexpilot_tui.engine.whatif.bundle.model import Bundle, Row
+from indexpilot_tui.engine.whatif.points import array_items
+
+# what has no values of rows in it; a question that is not here is left out
+_DEFINITIONS = (
+    "whatif/server", "whatif/settings", "whatif/relations", "whatif/columns", "whatif/indexes", "whatif/constraints",
+    "whatif/types", "whatif/sizes", "whatif/index_facts", "whatif/key_tables", "whatif/usage_window", "bundle/names",
+    "bundle/edges", "bundle/type_edges", "bundle/foreign_keys", "observe/health_facts", "observe/indexes",
+    "observe/foreign_keys",
+)  # fmt: skip
+_STATS = (
+    "schema", "relation", "column", "inherited", "null_frac", "avg_width", "n_distinct", "correlation", "elem_counts",
+    "range_empty",
+)  # fmt: skip
+_EXTENDED = ("oid", "table_oid", "schema", "name", "definition", "inherited", "ndistinct", "dependencies", "has_mcv")
+_TEXT_LITERAL = re.compile(r"'((?:[^']|'')*)'")
+_LOST = (
+    "distances between values of columns: only their order and equality are kept",
+    "patterns of text: LIKE is estimated without them",
+    "constants and comments of statements: they became parameters",
+)
+
+
+def redacted(bundle: Bundle) -> Bundle:
+    """The bundle without values of columns; its header names what was lost. The one given is not changed."""
+    answers = {name: rows for name, rows in bundle.answers.items() if name in _DEFINITIONS}
+    lost = list(_LOST)
+    stats, without = _statistics(bundle)
+    answers["whatif/stats"] = stats
+    if without:
+        lost.append(f"common values and histograms of {without} columns whose types have no order here")
+    extended = bundle.answers.get("whatif/extended", [])
+    answers["whatif/extended"] = [{k: v if k in _EXTENDED else None for k, v in row.items()} for row in extended]
+    if "whatif/statements" in bundle.answers:
+        kept, dropped = _statements(bundle.answers["whatif/statements"])
+        answers["whatif/statements"] = kept
+        if dropped:
+            lost.append(f"{dropped} statements that are not planned (utility statements, or texts that do not parse)")
+    count = len(answers["whatif/statements"]) if "whatif/statements" in answers else bundle.header.statements
+    header = replace(bundle.header, redacted=True, lost=tuple(lost), statements=count)
+    return Bundle(header, answers, bundle.name)
+
+
+def _columns(bundle: Bundle) -> dict[tuple[str, str, str], str]:
+    """The type of each column by schema, relation and name; of index columns those that are plain ones."""
+    names = {r["oid"]: (r["schema"], r["name"]) for r in bundle.answers["whatif/relations"]}
+    return {
+        (*names[c["oid"]], c["name"]): c["type"] for c in bundle.answers["whatif/columns"] if c["oid"] in names
+    }  # fmt: skip
+
+
+def _kept_texts(bundle: Bundle) -> set[str]:
+    """The text constants of definitions, which are in the bundle in any case."""
+    texts: list[str | None] = []
+    for row in bundle.answers["whatif/relations"]:
+        texts += [row["view"], row["bound"]]
+    texts += [row["expression"] for row in bundle.answers["whatif/columns"]]
+    texts += [row["definition"] for row in bundle.answers.get("whatif/indexes", [])]
+    texts += [row["definition"] for row in bundle.answers.get("whatif/constraints", [])]
+    return {found.replace("''", "'") for text in texts if text for found in _TEXT_LITERAL.findall(text)}
+
+
+def _statistics(bundle: Bundle) -> tuple[list[Row], int]:
+    """The rows of pg_stats with other values, and how many columns lost theirs."""
+    types = _columns(bundle)
+    enums = {r["name"]: r for r in bundle.answers.get("whatif/types", []) if r["kind"] == "e"}
+    rows = bundle.answers.get("whatif/stats", [])
+    disguise = Disguise(_kept_texts(bundle))
+
+    def kind(row: Row) -> str:
+        type_ = types.get((row["schema"], row["relation"], row["column"]))
+        if type_ is None:  # a column of an expression index: its type was not captured
+            return disguise.guess(array_items(row["mcv"]) + array_items(row["histogram"]))
+        bare = type_.rsplit(".", 1)[-1].strip('"')
+        found = "keep" if bare in enums else kind_of(type_)
+        # times keep their place near now, which is another one for each column
+        return f"{found}:{row['schema']}.{row['relation']}.{row['column']}" if found in TIMES else found
+
+    kinds = [kind(row) for row in rows]
+    for row, of in zip(rows, kinds, strict=True):
+        if not of.endswith("[]"):
+            disguise.learn(of, [*array_items(row["mcv"]), *array_items(row["histogram"])])
+        disguise.learn(of.removesuffix("[]"), array_items(row["mce"]))
+    disguise.settle()
+    made = [_row(row, of, disguise) for row, of in zip(rows, kinds, strict=True)]
+    had = (row["mcv"] or row["histogram"] for row in rows)
+    return made, sum(1 for new, old in zip(made, had, strict=True) if old and not (new["mcv"] or new["histogram"]))
+
+
+def _row(row: Row, kind: str, disguise: Disguise) -> Row:
+    new: Row = {name: row.get(name) if name in _STATS else None for name in row}
+    plain = not kind.endswith("[]")
+    if plain and row["mcv"]:
+        new["mcv"] = _array(disguise.of(kind, array_items(row["mcv"])), None)
+        new["mcf"] = row["mcf"] if new["mcv"] else None
+    if plain and row["histogram"]:
+        new["histogram"] = _array(disguise.of(kind, array_items(row["histogram"])), disguise.order(kind))
+    if row["mce"]:
+        # elements are searched by order, so they are sorted again, their frequencies with them
+        values = disguise.of(kind.removesuffix("[]"), array_items(row["mce"]))
+        frequencies = array_items(row["mcef"])
+        if values is not None and len(frequencies) >= len(values):
+            pairs = sorted(
+                zip(values, frequencies, strict=False), key=lambda p: disguise.order(kind.removesuffix("[]"))(p[0])
+            )
+            new["mce"] = _array([v for v, _ in pairs], None)
+            new["mcef"] = "{" + ",".join([*(f for _, f in pairs), *frequencies[len(values) :]]) + "}"
+    return new
+
+
+def _array(items: Iterable[str] | None, order: Callable[[str], Any] | None) -> str | None:
+    """The text form of an array; sorted where `order` is given."""
+    if items is None:
+        return None
+    found = sorted(items, key=order) if order is not None else list(items)
+    quoted = ('"' + item.replace("\\", "\\\\").replace('"', '\\"') + '"' for item in found)
+    return "{" + ",".join(quoted) + "}" if found else None
+
+
+def _statements(rows: list[Row]) -> tuple[list[Row], int]:
+    """The statements that can be planned, with parameters in place of constants and without comments."""
+    import postgast
+
+    from indexpilot_tui.engine.whatif.statements import KINDS
+
+    kept: list[Row] = []
+    for row in rows:
+        try:
+            tree = postgast.parse(postgast.normalize(row["query"] or ""))
+        except postgast.PgQueryError:
+            continue  # counted below: every row that is not kept is lost
+        if len(tree.stmts) == 1 and (tree.stmts[0].stmt.WhichOneof("node") or "") in KINDS:
+            kept.append({**row, "query": str(postgast.deparse(tree))})
+    return kept, len(rows) - len(kept)
