@@ -16,7 +16,7 @@ from indexpilot_tui.engine.changes.model import Change, State
 from indexpilot_tui.engine.changes.reconcile import reconcile
 from indexpilot_tui.engine.changes.settle import other_server
 from indexpilot_tui.engine.journal.journal import Claim
-from tests.faults.workshop import OPERATOR, OWNER, Workshop, actions, check_intents, story
+from tests.faults.workshop import OPERATOR, OWNER, Workshop, actions, alive, check_intents, story
 
 CREATE = "create index on app.t (v)"
 
@@ -58,6 +58,20 @@ async def test_died_before_anything_was_sent(workshop: Workshop) -> None:
     change = await succeed(workshop, claim)
     assert change.state is State.FAILED, story(change)
     assert "lost" in change.outcome
+
+
+async def test_a_second_executor_leaves_a_change_alone_that_has_its_holder(workshop: Workshop) -> None:
+    """It reads the holder's epoch with the change; that does not make the change its own."""
+    claim = await claimed(workshop)
+    before = actions(await workshop.journal.change(claim.change_id))
+    pid = await workshop.spawn(claim.change_id)
+    for _ in range(100):
+        if not alive(pid):
+            break
+        await asyncio.sleep(0.1)
+    change = await workshop.journal.change(claim.change_id)
+    assert change.state is State.STARTING
+    assert actions(change) == before
 
 
 async def test_what_was_there_before_us_is_never_dropped(workshop: Workshop) -> None:

@@ -58,6 +58,7 @@ class Workshop:
     approver: Journal
     monitor: Session
     _opened: list[psycopg.Connection[Any]] = field(default_factory=list)
+    _executors: list[int] = field(default_factory=list)
 
     @property
     def target(self) -> Target:
@@ -90,7 +91,9 @@ class Workshop:
         return change_id
 
     async def spawn(self, change_id: int, *, resume: bool = False) -> int:
-        return await executor.spawn(self.target, self.settings, change_id, resume=resume)
+        pid = await executor.spawn(self.target, self.settings, change_id, resume=resume)
+        self._executors.append(pid)
+        return pid
 
     async def until(self, change_id: int, *states: State, seconds: float = 30.0) -> Change:
         """Wait for one of these states. Fails with the whole story."""
@@ -121,6 +124,9 @@ class Workshop:
         return [str(r[0]) for r in self.sql("select indexname from pg_indexes where schemaname = 'app' order by 1")]
 
     def close(self) -> None:
+        for pid in self._executors:
+            if alive(pid) and b"changes.executor" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                os.kill(pid, signal.SIGKILL)  # one that still observes, say
         for conn in self._opened:
             conn.close()
 

@@ -55,7 +55,7 @@ async def carry_out(job: Job, ready: Callable[[str | None], None] | None = None)
         ready(None)
     book = work.hold.book
     try:
-        if not job.resume or await take_over(work, run):
+        if await (take_over(work, run) if job.resume else _may_begin(work)):
             await drive(work)
     except StaleEpochError as exc:
         book.write("fenced", {"why": exc.message})
@@ -68,6 +68,15 @@ async def carry_out(job: Job, ready: Callable[[str | None], None] | None = None)
     finally:
         await _leave(work)
     return OK
+
+
+async def _may_begin(work: Work) -> bool:
+    """Whether there is something to start. A change that is being carried out has its holder: its epoch is not ours,
+    though we have read it."""
+    if work.state in (State.PROPOSED, State.APPROVED, State.QUEUED):
+        return True
+    work.hold.book.write("nothing to start", {"state": work.state.value})
+    return False
 
 
 async def _open(job: Job) -> tuple[Work, Run]:
