@@ -44,6 +44,30 @@ def width_of(value: Line) -> int:
     return sum(cell_len(text) for text, _ in value)
 
 
+def changed_cells(before: Line, after: Line) -> tuple[int, int | None]:
+    """Where two lines differ: first cell, and the cell behind the last one (None: to the right edge).
+
+    Compared by whole spans, and inside a span by characters only where all of them are ASCII, one cell each.
+    """
+    start = 0
+    for old, new in zip(before, after, strict=False):
+        if old == new:
+            start += cell_len(new[0])
+            continue
+        if old[1] == new[1] and old[0].isascii() and new[0].isascii():
+            start += next((i for i, (a, b) in enumerate(zip(old[0], new[0], strict=False)) if a != b),
+                          min(len(old[0]), len(new[0])))  # fmt: skip
+        break
+    if width_of(before) != width_of(after):
+        return start, None
+    end = width_of(after)
+    for old, new in zip(reversed(before), reversed(after), strict=False):
+        if old != new:
+            break
+        end -= cell_len(new[0])
+    return start, max(end, start + 1)
+
+
 def elide(text: str, width: int) -> str:
     """Cut to `width` cells; a cut text ends with an ellipsis."""
     if width <= 0:

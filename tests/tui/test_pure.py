@@ -13,7 +13,7 @@ from rich.cells import cell_len
 from indexpilot_tui.errors import ServerError
 from indexpilot_tui.tui import format as fmt
 from indexpilot_tui.tui.feed import Feed, Snapshot
-from indexpilot_tui.tui.lines import Segment, fit, line, pad, text_of, width_of, wrap
+from indexpilot_tui.tui.lines import Segment, changed_cells, fit, line, pad, text_of, width_of, wrap
 from indexpilot_tui.tui.panes.matching import Filter
 from indexpilot_tui.tui.plandiff import plan_lines
 from indexpilot_tui.tui.widgets.plot import draw, finite
@@ -48,6 +48,29 @@ def test_fit_gives_way_by_rank() -> None:
     assert text_of(fit(segments, 30)) == "environment │ a long reason"
     assert text_of(fit(segments, 20)) == "environment │ short"
     assert text_of(fit(segments, 12)) == "environment"
+
+
+def test_only_the_cells_that_differ() -> None:
+    clock = [line(("PROD", "badge"), f" 14:03:{n} ", ("UTC", "dim")) for n in (21, 22, 30)]
+    assert changed_cells(clock[0], clock[0]) == (17, 18)
+    assert changed_cells(clock[0], clock[1]) == (12, 14)
+    assert changed_cells(clock[1], clock[2]) == (11, 14)
+    assert changed_cells(line("a ", ("b", "ok")), line("a ", ("b", "crit"))) == (2, 3)
+    assert changed_cells(line("short"), line("shorter")) == (5, None)
+    assert changed_cells(line("größe"), line("größen")) == (0, None)
+
+
+@given(st.lists(st.tuples(st.text(max_size=4), st.sampled_from(["ok", "dim"])), max_size=4),
+       st.lists(st.tuples(st.text(max_size=4), st.sampled_from(["ok", "dim"])), max_size=4))  # fmt: skip
+def test_outside_of_them_nothing_differs(before: list[tuple[str, str]], after: list[tuple[str, str]]) -> None:
+    def cells(value: list[tuple[str, str]]) -> list[tuple[str, str, int]]:
+        return [(c, tone, i) for text, tone in value for c in text for i in range(cell_len(c))]
+
+    start, end = changed_cells(tuple(before), tuple(after))
+    old, new = cells(before), cells(after)
+    assert old[:start] == new[:start]
+    if end is not None:
+        assert old[end:] == new[end:]
 
 
 @pytest.mark.parametrize(

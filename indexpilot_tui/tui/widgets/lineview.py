@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 from rich.segment import Segment as RichSegment
 from rich.style import Style
 from textual.content import Content
-from textual.geometry import Size
+from textual.geometry import Region, Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from indexpilot_tui.tui.lines import TONES, Line, flat
+from indexpilot_tui.tui.lines import TONES, Line, changed_cells, flat
 
 COMPONENTS = frozenset(f"line--{tone}" for tone in TONES) | {"line--cursor", "line--cursor-away"}
 
@@ -77,8 +77,10 @@ class LineView(ScrollView, can_focus=True):
         for index in range(max(len(new), len(old))):
             before = old[index] if index < len(old) else None
             after = new[index] if index < len(new) else None
-            if before != after:
+            if before is None or after is None:
                 self.refresh_line(index + self.header_height)
+            elif before != after:
+                self.refresh_cells(index + self.header_height, *changed_cells(before, after))
 
     def on_mount(self) -> None:
         self._grown()
@@ -94,6 +96,12 @@ class LineView(ScrollView, can_focus=True):
         if title != self._title:
             self._title = title
             self.border_title = Content(flat(title))
+
+    def refresh_cells(self, y: int, start: int, end: int | None) -> None:
+        """Repaint cells `start` to before `end` (None: the right edge) of line `y` of the content: a clock that moves on
+        costs a few bytes and not a line."""
+        last = self.size.width if end is None else end
+        self.refresh(Region(start, y - self.scroll_offset.y, max(1, last - start), 1))
 
     @property
     def header_height(self) -> int:

@@ -64,7 +64,6 @@ def _identity(state: StripState) -> list[Segment]:
         mode = (line((" OPERATE ", "inverse")),) if state.engine.operate else looking
         segments.append(Segment(mode, 2))
         segments.append(Segment((line(facts.session_user), line()), 5))
-    segments.append(Segment((line((fmt.clock(state.now), "plain")),), 1))
     return segments
 
 
@@ -85,11 +84,12 @@ def _tls(facts: Facts) -> tuple[Line, ...]:
 
 def _condition(state: StripState) -> list[Segment]:
     seen, snapshot = state.snapshot.observation, state.snapshot
-    segments = [Segment(_age(state), 0)]
+    # what moves every second comes first: a terminal is sent a line from its left edge to its last changed cell
+    segments = [Segment((line((f" {fmt.clock(state.now)}", "bold")),), 0), Segment(_age(state), 0)]
     if state.engine is not None:
         segments.append(Segment(_gate(snapshot), 1))
     if state.paused:
-        segments.insert(0, Segment((line((" PAUSED ", "inverse")),), 0))
+        segments.insert(1, Segment((line((" PAUSED ", "inverse")),), 0))
     if seen is not None:
         act = seen.activity
         load = f"active {fmt.count(act.active_backends)}/{fmt.count(act.max_connections)}"

@@ -212,6 +212,13 @@ class KeyedTable(LineView):
         if 0 <= top <= self.size.height:
             self.refresh(Region(0, top, max(1, self.size.width), 1))
 
+    def refresh_cells(self, y: int, start: int, end: int | None) -> None:
+        """Where the cursor came or went (the first cell) the whole row looks different."""
+        if start == 0:
+            self.refresh_line(y)
+        elif 0 < y - self.scroll_offset.y <= self.size.height:
+            super().refresh_cells(y, start, end)
+
     def render_line(self, y: int) -> Strip:
         if y == 0:
             return self.strip_of(self._header())

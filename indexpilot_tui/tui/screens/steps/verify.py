@@ -13,7 +13,7 @@ from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.tui import format as fmt
 from indexpilot_tui.tui.actions import BACK, Action, bindings
 from indexpilot_tui.tui.feed import change_tone
-from indexpilot_tui.tui.lines import Line, elide, line, rule, wrap
+from indexpilot_tui.tui.lines import Line, elide, line, rule, width_of, wrap
 from indexpilot_tui.tui.screens.steps.base import StepScreen
 from indexpilot_tui.tui.screens.steps.confirm import ConfirmScreen
 from indexpilot_tui.tui.screens.steps.progress_text import MEANING, event_line
@@ -49,7 +49,7 @@ def verify_lines(change: Change, now: datetime, width: int) -> list[Line]:
     else:
         out.append(line((verification.verdict.upper(), TONES.get(verification.verdict, "warn"))))
         out += wrap(f"{clean_line(verification.reason)} (window {fmt.seconds(verification.window_s)})", width)
-        titles = f"  {'mean before':>12} {'after ms':>12} {'change':>8} {'calls':>15}  verdict      statement"
+        titles = f"  {'mean before':>12} {'after ms':>12} {'change':>8} {'calls':>15}  verdict"
         out.append(line((titles, "dim")))
         for query in verification.queries:
             out += _verdict(query, width)
@@ -71,9 +71,12 @@ def _verdict(query: QueryVerdict, width: int) -> list[Line]:
     tone = TONES.get(query.verdict, "warn")
     head = f"  {fmt.rate(query.mean_before_ms):>12} {fmt.rate(query.mean_after_ms):>12} "
     tail = f" {calls:>15}  "
-    rest = max(8, width - len(head) - 8 - len(tail) - 13)
-    first = line(head, (f"{effect:>8}", tone), tail, (f"{query.verdict:12} ", tone), elide(clean_line(query.query), rest))
-    return [first, line((elide("    " + clean_line(query.reason), width), "dim"))]
+    figures: Line = line(head, (f"{effect:>8}", tone), tail, (f"{query.verdict:12} ", tone))
+    statement, why = clean_line(query.query), line((elide("    " + clean_line(query.reason), width), "dim"))
+    rest = width - width_of(figures)
+    if rest < 40:  # too narrow for a statement that says anything: it gets a line of its own
+        return [figures, line(elide("    " + statement, width)), why]
+    return [(*figures, (elide(statement, rest), "plain")), why]
 
 
 class VerifyScreen(StepScreen):
