@@ -12,6 +12,7 @@ from indexpilot_tui.cli.running import engine_of, print_json, run_async
 from indexpilot_tui.errors import OK
 
 if TYPE_CHECKING:
+    from indexpilot_tui.engine.whatif.drop_model import DropForecast
     from indexpilot_tui.engine.whatif.model import Forecast
 
 _WORKLOAD = "SQL statements ended by ';', or a JSON list of {query, calls}; else pg_stat_statements."
@@ -82,6 +83,8 @@ def forecast_lines(forecast: Forecast) -> list[str]:
         f"WAL {_bytes(forecast.index.wal_bytes)}, temporary files {_bytes(forecast.index.temp_bytes)} (all estimated)",
         f"  writes: HOT updates lost {hot}, extra WAL a write {'not measured' if wal is None else f'{wal:.0f} B'}",
     ]
+    if forecast.drop is not None:
+        lines += drop_lines(forecast.drop)
     lines += [f"  would become redundant: {name}" for name in forecast.redundant]
     lines += [f"  left out: {x.query[:70]}: {x.reason}" for x in forecast.left_out]
     lines += [f"  confidence: {forecast.confidence.level}", *(f"    - {r}" for r in forecast.confidence.reasons)]
@@ -90,4 +93,45 @@ def forecast_lines(forecast: Forecast) -> list[str]:
         f"  read from the target: {forecast.read_statements} statements, {forecast.read_ms:.0f} ms; "
         f"answered by {forecast.backend} in {forecast.elapsed_ms:.0f} ms"
     )
+    return lines
+
+
+_LEVELS = {
+    "refused": "PostgreSQL refuses this drop",
+    "breaks": "something stops working",
+    "slower": "something gets dearer",
+    "unknown": "nothing was found, but not everything could be looked at",
+    "none": "nothing hangs on it",
+}
+
+
+def drop_lines(drop: DropForecast) -> list[str]:
+    """What hangs on an index that is to go."""
+    lines = [f"  blast radius: {drop.level.upper()}: {_LEVELS[drop.level]}"]
+    lines += [f"    refused: {text}" for text in drop.refused]
+    lines += [f"    breaks: {text}" for text in drop.breaks]
+    for plan in drop.plans[:10]:
+        then = f" ({', '.join(plan.then)})" if plan.then else ""
+        lines.append(f"    plan changes: {plan.cost_before:,.2f} -> {plan.cost_after:,.2f}{then}: {plan.query[:60]}")
+    if len(drop.plans) > 10:
+        lines.append(f"    and {len(drop.plans) - 10} more plans change")
+    for key in drop.served_keys:
+        seen = "not known" if key.parent_deleted is None else f"{key.parent_deleted:,}"
+        lines.append(
+            f"    foreign key {key.name}: each DELETE on {key.parent} (on delete {key.on_delete}; {seen} seen) "
+            "would read the whole table"
+        )
+    if drop.clustered:
+        lines.append("    the table was clustered on it: CLUSTER without USING fails after the drop")
+    scans = "not known" if drop.usage.scans is None else f"{drop.usage.scans:,}"
+    window = "not known since when" if drop.usage.window_s is None else f"in {drop.usage.window_s / 86_400:.1f} days"
+    last = f", the last at {drop.usage.last_scan}" if drop.usage.last_scan else ""
+    lines.append(f"    scans on this node: {scans} ({window}{last}); {drop.standbys.detail}")
+    if drop.rebuild is not None:
+        low, high = drop.rebuild.build_seconds
+        lines.append(
+            f"    to have it back: {_bytes(drop.rebuild.size_bytes)}, {low:.1f} to {high:.1f} s, "
+            f"WAL {_bytes(drop.rebuild.wal_bytes)}, temporary files {_bytes(drop.rebuild.temp_bytes)} (all estimated)"
+        )
+    lines += [f"    not known: {text}" for text in drop.unknown]
     return lines

@@ -250,6 +250,14 @@ async def forecast_drop(
     return outcome
 
 
+async def forecast_invalid(shadow: ShadowDatabase, name: str, parsed: Sequence[Parsed]) -> Outcome:
+    """Forecast a DROP of an INVALID index: no plan uses it, so all stay as they are."""
+    before = await plans_before(shadow, parsed)
+    outcome = Outcome(name, before, after=dict(before))
+    outcome.hot = (0.0, "a drop loses none")
+    return outcome
+
+
 async def forecast_reindex(
     shadow: ShadowDatabase, oid: int, table: int, parsed: Sequence[Parsed], touching: set[str]
 ) -> Outcome:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from indexpilot_tui.engine.whatif.drop_model import DropForecast
+
 
 @dataclass(frozen=True, slots=True)
 class Statement:
@@ -93,6 +95,7 @@ class Forecast:
     read_statements: int = 0
     elapsed_ms: float = 0.0
     notes: tuple[str, ...] = field(default=())
+    drop: DropForecast | None = None  # of a drop alone: what hangs on the index
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -138,4 +141,5 @@ class Forecast:
             "read": {"statements": self.read_statements, "ms": round(self.read_ms, 1)},
             "elapsed_ms": round(self.elapsed_ms, 1),
             "notes": list(self.notes),
+            **({"drop": self.drop.to_json()} if self.drop is not None else {}),
         }

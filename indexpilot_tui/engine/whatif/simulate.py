@@ -13,10 +13,11 @@ import psycopg
 from indexpilot_tui.engine.postgres.ddl import IndexStatement, parse_index_statement
 from indexpilot_tui.engine.postgres.session import Session
 from indexpilot_tui.engine.postgres.text import clean, clean_line
-from indexpilot_tui.engine.whatif import workload
-from indexpilot_tui.engine.whatif.change import Outcome, forecast_create, forecast_drop, forecast_reindex
+from indexpilot_tui.engine.whatif import drop, workload
+from indexpilot_tui.engine.whatif.change import Outcome, forecast_create, forecast_drop, forecast_invalid, forecast_reindex
 from indexpilot_tui.engine.whatif.confidence import Doubts, of_coverage, of_snapshot
 from indexpilot_tui.engine.whatif.database import ShadowDatabase
+from indexpilot_tui.engine.whatif.drop_model import Rebuild
 from indexpilot_tui.engine.whatif.model import Forecast, LeftOut, QueryForecast, Statement, WriteForecast
 from indexpilot_tui.engine.whatif.plan import Planned
 from indexpilot_tui.engine.whatif.read import Name, Reader, read_snapshot, resolve, server_traits
@@ -38,6 +39,9 @@ class Question:
     touching: set[str]  # keys of the statements that can reach the table
     notes: list[str] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
+    workload: list[Parsed] = field(default_factory=list)  # all of it, whether it touches the table or not
+    standing: drop.Standing | None = None  # of a drop: what hangs on the index
+    back: Rebuild | None = None
 
 
 class Simulator:
@@ -87,9 +91,13 @@ class Simulator:
         question = await self._question(reader, change, parsed, server.search_path, only_touching=measured)
         if isinstance(asked, workload.ServerWorkload):
             question.notes.extend(asked.notes)
+        question.workload = parsed
         names = {n for p in question.parsed for n in p.tables}
         also = (question.table,)
-        return question, await read_snapshot(reader.session, names, server=server, reader=reader, also=also)
+        snapshot = await read_snapshot(reader.session, names, server=server, reader=reader, also=also)
+        if change.kind == "drop" and question.index is not None:
+            question.standing = await drop.read_standing(reader, snapshot, question.index, question.table)
+        return question, snapshot
 
     async def _ask(self, snapshot: Snapshot, question: Question) -> tuple[ShadowDatabase, Outcome]:
         while True:
@@ -148,12 +156,15 @@ class Simulator:
 async def _forecast(shadow: ShadowDatabase, question: Question) -> Outcome:
     if question.change.kind == "create":
         return await forecast_create(shadow, question.change, question.table, question.parsed, question.touching)
+    if question.change.kind == "drop" and question.index is not None and not question.facts["valid"]:
+        return await forecast_invalid(shadow, question.change.index or "", question.parsed)
     if question.index is None or question.index not in shadow.oids:
         raise UsageError(
             "this index is INVALID or could not be taken over into the shadow, so nothing can be forecast about it",
             field="DDL", value=clean_line(question.change.index or ""),
         )  # fmt: skip
     if question.change.kind == "drop":
+        question.back = await drop.rebuild(shadow, question.index)
         return await forecast_drop(shadow, question.index, question.parsed, question.touching)
     return await forecast_reindex(shadow, question.index, question.table, question.parsed, question.touching)
 
@@ -207,6 +218,9 @@ def _assemble(
     if not question.parsed:
         doubts.add("low", "no statement of the workload touches the table, so only size and write cost are forecast")
     hot, hot_basis = outcome.hot
+    blast = None
+    if question.standing is not None:
+        blast = drop.radius(question.standing, snapshot, question.table, question.workload, queries, question.back)
     return Forecast(
         kind=question.change.kind,
         ddl=clean(question.change.text),
@@ -226,6 +240,7 @@ def _assemble(
         read_statements=reader.statements,
         elapsed_ms=(time.perf_counter() - started) * 1000,
         notes=tuple(dict.fromkeys([*question.notes, *_standing(question), *outcome.notes, f"HOT updates: {hot_basis}"])),
+        drop=blast,
     )
 
 
