@@ -13,8 +13,8 @@ from indexpilot_tui.cli.running import engine_of, print_json, run_async, say
 from indexpilot_tui.errors import CRITICAL, OK
 
 if TYPE_CHECKING:
-    from indexpilot_tui.engine.changes.model import Change
     from indexpilot_tui.engine.engine import Engine
+    from indexpilot_tui.engine.model.change import Change
 
 POLL_S = 0.5
 
@@ -164,7 +164,7 @@ def rollback(change_id: int, target: str | None, reason: str, detach: bool, comm
 
 async def follow(engine: Engine, common: Common, change: Change, detach: bool) -> int:
     """Print the events of a change as they come, until it is observed, has ended, or waits for a person."""
-    from indexpilot_tui.engine.changes.model import State
+    from indexpilot_tui.engine.model.change import State
 
     started, seen = False, max((e.seq for e in change.events), default=0)
     while not detach:

@@ -11,13 +11,13 @@ from datetime import timedelta
 
 from indexpilot_tui.engine.changes import executor, finish, planning, reconcile, rollback, stats
 from indexpilot_tui.engine.changes.job import control_target
-from indexpilot_tui.engine.changes.model import ACTIVE_STATES, Change, Plan, State
 from indexpilot_tui.engine.journal.journal import Journal
+from indexpilot_tui.engine.model.change import ACTIVE_STATES, Change, Plan, State
+from indexpilot_tui.engine.model.verdict import Verdict
 from indexpilot_tui.engine.postgres.ddl import parse_index_statement
 from indexpilot_tui.engine.postgres.session import Purpose, Session, Sink, connect
 from indexpilot_tui.engine.safeguards import gates
 from indexpilot_tui.engine.safeguards.context import GateContext
-from indexpilot_tui.engine.safeguards.verdict import Verdict
 from indexpilot_tui.errors import IndexPilotError, NotInstalledError, RefusedError, UsageError
 from indexpilot_tui.settings.model import Settings, Target
 

@@ -14,15 +14,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from indexpilot_tui.engine.changes.model import Change
 from indexpilot_tui.engine.control import Control
 from indexpilot_tui.engine.logs import log
+from indexpilot_tui.engine.model.change import Change
+from indexpilot_tui.engine.model.verdict import Verdict
 from indexpilot_tui.engine.observe.model import Observation, QueryDetail
 from indexpilot_tui.engine.observe.observer import Watcher
 from indexpilot_tui.engine.postgres.pool import MonitorPool
 from indexpilot_tui.engine.postgres.session import Facts, Purpose, SentStatement, Session, connect
 from indexpilot_tui.engine.postgres.text import clean_line
-from indexpilot_tui.engine.safeguards.verdict import Verdict
 from indexpilot_tui.errors import IndexPilotError, RefusedError
 from indexpilot_tui.settings.model import Settings, Target
 

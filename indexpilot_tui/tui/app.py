@@ -31,7 +31,7 @@ from indexpilot_tui.tui.widgets.footer import ActionFooter
 from indexpilot_tui.tui.widgets.strip import StripState
 
 if TYPE_CHECKING:
-    from indexpilot_tui.engine.changes.model import Change
+    from indexpilot_tui.engine.model.change import Change
     from indexpilot_tui.settings.model import Settings
     from indexpilot_tui.tui.port import ConsoleEngine
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from indexpilot_tui.engine.safeguards.verdict import Status, Verdict
+from indexpilot_tui.engine.model.verdict import Status, Verdict
 from indexpilot_tui.errors import IndexPilotError
 
 if TYPE_CHECKING:
-    from indexpilot_tui.engine.changes.model import Change, State
+    from indexpilot_tui.engine.model.change import Change, State
     from indexpilot_tui.engine.observe.model import Observation
     from indexpilot_tui.tui.clock import Clock
     from indexpilot_tui.tui.port import ConsoleEngine
@@ -163,7 +163,7 @@ class Feed:
 
 def change_tone(change: Change) -> str:
     """The tone of a change's state."""
-    from indexpilot_tui.engine.changes.model import ACTIVE_STATES, State
+    from indexpilot_tui.engine.model.change import ACTIVE_STATES, State
 
     if change.state in (State.FAILED, State.NEEDS_OPERATOR, State.UNKNOWN):
         return "crit"

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from indexpilot_tui.engine.changes.model import Change
+    from indexpilot_tui.engine.model.change import Change
+    from indexpilot_tui.engine.model.verdict import Verdict
     from indexpilot_tui.engine.observe.model import Observation, QueryDetail
     from indexpilot_tui.engine.postgres.session import Facts, SentStatement
-    from indexpilot_tui.engine.safeguards.verdict import Verdict
     from indexpilot_tui.engine.whatif.model import Forecast, Statement
     from indexpilot_tui.settings.model import Settings, Target
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,11 @@ import psycopg
 from psycopg import sql
 
 from indexpilot_tui.engine.postgres.session import Purpose, connect
+from indexpilot_tui.engine.whatif.model import Statement
 from indexpilot_tui.engine.whatif.simulate import Simulator
 from indexpilot_tui.localpg import LocalCluster
 from indexpilot_tui.settings.model import Settings, Target
-from tests.bench.tpch_server import DEBIAN_15, load
+from tests.bench.tpch_server import DEBIAN_15, load, queries
 
 WITHIN = 1.3
 WITHIN_ROUGH = 2.0  # GIN, GiST and SP-GiST: what their keys share is in no statistic
@@ -129,8 +130,8 @@ def _real(conn: psycopg.Connection[Any], ddl: str) -> int:
     return int(row[0])
 
 
-async def measure(conninfo: str, indexes: Iterable[str]) -> list[Sized]:
-    """Forecast each index, build it, drop it again."""
+async def measure(conninfo: str, indexes: Iterable[str], workload: Sequence[Statement] = ()) -> list[Sized]:
+    """Forecast each index (with the tables of `workload` in view), build it, drop it again."""
     found: list[Sized] = []
     session = await connect(Target(name="sizes", environment="development", dsn=conninfo), Purpose.MONITOR, Settings())
     simulator = Simulator()
@@ -138,7 +139,7 @@ async def measure(conninfo: str, indexes: Iterable[str]) -> list[Sized]:
         with psycopg.connect(conninfo, autocommit=True) as conn:
             for index in indexes:
                 ddl = f"create index on {index}"
-                forecast = await simulator.simulate(session, ddl, [])
+                forecast = await simulator.simulate(session, ddl, workload)
                 found.append(Sized(index, forecast.index.size_bytes, _real(conn, ddl), _hypopg(conn, ddl)))
     finally:
         await simulator.close()
@@ -190,7 +191,7 @@ async def main() -> int:
             with psycopg.connect(cluster.conninfo("tpch"), autocommit=True) as conn:
                 if conn.execute("select 1 from pg_available_extensions where name = 'hypopg'").fetchone():
                     conn.execute("create extension hypopg")
-            found += await measure(cluster.conninfo("tpch"), TPCH)
+            found += await measure(cluster.conninfo("tpch"), TPCH, [Statement(k, q, 1.0) for k, q in queries().items()])
     print(show(found))
     return 0 if all(x.good for x in found) else 1
 

@@ -13,9 +13,9 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from indexpilot_tui.engine.changes.model import Plan, State
 from indexpilot_tui.engine.journal.journal import Claim, Journal, JournalRefusedError
 from indexpilot_tui.engine.journal.setup import setup_sql
+from indexpilot_tui.engine.model.change import Plan, State
 from indexpilot_tui.engine.postgres.session import Purpose, connect
 from indexpilot_tui.localpg import LocalCluster
 from indexpilot_tui.settings.model import Settings

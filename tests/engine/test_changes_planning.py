@@ -12,8 +12,8 @@ import pytest
 import indexpilot_tui
 from indexpilot_tui.engine.changes import planning
 from indexpilot_tui.engine.changes.definition import differences
-from indexpilot_tui.engine.changes.model import Plan
 from indexpilot_tui.engine.changes.stats import read_table_stats, touches
+from indexpilot_tui.engine.model.change import Plan
 from indexpilot_tui.engine.postgres.ddl import parse_index_statement
 from indexpilot_tui.errors import UsageError
 from indexpilot_tui.localpg import LocalCluster

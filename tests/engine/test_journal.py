@@ -8,8 +8,8 @@ from datetime import timedelta
 import psycopg
 import pytest
 
-from indexpilot_tui.engine.changes.model import State
 from indexpilot_tui.engine.journal.setup import setup_sql
+from indexpilot_tui.engine.model.change import State
 from indexpilot_tui.errors import NotInstalledError, PrivilegeError
 from tests.engine.journal_room import Room, claim_terms, make_plan, refused
 

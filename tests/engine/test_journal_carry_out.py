@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from indexpilot_tui.engine.changes.model import END_STATES, QueryVerdict, State, Verification
 from indexpilot_tui.engine.journal.journal import Journal, StaleEpochError
-from indexpilot_tui.engine.safeguards.verdict import Status, Verdict
+from indexpilot_tui.engine.model.change import END_STATES, QueryVerdict, State, Verification
+from indexpilot_tui.engine.model.verdict import Status, Verdict
 from indexpilot_tui.errors import PrivilegeError, ServerError
 from tests.engine.journal_room import Room, claim_terms, make_plan, refused, walk
 

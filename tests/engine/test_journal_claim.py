@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from indexpilot_tui.engine.changes.model import State
 from indexpilot_tui.engine.journal.journal import JournalRefusedError
+from indexpilot_tui.engine.model.change import State
 from indexpilot_tui.errors import PrivilegeError, ServerError, UsageError
 from tests.engine.journal_room import Room, claim_terms, make_plan, refused, walk
 

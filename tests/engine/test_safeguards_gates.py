@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from indexpilot_tui.engine.changes import planning
-from indexpilot_tui.engine.changes.model import Plan
 from indexpilot_tui.engine.journal.journal import Claim
+from indexpilot_tui.engine.model.change import Plan
+from indexpilot_tui.engine.model.verdict import Status, Verdict
 from indexpilot_tui.engine.postgres.ddl import parse_index_statement
 from indexpilot_tui.engine.postgres.session import Purpose, connect
 from indexpilot_tui.engine.postgres.tls import TlsFacts
@@ -20,7 +21,6 @@ from indexpilot_tui.engine.safeguards import clearance, server_version
 from indexpilot_tui.engine.safeguards.clearance import Clearance, clear, clear_own
 from indexpilot_tui.engine.safeguards.context import Gate, GateContext
 from indexpilot_tui.engine.safeguards.gates import GATES, carry_since, database_now, evaluate
-from indexpilot_tui.engine.safeguards.verdict import Status, Verdict
 from indexpilot_tui.errors import RefusedError
 from indexpilot_tui.localpg import LocalCluster
 from indexpilot_tui.settings.model import Settings

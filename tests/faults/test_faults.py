@@ -12,8 +12,8 @@ import time
 import psycopg
 import pytest
 
-from indexpilot_tui.engine.changes.model import State
 from indexpilot_tui.engine.changes.reconcile import reconcile
+from indexpilot_tui.engine.model.change import State
 from tests.faults.workshop import Workshop, actions, alive, check_intents, kill, quick, story
 
 OLD_SNAPSHOT = ("set transaction isolation level repeatable read", "select 1 from app.other")

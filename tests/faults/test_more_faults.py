@@ -13,8 +13,8 @@ import psycopg
 import pytest
 
 from indexpilot_tui.engine.changes.book import Book, state_dir
-from indexpilot_tui.engine.changes.model import Change, State
 from indexpilot_tui.engine.changes.rollback import propose_rollback
+from indexpilot_tui.engine.model.change import Change, State
 from indexpilot_tui.errors import ServerError
 from indexpilot_tui.localpg import LocalCluster
 from indexpilot_tui.settings.model import Settings

@@ -15,11 +15,11 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from indexpilot_tui.engine.model.verdict import Status
 from indexpilot_tui.engine.observe.observer import Watcher
 from indexpilot_tui.engine.postgres.session import Purpose, connect, session
 from indexpilot_tui.engine.safeguards.context import GateContext
 from indexpilot_tui.engine.safeguards.gates import database_now, evaluate
-from indexpilot_tui.engine.safeguards.verdict import Status
 from indexpilot_tui.errors import ConnectError
 from indexpilot_tui.settings.model import Settings, Target
 from tests.servers import TlsServer, free_port, require

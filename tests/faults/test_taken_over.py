@@ -12,10 +12,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from indexpilot_tui.engine.changes.model import Change, State
 from indexpilot_tui.engine.changes.reconcile import reconcile
 from indexpilot_tui.engine.changes.settle import other_server
 from indexpilot_tui.engine.journal.journal import Claim
+from indexpilot_tui.engine.model.change import Change, State
 from tests.faults.workshop import OPERATOR, OWNER, Workshop, actions, alive, check_intents, story
 
 CREATE = "create index on app.t (v)"

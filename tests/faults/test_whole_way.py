@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from indexpilot_tui.engine.changes.model import State
 from indexpilot_tui.engine.changes.rollback import propose_rollback
+from indexpilot_tui.engine.model.change import State
 from tests.faults.workshop import Workshop, actions, check_intents, story
 
 

@@ -20,9 +20,9 @@ import psycopg
 from psycopg import sql
 
 from indexpilot_tui.engine.changes import executor, planning, stats
-from indexpilot_tui.engine.changes.model import END_STATES, Change, State
 from indexpilot_tui.engine.journal.journal import Journal
 from indexpilot_tui.engine.journal.setup import setup_sql
+from indexpilot_tui.engine.model.change import END_STATES, Change, State
 from indexpilot_tui.engine.postgres.ddl import parse_index_statement
 from indexpilot_tui.engine.postgres.session import Purpose, Session, connect
 from indexpilot_tui.localpg import LocalCluster

@@ -8,16 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from indexpilot_tui.engine.changes.model import (
+from indexpilot_tui.engine.model.change import (
     Approval,
     Change,
     Event,
     State,
 )
+from indexpilot_tui.engine.model.verdict import Verdict
 from indexpilot_tui.engine.observe.model import Observation, QueryDetail
 from indexpilot_tui.engine.postgres.session import Facts, SentStatement
 from indexpilot_tui.engine.postgres.tls import TlsFacts
-from indexpilot_tui.engine.safeguards.verdict import Verdict
 from indexpilot_tui.engine.whatif.model import Forecast, Statement
 from indexpilot_tui.errors import RefusedError
 from indexpilot_tui.settings.model import Settings, Target

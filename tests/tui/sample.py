@@ -6,7 +6,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from indexpilot_tui.engine.changes.model import Change, Event, Plan, QueryVerdict, State, Verification
+from indexpilot_tui.engine.model.change import Change, Event, Plan, QueryVerdict, State, Verification
+from indexpilot_tui.engine.model.verdict import Status, Verdict
 from indexpilot_tui.engine.observe.model import (
     Activity,
     BuildProgress,
@@ -22,7 +23,6 @@ from indexpilot_tui.engine.observe.model import (
     QueryDetail,
 )
 from indexpilot_tui.engine.postgres.session import SentStatement
-from indexpilot_tui.engine.safeguards.verdict import Status, Verdict
 from indexpilot_tui.engine.whatif.model import (
     Confidence,
     Forecast,

@@ -58,21 +58,26 @@ def stage(theme: str = DARK, environment: str = "demo", **engine: Any) -> Stage:
     return Stage(app, frozen, clock)
 
 
-async def settle(pilot: Pilot[Any], turns: int = 2) -> None:
-    """Let workers, switches and repaints come to rest."""
-    for _ in range(turns):
+async def settle(pilot: Pilot[Any], turns: int = 1) -> None:
+    """Let workers, switches and repaints come to rest: until nothing moves in `turns` looks in a row."""
+    before, still = None, 0
+    while still < turns:
         await pilot.pause()
         running = [worker for worker in pilot.app.workers if worker.group != "engine" and not worker.is_finished]
         if running:
             await pilot.app.workers.wait_for_complete(running)
         await pilot.pause(0.06)  # Textual switches screens with a delay of 50 ms
+        screen = pilot.app.screen
+        now = (id(screen), screen.focused, tuple(strip.text for strip in screen._compositor.render_strips()))
+        still = still + 1 if now == before else 0
+        before = now
 
 
 async def typed(pilot: Pilot[Any], text: str) -> None:
     field = pilot.app.screen.focused
     assert isinstance(field, Input)
     field.insert_text_at_cursor(text)
-    await settle(pilot, 1)
+    await settle(pilot)
 
 
 async def press(pilot: Pilot[Any], *keys: str) -> None:

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from indexpilot_tui.engine.model.verdict import Status
 from indexpilot_tui.engine.postgres.text import clean, clean_line
-from indexpilot_tui.engine.safeguards.verdict import Status
 from indexpilot_tui.tui.lines import flat, text_of, wrap
 from tests.tui import sample
 from tests.tui.stage import WIDE, press, settle, stage, tick, typed

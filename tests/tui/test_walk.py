@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 from textual.widgets import Button, Input
 
-from indexpilot_tui.engine.changes.model import State
-from indexpilot_tui.engine.safeguards.verdict import Status
+from indexpilot_tui.engine.model.change import State
+from indexpilot_tui.engine.model.verdict import Status
 from indexpilot_tui.tui.panes.hotspots import HotspotsPane
 from indexpilot_tui.tui.screens.steps.route import step_of
 from indexpilot_tui.tui.widgets.entry import Entry

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from indexpilot_tui.check.context import CheckContext, JournalReader, Rule, critical, ok, warning
 from indexpilot_tui.check.model import Outcome
-from indexpilot_tui.engine.changes.model import ACTIVE_STATES, State
+from indexpilot_tui.engine.model.change import ACTIVE_STATES, State
 from indexpilot_tui.errors import ServerError
 
 

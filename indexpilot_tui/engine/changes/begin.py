@@ -7,14 +7,14 @@ import time
 
 from indexpilot_tui.engine.changes.catalog import index_by_name, index_by_oid, table_now
 from indexpilot_tui.engine.changes.executor import Door
-from indexpilot_tui.engine.changes.model import State
 from indexpilot_tui.engine.changes.stats import save_stats
 from indexpilot_tui.engine.changes.work import Why, Work
 from indexpilot_tui.engine.journal.journal import Claim, JournalRefusedError, StaleEpochError
+from indexpilot_tui.engine.model.change import State
+from indexpilot_tui.engine.model.verdict import Status, Verdict
 from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.engine.safeguards.clearance import Clearance, clear
 from indexpilot_tui.engine.safeguards.gates import evaluate, refusals
-from indexpilot_tui.engine.safeguards.verdict import Status, Verdict
 from indexpilot_tui.errors import IndexPilotError
 
 # refusals of the claim that pass by themselves

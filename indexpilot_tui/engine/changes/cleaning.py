@@ -9,11 +9,11 @@ import psycopg
 
 from indexpilot_tui.engine.changes.executor import Door, outcome_of
 from indexpilot_tui.engine.changes.guard import Rules
-from indexpilot_tui.engine.changes.model import State
 from indexpilot_tui.engine.changes.settle import back_or_failed, find_ours, fresh_eye, needs_operator, other_server
 from indexpilot_tui.engine.changes.watch import watch
 from indexpilot_tui.engine.changes.work import Work
 from indexpilot_tui.engine.journal.journal import Claim, StaleEpochError
+from indexpilot_tui.engine.model.change import State
 from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.engine.safeguards.clearance import Clearance, clear_own
 from indexpilot_tui.engine.safeguards.gates import refusals

@@ -13,10 +13,10 @@ from indexpilot_tui.engine.changes.book import Book
 from indexpilot_tui.engine.changes.catalog import busy
 from indexpilot_tui.engine.changes.hold import RECONNECT_S, Hold
 from indexpilot_tui.engine.changes.job import Job, open_journal
-from indexpilot_tui.engine.changes.model import State
 from indexpilot_tui.engine.changes.takeover import take_over
 from indexpilot_tui.engine.changes.work import Work
 from indexpilot_tui.engine.journal.journal import Run, StaleEpochError
+from indexpilot_tui.engine.model.change import State
 from indexpilot_tui.engine.postgres.session import Purpose, connect
 from indexpilot_tui.errors import OK, UNKNOWN, ConnectError, IndexPilotError, ServerError
 

@@ -19,7 +19,7 @@ from psycopg import sql
 from indexpilot_tui.engine.changes.catalog import Backend, IndexFacts, own_backend
 from indexpilot_tui.engine.changes.hold import Hold
 from indexpilot_tui.engine.changes.job import Job, spawn
-from indexpilot_tui.engine.changes.model import Plan, State
+from indexpilot_tui.engine.model.change import Plan, State
 from indexpilot_tui.engine.postgres.session import Purpose, Session, connect
 from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.engine.safeguards.clearance import Clearance

@@ -11,7 +11,6 @@ from psycopg import sql
 
 from indexpilot_tui.engine.changes.catalog import IndexFacts, index_by_oid, index_text
 from indexpilot_tui.engine.changes.executor import Door, outcome_of
-from indexpilot_tui.engine.changes.model import State
 from indexpilot_tui.engine.changes.rollback import propose_rollback, restoring
 from indexpilot_tui.engine.changes.settle import find_ours, fresh_eye, needs_operator, other_server
 from indexpilot_tui.engine.changes.stats import save_stats
@@ -19,6 +18,7 @@ from indexpilot_tui.engine.changes.verification import REGRESSED
 from indexpilot_tui.engine.changes.verification import verify as judge
 from indexpilot_tui.engine.changes.work import Work
 from indexpilot_tui.engine.journal.journal import Claim, Journal, StaleEpochError
+from indexpilot_tui.engine.model.change import State
 from indexpilot_tui.engine.safeguards.clearance import Clearance, clear_own
 from indexpilot_tui.engine.safeguards.gates import database_now, refusals
 from indexpilot_tui.errors import IndexPilotError, RefusedError

@@ -11,8 +11,8 @@ from typing import Any
 import psycopg
 
 from indexpilot_tui.engine.changes.book import Book
-from indexpilot_tui.engine.changes.model import END_STATES, State
 from indexpilot_tui.engine.journal.journal import Journal, StaleEpochError
+from indexpilot_tui.engine.model.change import END_STATES, State
 from indexpilot_tui.errors import ConnectError, IndexPilotError, ServerError
 
 UNREACHABLE = (ConnectError, psycopg.OperationalError, TimeoutError, OSError)

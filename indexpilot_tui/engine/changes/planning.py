@@ -6,8 +6,8 @@ from typing import Any
 
 from indexpilot_tui.engine.changes.catalog import IndexFacts, index_by_name, index_by_oid, index_text, question
 from indexpilot_tui.engine.changes.definition import identical
-from indexpilot_tui.engine.changes.model import Plan
 from indexpilot_tui.engine.changes.naming import choose_name, find_relation, qualify
+from indexpilot_tui.engine.model.change import Plan
 from indexpilot_tui.engine.postgres.ddl import IndexStatement, parse_index_statement, render
 from indexpilot_tui.engine.postgres.session import Session
 from indexpilot_tui.engine.postgres.text import clean_line

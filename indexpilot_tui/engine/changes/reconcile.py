@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from indexpilot_tui.engine.changes.drive import carry_out
 from indexpilot_tui.engine.changes.job import Job, spawn
-from indexpilot_tui.engine.changes.model import ACTIVE_STATES, Change, State
 from indexpilot_tui.engine.journal.journal import Journal
+from indexpilot_tui.engine.model.change import ACTIVE_STATES, Change, State
 from indexpilot_tui.engine.postgres.session import Purpose, session
 from indexpilot_tui.settings.model import Settings, Target
 

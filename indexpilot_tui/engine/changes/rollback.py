@@ -7,9 +7,9 @@ from typing import Any
 from psycopg import sql
 
 from indexpilot_tui.engine.changes.catalog import IndexFacts, index_by_name, index_by_oid, table_now
-from indexpilot_tui.engine.changes.model import END_STATES, Change, Plan, State
 from indexpilot_tui.engine.changes.planning import plan_drop
 from indexpilot_tui.engine.journal.journal import Journal
+from indexpilot_tui.engine.model.change import END_STATES, Change, Plan, State
 from indexpilot_tui.engine.postgres.ddl import parse_index_statement, render
 from indexpilot_tui.engine.postgres.session import Session
 from indexpilot_tui.engine.postgres.text import clean_line

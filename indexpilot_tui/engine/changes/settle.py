@@ -10,9 +10,9 @@ from indexpilot_tui.engine.changes.catalog import IndexFacts, backend_alive, ind
 from indexpilot_tui.engine.changes.definition import differences
 from indexpilot_tui.engine.changes.executor import outcome_of
 from indexpilot_tui.engine.changes.guard import Rules, Stop
-from indexpilot_tui.engine.changes.model import State
 from indexpilot_tui.engine.changes.watch import Ended, watch
 from indexpilot_tui.engine.changes.work import Why, Work
+from indexpilot_tui.engine.model.change import State
 from indexpilot_tui.engine.postgres.session import Session
 from indexpilot_tui.engine.postgres.text import clean_line
 

@@ -9,8 +9,8 @@ from typing import Any
 from psycopg import sql
 
 from indexpilot_tui.engine.changes.catalog import question
-from indexpilot_tui.engine.changes.model import Plan
 from indexpilot_tui.engine.journal.journal import Journal
+from indexpilot_tui.engine.model.change import Plan
 from indexpilot_tui.engine.postgres.session import Session
 from indexpilot_tui.engine.safeguards.gates import database_now
 from indexpilot_tui.errors import PrivilegeError, ServerError

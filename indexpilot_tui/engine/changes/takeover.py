@@ -6,9 +6,9 @@ import asyncio
 import time
 
 from indexpilot_tui.engine.changes.catalog import Backend
-from indexpilot_tui.engine.changes.model import Change, Event, State
 from indexpilot_tui.engine.changes.work import Why, Work
 from indexpilot_tui.engine.journal.journal import Run
+from indexpilot_tui.engine.model.change import Change, Event, State
 
 _TAKEN = "42P07"
 

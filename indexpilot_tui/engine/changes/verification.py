@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from indexpilot_tui.engine.changes.model import QueryVerdict, Verification
 from indexpilot_tui.engine.journal.records import PhaseStats
+from indexpilot_tui.engine.model.change import QueryVerdict, Verification
 from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.settings.model import VerificationPolicy
 

@@ -13,9 +13,9 @@ from indexpilot_tui.engine.changes.catalog import Backend, question
 from indexpilot_tui.engine.changes.executor import outcome_of
 from indexpilot_tui.engine.changes.guard import Judge, Reading, Rules, Stop, look
 from indexpilot_tui.engine.changes.hold import UNREACHABLE
-from indexpilot_tui.engine.changes.model import State
 from indexpilot_tui.engine.changes.work import Work
 from indexpilot_tui.engine.journal.journal import StaleEpochError
+from indexpilot_tui.engine.model.change import State
 from indexpilot_tui.engine.postgres.session import Purpose, Session, connect
 from indexpilot_tui.errors import IndexPilotError
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from indexpilot_tui.engine.changes.catalog import Backend
 from indexpilot_tui.engine.changes.executor import Door
 from indexpilot_tui.engine.changes.hold import RECONNECT_S, Hold
-from indexpilot_tui.engine.changes.model import Change, Plan, State
+from indexpilot_tui.engine.model.change import Change, Plan, State
 from indexpilot_tui.engine.postgres.session import Purpose, Session, connect
 from indexpilot_tui.engine.safeguards.context import GateContext
 from indexpilot_tui.engine.safeguards.gates import database_now

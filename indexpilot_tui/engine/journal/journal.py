@@ -18,7 +18,6 @@ from typing import Any, NoReturn
 
 import psycopg
 
-from indexpilot_tui.engine.changes.model import Change, Event, Plan, State, Verification
 from indexpilot_tui.engine.journal.chain import ChainReport, Verifier
 from indexpilot_tui.engine.journal.records import (
     Claim,
@@ -34,10 +33,11 @@ from indexpilot_tui.engine.journal.records import (
 )
 from indexpilot_tui.engine.journal.refusals import JournalRefusedError, StaleEpochError, refusal
 from indexpilot_tui.engine.journal.setup import SCHEMA_VERSION
+from indexpilot_tui.engine.model.change import Change, Event, Plan, State, Verification
+from indexpilot_tui.engine.model.verdict import Verdict
 from indexpilot_tui.engine.postgres.queries import load
 from indexpilot_tui.engine.postgres.session import Session
 from indexpilot_tui.engine.postgres.text import clean_line
-from indexpilot_tui.engine.safeguards.verdict import Verdict
 from indexpilot_tui.errors import IndexPilotError, NotInstalledError, PrivilegeError, UsageError
 
 __all__ = ["Claim", "Journal", "JournalRefusedError", "PhaseStats", "Policy", "RateStatus", "Run", "StaleEpochError"]

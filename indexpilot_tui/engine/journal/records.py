@@ -9,9 +9,9 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from indexpilot_tui.engine.changes.model import Approval, Change, Event, Plan, QueryVerdict, State, Verification
+from indexpilot_tui.engine.model.change import Approval, Change, Event, Plan, QueryVerdict, State, Verification
+from indexpilot_tui.engine.model.verdict import Status, Verdict
 from indexpilot_tui.engine.postgres.text import clean, clean_line
-from indexpilot_tui.engine.safeguards.verdict import Status, Verdict
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from indexpilot_tui.engine.model.verdict import Status, Verdict
 from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.engine.safeguards.context import ChangeView, Gate, GateContext, answer
-from indexpilot_tui.engine.safeguards.verdict import Status, Verdict
 
 NAME = "approval"
 SETTING = "approval.expires_after_hours"

@@ -6,9 +6,9 @@ import time
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from indexpilot_tui.engine.model.verdict import Verdict
 from indexpilot_tui.engine.safeguards.context import GateContext
 from indexpilot_tui.engine.safeguards.gates import CLEANING_GATES, evaluate, refusals
-from indexpilot_tui.engine.safeguards.verdict import Verdict
 from indexpilot_tui.errors import RefusedError
 
 VALID_SECONDS = 5.0  # the DDL follows the gates at once, or they are asked again

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
+from indexpilot_tui.engine.model.verdict import Status, Verdict
 from indexpilot_tui.engine.postgres.queries import load
 from indexpilot_tui.engine.postgres.session import Session
-from indexpilot_tui.engine.safeguards.verdict import Status, Verdict
 from indexpilot_tui.settings.model import Settings, Target
 
 PACKAGE = "indexpilot_tui.engine.safeguards"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from indexpilot_tui.engine.model.verdict import Status, Verdict
 from indexpilot_tui.engine.safeguards.context import Gate, GateContext, answer, number
-from indexpilot_tui.engine.safeguards.verdict import Status, Verdict
 
 NAME = "direct_session"
 

@@ -9,6 +9,7 @@ from datetime import datetime
 
 import psycopg
 
+from indexpilot_tui.engine.model.verdict import Status, Verdict
 from indexpilot_tui.engine.postgres.session import Session
 from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.engine.safeguards import (
@@ -28,7 +29,6 @@ from indexpilot_tui.engine.safeguards import (
     tls,
 )
 from indexpilot_tui.engine.safeguards.context import Gate, GateContext
-from indexpilot_tui.engine.safeguards.verdict import Status, Verdict
 from indexpilot_tui.errors import IndexPilotError, NotInstalledError, ServerError
 
 # What cannot be lifted first, then whether it may be done, then whether it may be done now.

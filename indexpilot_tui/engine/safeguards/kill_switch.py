@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from indexpilot_tui.engine.model.verdict import Status, Verdict
 from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.engine.safeguards.context import Gate, GateContext, answer
 from indexpilot_tui.engine.safeguards.control import need_journal
-from indexpilot_tui.engine.safeguards.verdict import Status, Verdict
 
 NAME = "kill_switch"
 

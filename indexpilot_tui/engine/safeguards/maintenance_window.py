@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from indexpilot_tui.engine.model.verdict import Status, Verdict
 from indexpilot_tui.engine.safeguards.context import Gate, GateContext, answer
-from indexpilot_tui.engine.safeguards.verdict import Status, Verdict
 from indexpilot_tui.settings.model import Window
 
 NAME = "maintenance_window"

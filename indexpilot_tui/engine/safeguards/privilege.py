@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from psycopg import sql
 
+from indexpilot_tui.engine.model.verdict import Status, Verdict
 from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.engine.safeguards.context import Gate, GateContext, answer, flag
-from indexpilot_tui.engine.safeguards.verdict import Status, Verdict
 
 NAME = "privilege"
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from indexpilot_tui.engine.model.verdict import Status, Verdict
 from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.engine.safeguards.context import Gate, GateContext, answer, must_see_everybody
-from indexpilot_tui.engine.safeguards.verdict import Status, Verdict
 
 NAME = "same_table_ddl"
 

@@ -16,8 +16,8 @@ from indexpilot_tui.tui.widgets.lineview import LineView
 from indexpilot_tui.tui.widgets.table import Column, KeyedTable, Row
 
 if TYPE_CHECKING:
+    from indexpilot_tui.engine.model.verdict import Verdict
     from indexpilot_tui.engine.observe.model import BuildProgress
-    from indexpilot_tui.engine.safeguards.verdict import Verdict
     from indexpilot_tui.tui.feed import Snapshot
 
 STATUS_TONES = {"pass": "ok", "wait": "warn", "block": "crit", "unknown": "crit"}

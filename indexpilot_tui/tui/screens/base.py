@@ -114,7 +114,7 @@ class ConsoleScreen(Screen[None]):
 
     def touch(self) -> None:
         """Redraw whatever differs from what is on the screen."""
-        if not self.is_current or not self.is_mounted:
+        if not self.is_current or not self.ready:
             return
         self.query_one(StatusStrip).show(self.console.strip_state())
         for banner in self.query("#banner").results(LineView):
@@ -129,7 +129,8 @@ class ConsoleScreen(Screen[None]):
     def refresh_footer(self) -> None:
         """The keys as they can be used now."""
         width = self.size.width or self.app.size.width
-        self.query_one(ActionFooter).show(footer_line(self.all_actions(), self.why_not_now, width))
+        if self.ready:
+            self.query_one(ActionFooter).show(footer_line(self.all_actions(), self.why_not_now, width))
 
     def why_not_now(self, action: Action) -> str:
         """As `why_not`, and letters go into the text while one is being typed."""
@@ -140,12 +141,17 @@ class ConsoleScreen(Screen[None]):
 
     def on_descendant_focus(self) -> None:
         """Other keys work now."""
-        if self.is_mounted:
-            self.refresh_footer()
+        self.refresh_footer()
+
+    @property
+    def ready(self) -> bool:
+        """Composed, and not being taken down: a late answer of the engine may find the screen without its widgets."""
+        return self.is_mounted and self.is_attached and bool(self.query(ActionFooter))
 
     def say(self, text: str, tone: str = "plain") -> None:
         """One message in the footer, until the next key."""
-        self.query_one(ActionFooter).say(text, tone)
+        if self.ready:
+            self.query_one(ActionFooter).say(text, tone)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
         """None (greyed, no effect) where `why_not` has a reason."""

@@ -8,7 +8,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import BindingType
 
-from indexpilot_tui.engine.changes.model import Change
+from indexpilot_tui.engine.model.change import Change
 from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.tui.actions import BACK, Action, bindings
 from indexpilot_tui.tui.feed import change_tone

@@ -76,6 +76,8 @@ class Dashboard(ConsoleScreen):
     def on_descendant_focus(self) -> None:
         """The pane that got the focus is the current one."""
         super().on_descendant_focus()
+        if not self.ready:
+            return
         node = self.focused
         while node is not None and node.id not in PANES:
             node = node.parent if isinstance(node.parent, Widget) else None

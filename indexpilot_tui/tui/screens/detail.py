@@ -16,8 +16,8 @@ from indexpilot_tui.tui.panes.throttle import STATUS_TONES
 from indexpilot_tui.tui.screens.text import TextScreen
 
 if TYPE_CHECKING:
+    from indexpilot_tui.engine.model.verdict import Verdict
     from indexpilot_tui.engine.observe.model import HealthFinding, IndexRow, Observation
-    from indexpilot_tui.engine.safeguards.verdict import Verdict
 
 
 class FindingScreen(TextScreen):

@@ -9,7 +9,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import BindingType
 
-from indexpilot_tui.engine.changes.model import Change, State
+from indexpilot_tui.engine.model.change import Change, State
 from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.tui import format as fmt
 from indexpilot_tui.tui.actions import BACK, Action, bindings
@@ -68,6 +68,10 @@ class ApproveScreen(StepScreen):
         if self.due(POLL_S) and not self.change.ended:
             self.poll_change()
         view = self.query_one("#text", LineView)
+        for entry in self.query(Entry):
+            if entry.display and self.change.state is not State.PROPOSED:
+                entry.display = False
+                view.focus()
         view.set_lines(self._text(max(20, view.line_width)))
 
     def _text(self, width: int) -> list[Line]:
@@ -161,7 +165,6 @@ class ApproveScreen(StepScreen):
 
     def _ended(self, change: Change) -> None:
         self.walk_state.change = change
-        self.call_later(self.recompose)
 
     def action_back(self) -> None:
         """Back to the review; the proposal stands."""

@@ -12,7 +12,7 @@ from indexpilot_tui.tui.screens.steps.walk import Walk
 from indexpilot_tui.tui.widgets.stepbar import Step, StepBar
 
 if TYPE_CHECKING:
-    from indexpilot_tui.engine.changes.model import Change
+    from indexpilot_tui.engine.model.change import Change
     from indexpilot_tui.tui.feed import Snapshot
 
 READ_ONLY = "read-only console: start it with --operate to change anything"

@@ -8,9 +8,9 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import BindingType
 
-from indexpilot_tui.engine.changes.model import ACTIVE_STATES, Change, State
+from indexpilot_tui.engine.model.change import ACTIVE_STATES, Change, State
+from indexpilot_tui.engine.model.verdict import Verdict
 from indexpilot_tui.engine.observe.model import BuildProgress
-from indexpilot_tui.engine.safeguards.verdict import Verdict
 from indexpilot_tui.tui.actions import BACK, Action, bindings
 from indexpilot_tui.tui.faults import Fault
 from indexpilot_tui.tui.panes.throttle import GATE_COLUMNS, gate_row

@@ -9,7 +9,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import BindingType
 
-from indexpilot_tui.engine.changes.model import Change
+from indexpilot_tui.engine.model.change import Change
 from indexpilot_tui.tui.actions import BACK, Action, bindings
 from indexpilot_tui.tui.faults import Fault
 from indexpilot_tui.tui.lines import Line, wrap

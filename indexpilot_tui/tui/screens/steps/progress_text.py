@@ -6,14 +6,14 @@ import json
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from indexpilot_tui.engine.changes.model import State
+from indexpilot_tui.engine.model.change import State
 from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.tui import format as fmt
 from indexpilot_tui.tui.feed import change_tone
 from indexpilot_tui.tui.lines import Line, elide, line, rule, wrap
 
 if TYPE_CHECKING:
-    from indexpilot_tui.engine.changes.model import Change, Event
+    from indexpilot_tui.engine.model.change import Change, Event
     from indexpilot_tui.engine.observe.model import BuildProgress
 
 MEANING = {

@@ -8,8 +8,8 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import BindingType
 
-from indexpilot_tui.engine.changes.model import Change
-from indexpilot_tui.engine.safeguards.verdict import Status, Verdict
+from indexpilot_tui.engine.model.change import Change
+from indexpilot_tui.engine.model.verdict import Status, Verdict
 from indexpilot_tui.tui import format as fmt
 from indexpilot_tui.tui.actions import BACK, Action, bindings
 from indexpilot_tui.tui.faults import Fault

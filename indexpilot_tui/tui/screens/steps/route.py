@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from indexpilot_tui.engine.changes.model import Change, State
+from indexpilot_tui.engine.model.change import Change, State
 from indexpilot_tui.tui.screens.steps.approve import ApproveScreen
 from indexpilot_tui.tui.screens.steps.base import StepScreen
 from indexpilot_tui.tui.screens.steps.build import BuildScreen

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from textual.app import ComposeResult
 from textual.binding import BindingType
 
-from indexpilot_tui.engine.changes.model import Change, State
+from indexpilot_tui.engine.model.change import Change, State
 from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.tui import format as fmt
 from indexpilot_tui.tui.actions import BACK, Action, bindings
@@ -22,7 +22,7 @@ from indexpilot_tui.tui.widgets.lineview import LineView
 from indexpilot_tui.tui.widgets.stepbar import Step
 
 if TYPE_CHECKING:
-    from indexpilot_tui.engine.changes.model import QueryVerdict
+    from indexpilot_tui.engine.model.change import QueryVerdict
 
 POLL_S = 2.0
 TONES = {"improved": "ok", "regressed": "crit", "no evidence": "warn"}

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from indexpilot_tui.engine.postgres.text import clean_line
 
 if TYPE_CHECKING:
-    from indexpilot_tui.engine.changes.model import Change
-    from indexpilot_tui.engine.safeguards.verdict import Verdict
+    from indexpilot_tui.engine.model.change import Change
+    from indexpilot_tui.engine.model.verdict import Verdict
     from indexpilot_tui.engine.whatif.model import Forecast
 
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from indexpilot_tui.engine.safeguards.verdict import Verdict
+from indexpilot_tui.engine.model.verdict import Verdict
 
 
 class State(StrEnum):
