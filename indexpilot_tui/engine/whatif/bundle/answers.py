@@ -23,6 +23,8 @@ def answer(bundle: Bundle, question: str, params: Params, holes: Mapping[str, st
     rows = bundle.answers.get(question)
     if rows is None:
         raise not_there(bundle, question)
+    if "schemas" in params and "names" in params:
+        return _of_relations(bundle, question, params)
     if "oids" in params:
         return bundle.pick(question, _key(rows), sorted(params["oids"]))
     if "limit" in holes and holes["limit"].isdigit():
@@ -102,9 +104,10 @@ def _constraints(bundle: Bundle, params: Params) -> list[Row]:
     return [r for r in rows if (r["table_oid"], r["name"]) not in far]
 
 
-def _stats(bundle: Bundle, params: Params) -> list[Row]:
+def _of_relations(bundle: Bundle, question: str, params: Params) -> list[Row]:
+    """stats.sql and its like: the statistics of some relations, by schema and name."""
     schemas = set(params["schemas"])
-    rows = bundle.pick("whatif/stats", "relation", sorted(set(params["names"])))
+    rows = bundle.pick(question, "relation", sorted(set(params["names"])))
     return sorted(
         (r for r in rows if r["schema"] in schemas), key=lambda r: (r["schema"], r["relation"], r["column"], r["inherited"])
     )
@@ -138,7 +141,6 @@ _SPECIAL: dict[str, Callable[[Bundle, Params], list[Row]]] = {
     "whatif/dependents": _dependents,
     "whatif/resolve": _resolve,
     "whatif/constraints": _constraints,
-    "whatif/stats": _stats,
     "whatif/types": _types,
     "whatif/index_table": _index_table,
     "whatif/index_facts": _index_facts,

@@ -31,11 +31,14 @@ _DEFINITIONS = (
     "bundle/edges", "bundle/type_edges", "bundle/foreign_keys", "observe/health_facts", "observe/indexes",
     "observe/foreign_keys",
 )  # fmt: skip
+_VALUES = ("whatif/stats", "whatif/extended_expressions")
 _STATS = (
     "schema", "relation", "column", "inherited", "null_frac", "avg_width", "n_distinct", "correlation", "elem_counts",
     "range_empty",
 )  # fmt: skip
-_EXTENDED = ("oid", "table_oid", "schema", "name", "definition", "inherited", "ndistinct", "dependencies", "has_mcv")
+_EXTENDED = (
+    "oid", "table_oid", "schema", "name", "definition", "inherited", "ndistinct", "dependencies", "columns", "expressions",
+)  # fmt: skip
 _TEXT_LITERAL = re.compile(r"'((?:[^']|'')*)'")
 _LOST = (
     "distances between values of columns: only their order and equality are kept",
@@ -48,11 +51,19 @@ def redacted(bundle: Bundle) -> Bundle:
     """The bundle without values of columns; its header names what was lost. The one given is not changed."""
     answers = {name: rows for name, rows in bundle.answers.items() if name in _DEFINITIONS}
     lost = list(_LOST)
-    stats, without = _statistics(bundle)
-    answers["whatif/stats"] = stats
+    disguise = Disguise(_kept_texts(bundle))
+    kinds = {name: _kinds(bundle, name, disguise) for name in _VALUES if name in bundle.answers}
+    disguise.settle()
+    without = 0
+    for name, of in kinds.items():
+        rows = bundle.answers[name]
+        answers[name] = made = [_row(row, kind, disguise) for row, kind in zip(rows, of, strict=True)]
+        without += sum(1 for new, old in zip(made, rows, strict=True) if _has(old) and not _has(new))
     if without:
         lost.append(f"common values and histograms of {without} columns whose types have no order here")
     extended = bundle.answers.get("whatif/extended", [])
+    if any(row.get("mcv") for row in extended):
+        lost.append("common combinations of values (multi-column statistics)")
     answers["whatif/extended"] = [{k: v if k in _EXTENDED else None for k, v in row.items()} for row in extended]
     if "whatif/statements" in bundle.answers:
         kept, dropped = _statements(bundle.answers["whatif/statements"])
@@ -83,31 +94,29 @@ def _kept_texts(bundle: Bundle) -> set[str]:
     return {found.replace("''", "'") for text in texts if text for found in _TEXT_LITERAL.findall(text)}
 
 
-def _statistics(bundle: Bundle) -> tuple[list[Row], int]:
-    """The rows of pg_stats with other values, and how many columns lost theirs."""
+def _has(row: Row) -> bool:
+    return bool(row["mcv"] or row["histogram"])
+
+
+def _kinds(bundle: Bundle, question: str, disguise: Disguise) -> list[str]:
+    """The kind of value of each row of statistics; `disguise` learns the values."""
     types = _columns(bundle)
-    enums = {r["name"]: r for r in bundle.answers.get("whatif/types", []) if r["kind"] == "e"}
-    rows = bundle.answers.get("whatif/stats", [])
-    disguise = Disguise(_kept_texts(bundle))
-
-    def kind(row: Row) -> str:
-        type_ = types.get((row["schema"], row["relation"], row["column"]))
-        if type_ is None:  # a column of an expression index: its type was not captured
-            return disguise.guess(array_items(row["mcv"]) + array_items(row["histogram"]))
-        bare = type_.rsplit(".", 1)[-1].strip('"')
-        found = "keep" if bare in enums else kind_of(type_)
-        # times keep their place near now, which is another one for each column
-        return f"{found}:{row['schema']}.{row['relation']}.{row['column']}" if found in TIMES else found
-
-    kinds = [kind(row) for row in rows]
-    for row, of in zip(rows, kinds, strict=True):
-        if not of.endswith("[]"):
-            disguise.learn(of, [*array_items(row["mcv"]), *array_items(row["histogram"])])
-        disguise.learn(of.removesuffix("[]"), array_items(row["mce"]))
-    disguise.settle()
-    made = [_row(row, of, disguise) for row, of in zip(rows, kinds, strict=True)]
-    had = (row["mcv"] or row["histogram"] for row in rows)
-    return made, sum(1 for new, old in zip(made, had, strict=True) if old and not (new["mcv"] or new["histogram"]))
+    enums = {r["name"] for r in bundle.answers.get("whatif/types", []) if r["kind"] == "e"}
+    found: list[str] = []
+    for row in bundle.answers[question]:
+        values = [*array_items(row["mcv"]), *array_items(row["histogram"])]
+        type_ = types.get((row["schema"], row["relation"], row["column"])) if question == "whatif/stats" else None
+        if type_ is None:  # of an expression: its type was not captured
+            kind = disguise.guess(values)
+        else:
+            kind = "keep" if type_.rsplit(".", 1)[-1].strip('"') in enums else kind_of(type_)
+        if kind in TIMES:  # times keep their place near now, which is another one for each column
+            kind = f"{kind}:{row['schema']}.{row['relation']}.{row['column']}"
+        if not kind.endswith("[]"):
+            disguise.learn(kind, values)
+        disguise.learn(kind.removesuffix("[]"), array_items(row["mce"]))
+        found.append(kind)
+    return found
 
 
 def _row(row: Row, kind: str, disguise: Disguise) -> Row:

@@ -16,7 +16,6 @@ from indexpilot_tui.engine.whatif.bundle.model import Bundle, Row
 from indexpilot_tui.engine.whatif.bundle.questions import identify
 
 SLICE = 200  # objects a statement, so that none of them runs for long
-_SLICED = {"oids": "oids", "whatif/stats": "names"}
 # these walk from one object to another: all of their seeds in one statement
 _WHOLE = {"whatif/relations"}
 
@@ -114,7 +113,7 @@ class Recorder(Session):
 
 
 def _slices(question: str, params: Params) -> Iterator[Params]:
-    key = _SLICED.get(question, "oids")
+    key = "names" if question == "whatif/stats" else "oids"
     if question in _WHOLE or not isinstance(params, Mapping) or not isinstance(params.get(key), list):
         yield params
         return
