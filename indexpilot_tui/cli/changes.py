@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -10,13 +11,14 @@ import click
 
 from indexpilot_tui.cli.options import Common, common_options
 from indexpilot_tui.cli.running import engine_of, print_json, run_async, say
-from indexpilot_tui.errors import CRITICAL, OK
+from indexpilot_tui.errors import CRITICAL, OK, ServerError
 
 if TYPE_CHECKING:
     from indexpilot_tui.engine.engine import Engine
     from indexpilot_tui.engine.model.change import Change
 
 POLL_S = 0.5
+SILENCE_S = 60.0  # an executor asks the gates and claims within seconds
 
 
 @click.group()
@@ -163,18 +165,30 @@ def rollback(change_id: int, target: str | None, reason: str, detach: bool, comm
 
 
 async def follow(engine: Engine, common: Common, change: Change, detach: bool) -> int:
-    """Print the events of a change as they come, until it is observed, has ended, or waits for a person."""
+    """Print the events of a change as they come, until it is observed, has ended, or waits for a person.
+
+    A change that its executor did not start (a gate closed in between) stays approved: exit status 2. One that nobody
+    moves for SILENCE_S is told as such (exit status 3): its executor is gone, and the next start looks after it.
+    """
     from indexpilot_tui.engine.model.change import State
 
-    started, seen = False, max((e.seq for e in change.events), default=0)
+    waiting = (State.PROPOSED, State.APPROVED)
+    seen = max((e.seq for e in change.events), default=0)
+    heard = time.monotonic()
     while not detach:
-        for event in change.events:
-            if event.seq > seen:
-                seen = event.seq
-                say(f"{event.at.isoformat(timespec='seconds')} {event.action} {brief(event.detail)}")
-        started = started or change.state not in (State.APPROVED, State.PROPOSED)
-        if change.ended or change.state in (State.OBSERVING, State.NEEDS_OPERATOR):
+        fresh = [event for event in change.events if event.seq > seen]
+        for event in fresh:
+            say(f"{event.at.isoformat(timespec='seconds')} {event.action} {brief(event.detail)}")
+        if fresh:
+            seen, heard = fresh[-1].seq, time.monotonic()
+        refused = any(event.action == "apply.refused" for event in fresh) and change.state in waiting
+        if refused or change.ended or change.state in (State.OBSERVING, State.NEEDS_OPERATOR):
             break
+        if change.state in waiting and time.monotonic() - heard > SILENCE_S:
+            raise ServerError(
+                f"change {change.id} is still {change.state.value}: its executor has said nothing for {SILENCE_S:.0f} s",
+                remedy=f"indexpilot changes show {change.id}; apply it again when it is still {change.state.value}",
+            )
         await asyncio.sleep(POLL_S)
         change = await engine.change(change.id)
     _show(common, change)
