@@ -144,7 +144,8 @@ def apply(change_id: int, target: str | None, detach: bool, common: Common) -> i
     """Carry out an approved change, and follow it until the catalog is verified."""
 
     async def work(engine: Engine) -> int:
-        return await follow(engine, common, await engine.apply(change_id), detach)
+        seen = max((e.seq for e in (await engine.change(change_id)).events), default=0)
+        return await follow(engine, common, await engine.apply(change_id), detach, seen)
 
     return _operate(common, target, work)
 
@@ -159,13 +160,13 @@ def rollback(change_id: int, target: str | None, reason: str, detach: bool, comm
     """Take a change back: a change of its own, covered by the first one's approval for a day."""
 
     async def work(engine: Engine) -> int:
-        return await follow(engine, common, await engine.rollback(change_id, reason), detach)
+        return await follow(engine, common, await engine.rollback(change_id, reason), detach, 0)
 
     return _operate(common, target, work)
 
 
-async def follow(engine: Engine, common: Common, change: Change, detach: bool) -> int:
-    """Print the events of a change as they come, until it is observed, has ended, or waits for a person.
+async def follow(engine: Engine, common: Common, change: Change, detach: bool, seen: int) -> int:
+    """Print the events of a change after row `seen` as they come, until it is observed, has ended, or waits for a person.
 
     A change that its executor did not start (a gate closed in between) stays approved: exit status 2. One that nobody
     moves for SILENCE_S is told as such (exit status 3): its executor is gone, and the next start looks after it.
@@ -173,7 +174,6 @@ async def follow(engine: Engine, common: Common, change: Change, detach: bool) -
     from indexpilot_tui.engine.model.change import State
 
     waiting = (State.PROPOSED, State.APPROVED)
-    seen = max((e.seq for e in change.events), default=0)
     heard = time.monotonic()
     while not detach:
         fresh = [event for event in change.events if event.seq > seen]
