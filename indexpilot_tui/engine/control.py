@@ -12,6 +12,7 @@ from datetime import timedelta
 from indexpilot_tui.engine.changes import executor, finish, planning, reconcile, rollback, stats
 from indexpilot_tui.engine.changes.job import control_target
 from indexpilot_tui.engine.journal.journal import Journal
+from indexpilot_tui.engine.logs import log
 from indexpilot_tui.engine.model.change import ACTIVE_STATES, Change, Plan, State
 from indexpilot_tui.engine.model.verdict import Verdict
 from indexpilot_tui.engine.postgres.ddl import parse_index_statement
@@ -68,6 +69,10 @@ class Control:
             raise NotInstalledError(f"changes are not possible: {self.reason}")
         return self.journal
 
+    def _log(self, event: str, change_id: int, journal: Journal, **context: object) -> None:
+        operator = journal.session.facts.session_user
+        log(event, "info", target=self.target.name, change=change_id, operator=operator, **context)
+
     async def _reading(self) -> Journal | None:
         """For the panes: the journal if it can be had; the gates say `unknown` without it."""
         try:
@@ -109,7 +114,8 @@ class Control:
         journal = await self.require()
         plan = await planning.make_plan(session, parse_index_statement(ddl), self.settings)
         change_id = await journal.propose(plan, target=self.target.name, reason=_reason(reason))
-        await stats.remember(session, journal, change_id, "proposed")
+        missing = await stats.remember(session, journal, change_id, "proposed")
+        self._log("change.proposed", change_id, journal, ddl=plan.ddl, without_statistics=missing)
         return await journal.change(change_id)
 
     @asynccontextmanager
@@ -130,16 +136,19 @@ class Control:
             change = await journal.change(change_id)
             expires = timedelta(hours=self.settings.approval.expires_after_hours)
             await journal.approve(change_id, change.plan_sha256, expires)
+            self._log("change.approved", change_id, journal, plan_sha256=change.plan_sha256)
             return await journal.change(change_id)
 
     async def reject(self, change_id: int, reason: str) -> Change:
         async with self._approver() as journal:
             await journal.reject(change_id, _reason(reason))
+            self._log("change.rejected", change_id, journal)
             return await journal.change(change_id)
 
     async def withdraw(self, change_id: int, reason: str) -> Change:
         journal = await self.require()
         await journal.withdraw(change_id, _reason(reason))
+        self._log("change.withdrawn", change_id, journal)
         return await journal.change(change_id)
 
     # --- carrying out ----------------------------------------------------------------------------------------------
@@ -154,8 +163,10 @@ class Control:
             )
         refused = gates.refusals(await self.gates(session, change))
         if refused:
+            self._log("change.refused", change_id, journal, guards=[v.guard for v in refused])
             raise refusal_of(change_id, refused)
-        await executor.spawn(self.target, self.settings, change_id)
+        pid = await executor.spawn(self.target, self.settings, change_id)
+        self._log("change.started", change_id, journal, executor_pid=pid)
         return await journal.change(change_id)
 
     async def rollback(self, session: Session, change_id: int, reason: str) -> Change:
@@ -167,6 +178,7 @@ class Control:
     async def abort(self, change_id: int, reason: str) -> Change:
         journal = await self.require()
         await journal.request_abort(change_id, _reason(reason))
+        self._log("change.abort_requested", change_id, journal)
         return await journal.change(change_id)
 
     async def keep(self, change_id: int) -> Change:
