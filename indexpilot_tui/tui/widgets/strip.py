@@ -93,9 +93,21 @@ def _condition(state: StripState) -> list[Segment]:
     if seen is not None:
         act = seen.activity
         load = f"active {fmt.count(act.active_backends)}/{fmt.count(act.max_connections)}"
+        total = f"{fmt.rate(seen.hotspots.total_ms_per_s)} ms/s"
         locks = f"lock waits {fmt.count(act.lock_waiters)}"
         oldest = f"oldest xact {fmt.seconds(act.oldest_xact_s)}"
-        segments.append(Segment((line(f"{load} {locks} {oldest}"), line(f"{load} {locks}"), line(load), line()), 4))
+        segments.append(
+            Segment(
+                (
+                    line(f"{load} {total} {locks} {oldest}"),
+                    line(f"{load} {total} {locks}"),
+                    line(f"{load} {locks}"),
+                    line(load),
+                    line(),
+                ),
+                4,
+            )
+        )
         spent = snapshot.spent
         words = f"we cost {fmt.count(spent.statements)} stmts {fmt.count(spent.ms)} ms/min"
         reading = f" · read {seen.cost.statements} stmts {seen.cost.server_ms:.1f} ms"
