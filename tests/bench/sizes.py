@@ -68,7 +68,8 @@ drop function public.h;
 KEYS = (
     "keys (tenant)", "keys (zipf)", "keys (zipf_long)", "keys (thrice)", "keys (sparse)", "keys (half)", "keys (token)",
     "keys (flag)", "keys (made)", "keys (day)", "keys (big)", "keys (price)", "keys (ratio)", "keys (wide)", "keys (mail)",
-    "keys (note)", "keys (status)", "keys (country)", "keys (lower(mail))", "keys (upper(status))", "keys (((made at time zone 'UTC')::date))",
+    "keys (note)", "keys (status)", "keys (country)", "keys (lower(mail))", "keys (upper(status))",
+    "keys (((made at time zone 'UTC')::date))",
     "keys (tenant, made)", "keys (tenant, day)", "keys (zipf, day)", "keys (status, tenant)", "keys (half, thrice)",
     "keys (city, zip)", "keys (country, city, zip)", "keys (made, done)", "keys (flag, status, category)",
     "keys (country, mail)", "keys (tenant) include (price, day)", "keys (made) where status = 'done'",
@@ -161,7 +162,8 @@ def show(found: list[Sized]) -> str:
     lines = [f"{'index':<56} {'forecast':>12} {'real':>12} {'ratio':>6}  HypoPG"]
     for x in found:
         hypo = f"{x.hypopg / x.real:.2f}" if x.hypopg else "-"
-        lines.append(f"{x.index:<56} {x.forecast:>12,} {x.real:>12,} {x.ratio:>6.2f}  {hypo:>5}{'' if x.good else '   MISS'}")
+        miss = "" if x.good else "   MISS"
+        lines.append(f"{x.index:<56} {x.forecast:>12,} {x.real:>12,} {x.ratio:>6.2f}  {hypo:>5}{miss}")
     exact = [x for x in found if not any(f"using {m} " in x.index for m in ROUGH)]
     spread = [max(x.ratio, 1 / x.ratio) for x in exact]
     hypo_spread = [max(x.hypopg / x.real, x.real / x.hypopg) for x in exact if x.hypopg]

@@ -7,6 +7,9 @@ others.
 
 from __future__ import annotations
 
+import math
+from datetime import date
+
 import psycopg
 from psycopg import sql
 
@@ -73,6 +76,17 @@ async def _derive_one(
     return await _restore(shadow, made, attribute, relation, stats, rows)
 
 
+def _most(texts: list[str]) -> float:
+    """How many values there can be between the least and the greatest of some days or integers; infinite for others."""
+    for read in (int, lambda t: date.fromisoformat(t).toordinal()):
+        try:
+            found = [read(t) for t in texts]
+        except ValueError:
+            continue  # not of this kind
+        return float(max(found) - min(found) + 1)
+    return math.inf
+
+
 def _array(items: list[str]) -> str | None:
     """A one-dimensional array in its text form; None when it would be empty."""
     quoted = ('"' + x.replace("\\", "\\\\").replace('"', '\\"') + '"' for x in items)
@@ -108,6 +122,7 @@ async def _restore(
     # distinct values shrink as those of the sample do; a sample that collapsed to few values has them all
     distinct = distinct_before * share if share > 0.5 else float(kinds)
     distinct = distinct_before if share > 0.98 else distinct
+    distinct = min(distinct, _most([*(t for t, _ in common.values()), *(t for _, t in bounds)]))
     order = sorted(common, key=lambda r: -common[r][1])
     outside = [(r, t) for r, t in bounds if r not in common]
     histogram = [t for _, t in sorted(outside)] if len({r for r, _ in outside}) > 1 else []

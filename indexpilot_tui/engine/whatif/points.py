@@ -7,10 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from indexpilot_tui.engine.postgres.text import clean_line
+from indexpilot_tui.engine.whatif.arrays import array_items
 from indexpilot_tui.engine.whatif.index import MadeIndex
 from indexpilot_tui.engine.whatif.shape import numbers
 from indexpilot_tui.engine.whatif.snapshot import ColumnStats, Relation, Snapshot
 from indexpilot_tui.engine.whatif.statements import Parsed, parameter_numbers, substituted
+
+__all__ = ["MAX_POINTS", "Point", "array_items", "choose", "compared", "predicate_constants"]
 
 MAX_POINTS = 3
 
@@ -21,31 +24,6 @@ class Point:
 
     label: str
     parsed: Parsed
-
-
-def array_items(text: str | None) -> list[str]:
-    """The elements of a one-dimensional array in its text form (array_out), NULLs left out."""
-    if not text:
-        return []
-    items: list[str] = []
-    current: list[str] = []
-    quoted = was_quoted = escaped = False
-    for char in text[1:-1]:
-        if escaped:
-            current.append(char)
-            escaped = False
-        elif char == "\\":
-            escaped = True
-        elif char == '"':
-            quoted, was_quoted = not quoted, True
-        elif char == "," and not quoted:
-            items.append("".join(current) if was_quoted or "".join(current) != "NULL" else "")
-            current, was_quoted = [], False
-        else:
-            current.append(char)
-    if current or was_quoted:
-        items.append("".join(current))
-    return items
 
 
 def compared(tree: Any) -> Iterator[tuple[str, str, int]]:

@@ -9,37 +9,33 @@ from psycopg import sql
 
 from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.engine.whatif.database import ShadowDatabase
+from indexpilot_tui.engine.whatif.distinct import absolute_distinct, corrected_distinct, joint, numbers
+from indexpilot_tui.engine.whatif.gin_elements import classes
 from indexpilot_tui.engine.whatif.index import Attribute, MadeIndex
 from indexpilot_tui.engine.whatif.sizes import PAGES_PER_RANGE, IndexShape, KeyColumn
 from indexpilot_tui.engine.whatif.snapshot import ColumnStats, Relation
+from indexpilot_tui.engine.whatif.widths import SHORT, stored_widths
+
+__all__ = ["absolute_distinct", "key_column", "mean_key_width", "numbers", "selectivity", "shape_of"]
 
 _ALIGN = {"c": 1, "s": 2, "i": 4, "d": 8}
 _TYPE_WIDTH = 32.0  # get_typavgwidth of a varlena without limit, lsyscache.c
 _TRIGRAM_KINDS = 20_000.0  # distinct trigrams of natural text, an order of magnitude
 
 
-def numbers(text: str | None) -> tuple[float, ...]:
-    """A float array in its text form."""
-    return tuple(float(x) for x in (text or "").strip("{}").split(",") if x)
-
-
-def absolute_distinct(n_distinct: float, rows: float) -> float:
-    """pg_stats.n_distinct as a count: a negative value is a share of the rows."""
-    return n_distinct if n_distinct >= 0 else -n_distinct * rows
-
-
 def key_column(
-    attribute: Attribute, stats: ColumnStats | None, rows: float, share: float, *, method: str = "btree"
+    attribute: Attribute, stats: ColumnStats | None, rows: float, *, method: str = "btree", column_type: str = ""
 ) -> KeyColumn:
-    """One index column for the size model. `share` is the part of the rows that the index holds (partial indexes)."""
+    """One index column for the size model; `rows` are those of the whole table, `column_type` the type of the column that a
+    GIN index takes its elements from."""
     fixed = attribute.length > 0
     padded = attribute.type.startswith("character(") and attribute.typmod > 4
     width = float(attribute.length) if fixed else float(stats.avg_width if stats and stats.avg_width else _TYPE_WIDTH)
     align = _ALIGN[attribute.align] if fixed or width > 126 else 1  # a short varlena is not aligned
     if stats is None:
         return KeyColumn(width, not fixed and not padded, align, 0.0, 0.0, elements=_elements(None, width))
-    distinct = min(absolute_distinct(stats.n_distinct, rows), max(1.0, rows * share))
-    common = numbers(stats.mcf) if share >= 1.0 else ()
+    distinct = min(corrected_distinct(stats, rows), max(1.0, rows))
+    common = numbers(stats.mcf)
     kinds = 0.0
     if method == "gin":
         known = len(numbers(stats.mcef)) - 3 if stats.mcef else 0  # the last three are min, max and null frequency
@@ -47,6 +43,8 @@ def key_column(
     return KeyColumn(
         width, not fixed and not padded, align, float(stats.null_frac), distinct, common,
         elements=_elements(stats, width), element_kinds=kinds,
+        widths=stored_widths(attribute.type, stats) if not fixed and not padded and width <= SHORT else (),
+        classes=classes(column_type, attribute.type, stats, rows) if method == "gin" else (),
     )  # fmt: skip
 
 
@@ -86,6 +84,7 @@ async def shape_of(
         except psycopg.Error as exc:
             reasons.append(f"the predicate's share of rows is unknown ({clean_line(str(exc), 120)}); all are assumed")
     names = {c.number: c.name for c in relation.columns}
+    types = {c.number: c.type for c in relation.columns}
     columns: list[KeyColumn] = []
     for attribute in made.attributes:
         stats = derived.get(attribute.number)
@@ -93,12 +92,13 @@ async def shape_of(
             stats = snapshot.column_stats(relation, names[attribute.column])
         if stats is None and attribute.number <= made.key_columns:
             reasons.append(f"no statistics for {clean_line(attribute.expression, 60)}, so the index size is a guess")
-        columns.append(key_column(attribute, stats, rows, share, method=made.method))
+        columns.append(key_column(attribute, stats, rows, method=made.method, column_type=types.get(attribute.column, "")))
     options = dict(o.split("=", 1) for o in made.options)
     # character(n) has an equalimage function in every version, yet 15 does not deduplicate it and 18 does (measured)
     padded = any(a.type.startswith("character(") for a in made.attributes[: made.key_columns])
     possible = made.equal_image and not (padded and snapshot.server.version < 180000)
     deduplicate = possible and options.get("deduplicate_items", "on") in ("on", "true", "1", "yes")
+    together = joint(snapshot, relation, [a.column for a in made.attributes[: made.key_columns]], rows)
     return IndexShape(
         method=made.method,
         rows=rows * share,
@@ -109,6 +109,10 @@ async def shape_of(
         fill=int(options["fillfactor"]) if "fillfactor" in options else None,
         heap_pages=sum(snapshot.sizes[m].pages for m in snapshot.members(table) if m in snapshot.sizes),
         pages_per_range=int(options.get("pages_per_range", PAGES_PER_RANGE)),
+        share=share,
+        joint=together.distinct,
+        joint_basis=clean_line(together.basis, 200),
+        between=together.between,
     ), reasons
 
 

@@ -14,19 +14,17 @@ PAGE = 8192
 HEADER, LINE_POINTER, TID = 24, 4, 6
 BT_SPECIAL = 16
 TUPLE_HEADER = 8  # IndexTupleData
-POSTING_LIMIT = PAGE * 10 // 100 - LINE_POINTER  # maxpostingsize of a build, nbtsort.c: (BLCKSZ * 10 / 100) aligned
 INNER_FILL = 0.70  # BTREE_NONLEAF_FILLFACTOR
 DEFAULT_FILL = {"btree": 90, "gist": 90, "hash": 75, "spgist": 80}
-GIN_TID_BYTES = 2.0  # varbyte-encoded deltas of posting lists are 1 to 6 bytes; dense lists near 1 (ginpostinglist.c)
 PAGES_PER_RANGE = 128  # brin default
 
 
 @dataclass(frozen=True, slots=True)
 class KeyColumn:
     """Statistics of one index column. `width` is bytes as stored, without alignment; `varying` when rows differ in width;
-    `align` 1, 2, 4 or 8; `distinct` the absolute number of distinct values that are not NULL (0: unknown);
-    `common` the frequencies of the most common values; `elements` mean elements a row and `element_kinds` distinct
-    elements (for GIN)."""
+    `align` 1, 2, 4 or 8; `distinct` the absolute number of distinct values of the whole table that are not NULL
+    (0: unknown); `common` the frequencies of the most common values; `widths` the widths and their shares, where known;
+    `elements` mean elements a row and `element_kinds` distinct elements (for GIN), `classes` those of gin_elements."""
 
     width: float
     varying: bool
@@ -36,11 +34,15 @@ class KeyColumn:
     common: tuple[float, ...] = ()
     elements: float = 1.0
     element_kinds: float = 0.0
+    widths: tuple[tuple[int, float], ...] = ()
+    classes: tuple[tuple[float, float, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class IndexShape:
-    """What a size depends on. `rows` are the rows that the index will hold; `keys` come before `included`."""
+    """What a size depends on. `rows` are the rows that the index will hold, `share` their part of the table's; `keys` come
+    before `included`. `joint` are the combinations of the keys that there can be at most, where that is known
+    (`joint_basis` says why); `between`: the keys are known to be neither independent nor dependent."""
 
     method: str
     rows: float
@@ -51,6 +53,10 @@ class IndexShape:
     fill: int | None = None  # per cent
     heap_pages: int = 0
     pages_per_range: int = PAGES_PER_RANGE
+    share: float = 1.0
+    joint: float = 0.0
+    joint_basis: str = ""
+    between: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,128 +80,20 @@ def _aligned(size: float, to: int = 8) -> float:
 
 
 def tuple_size(columns: Sequence[KeyColumn], *, with_nulls: bool = False) -> float:
-    """Bytes of one index tuple, aligned, without its line pointer (index_form_tuple). A width that varies between rows
-    is rounded up by 3.5 bytes on average, not to the next multiple of 8."""
-    size = float(TUPLE_HEADER + (8 if with_nulls else 0))  # the null bitmap takes 4 bytes, aligned to 8
+    """Mean bytes of one index tuple, aligned, without its line pointer (index_form_tuple). Where widths vary and their
+    distribution is not known, a tuple is rounded up by 3.5 bytes on average, not to the next multiple of 8."""
+    sizes = {float(TUPLE_HEADER + (8 if with_nulls else 0)): 1.0}  # the null bitmap takes 4 bytes, aligned to 8
+    spread = False
     for column in columns:
-        if not column.varying:
-            size = _aligned(size, column.align)
-        size += column.width
-    return size + 3.5 if any(c.varying for c in columns) else _aligned(size)
-
-
-def _poisson(rate: float, most: int) -> list[float]:
-    """Probabilities of 0..most occurrences."""
-    terms = [math.exp(-rate)]
-    for k in range(1, most + 1):
-        terms.append(terms[-1] * rate / k)
-    return terms
-
-
-def _group_bytes(count: float, size: float, header: float) -> float:
-    """Leaf bytes of `count` duplicates of one value after deduplication (_bt_dedup at build, _bt_sort_dedup_finish_pending):
-    posting tuples of at most POSTING_LIMIT bytes, `header` being tuple header and key."""
-    if count <= 1:
-        return count * (size + LINE_POINTER)
-    most = max(2, int((POSTING_LIMIT - header) // TID))
-    full, rest = divmod(count, most)
-    total = full * (_aligned(header + most * TID) + LINE_POINTER)
-    if rest > 1:
-        total += _aligned(header + rest * TID) + LINE_POINTER
-    elif rest > 0:
-        total += rest * (size + LINE_POINTER)
-    return total
-
-
-def _combined(shape: IndexShape) -> tuple[float, tuple[float, ...]]:
-    """Distinct keys of all columns together, and the common frequencies where one column is all there is.
-
-    Columns are taken as independent, as the planner takes them; drawing N rows from D combinations leaves
-    D (1 - exp(-N / D)) of them.
-    """
-    known = [k for k in shape.keys if k.distinct > 0]
-    if not known or len(known) < len(shape.keys):
-        return 0.0, ()
-    if len(known) == 1:
-        return known[0].distinct, known[0].common
-    product = 1.0
-    for key in known:
-        product = min(product * max(1.0, key.distinct), 1e15)
-    best = max(k.distinct for k in known)
-    return max(best, product * -math.expm1(-shape.rows / product)), ()
-
-
-def _deduplicated(shape: IndexShape, size: float, distinct: float, common: tuple[float, ...]) -> float:
-    """Leaf bytes of all tuples of a deduplicated B-tree."""
-    header = _aligned(size) if not any(k.varying for k in shape.keys) else size
-    nulls = shape.rows * (shape.keys[0].null_frac if len(shape.keys) == 1 else 0.0)
-    total = _group_bytes(nulls, 16, 16) if nulls else 0.0
-    rows = shape.rows - nulls
-    for frequency in common:
-        total += _group_bytes(min(frequency * shape.rows, rows), size, header)
-    rest = max(0.0, rows - sum(common) * shape.rows)
-    values = max(distinct - len(common), 0.0)
-    if rest <= 0 or values < 1:
-        return total + rest * (size + LINE_POINTER)
-    mean = rest / values
-    if mean > 30:
-        return total + values * _group_bytes(mean, size, header)
-    if mean <= 1.02:  # as good as unique
-        return total + rest * (size + LINE_POINTER)
-    # the number of duplicates varies between values: at least one each, the others by chance
-    terms = _poisson(mean - 1, int(mean + 8 * math.sqrt(mean) + 12))
-    each = sum(p * _group_bytes(k + 1, size, header) for k, p in enumerate(terms))
-    return total + values * each
-
-
-def _btree(shape: IndexShape) -> SizeEstimate:
-    size = tuple_size([*shape.keys, *shape.included])
-    plain = shape.rows * (size + LINE_POINTER)
-    basis = "tuple layout and statistics"
-    distinct, common = _combined(shape)
-    leaf_bytes = plain
-    if shape.deduplicate and not shape.included and not shape.unique:
-        if distinct > 0:
-            leaf_bytes = min(plain, _deduplicated(shape, size, distinct, common))
-            basis = f"tuple layout, statistics and deduplication of about {distinct:,.0f} distinct keys"
-            if len(shape.keys) > 1:
-                basis += "; its columns are taken as independent, so it may come out smaller"
-        else:
-            basis = "tuple layout; no statistics to model deduplication with, so it may come out smaller"
-    fill = (shape.fill or DEFAULT_FILL["btree"]) / 100
-    high_key = size + LINE_POINTER
-    usable = max(high_key, (PAGE - HEADER - BT_SPECIAL) - PAGE * (1 - fill) - high_key)
-    # a page is closed when the next tuple no longer fits: with posting lists half of one stays free on average
-    biggest = min(POSTING_LIMIT, leaf_bytes / max(1.0, distinct)) if leaf_bytes < plain else 0.0
-    leaves = max(1, math.ceil(leaf_bytes / max(1.0, usable - biggest / 2))) if shape.rows >= 1 else 0
-    fanout = max(2.0, (PAGE - HEADER - BT_SPECIAL) * INNER_FILL / (size + LINE_POINTER))
-    pages, level = leaves, leaves
-    while level > 1:
-        level = math.ceil(level / fanout)
-        pages += level
-    return SizeEstimate(pages + 1, basis, rough=distinct <= 0)
-
-
-def _gin(shape: IndexShape) -> SizeEstimate:
-    total_tids = sum(max(1.0, k.elements) for k in shape.keys) * shape.rows
-    kinds = sum(k.element_kinds or k.distinct or math.sqrt(max(1.0, shape.rows)) * 20 for k in shape.keys)
-    kinds = min(kinds, total_tids) or 1.0
-    per_entry = total_tids / kinds
-    width = max((k.width / max(1.0, k.elements) for k in shape.keys), default=8.0)
-    entry = _aligned(TUPLE_HEADER + max(4.0, width)) + LINE_POINTER
-    posting = per_entry * GIN_TID_BYTES
-    if posting > 1500:  # GinMaxItemSize is about 2.7 kB: beyond it the list becomes a tree of its own
-        entry_bytes, data_pages = kinds * (entry + 8), kinds * math.ceil(posting / (PAGE * 0.95))
-    else:
-        entry_bytes, data_pages = kinds * (entry + posting), 0
-    entry_pages = max(1, math.ceil(entry_bytes / (PAGE * 0.72)))
-    return SizeEstimate(
-        int(1 + entry_pages + data_pages),
-        f"{kinds:,.0f} distinct elements, {total_tids:,.0f} row pointers of about {GIN_TID_BYTES:g} bytes",
-        rough=True,
-        entries=int(kinds),
-        entry_pages=int(entry_pages),
-    )
+        widths = column.widths or ((column.width, 1.0),)
+        spread = spread or (column.varying and not column.widths)
+        grown: dict[float, float] = {}
+        for size, weight in sizes.items():
+            start = size if column.varying else _aligned(size, column.align)
+            for width, part in widths:
+                grown[start + width] = grown.get(start + width, 0.0) + weight * part
+        sizes = grown
+    return sum(w * (s + 3.5 if spread else _aligned(s)) for s, w in sizes.items())
 
 
 def _other(shape: IndexShape) -> SizeEstimate:
@@ -223,9 +121,13 @@ def _other(shape: IndexShape) -> SizeEstimate:
 def estimate(shape: IndexShape) -> SizeEstimate:
     """The size of an index right after its build."""
     if shape.method == "btree":
-        return _btree(shape)
+        from indexpilot_tui.engine.whatif.btree_size import btree
+
+        return btree(shape)
     if shape.method == "gin":
-        return _gin(shape)
+        from indexpilot_tui.engine.whatif.gin_size import gin
+
+        return gin(shape)
     return _other(shape)
 
 

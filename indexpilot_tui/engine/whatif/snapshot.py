@@ -63,6 +63,7 @@ class Index:
     parent: int | None
     constraint_name: str | None
     constraint_definition: str | None
+    unique: bool = False
 
 
 @dataclass(frozen=True, slots=True)

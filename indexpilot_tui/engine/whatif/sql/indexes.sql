@@ -1,7 +1,7 @@
 -- The valid indexes of some tables.
 select i.indexrelid::int8 as oid, i.indrelid::int8 as table_oid, n.nspname::text as schema, c.relname::text as name,
        c.relkind::text as kind, am.amname::text as method, pg_catalog.pg_get_indexdef(i.indexrelid) as definition,
-       c.relpages, c.reltuples::float8 as reltuples, i.indnkeyatts::int4 as key_columns,
+       c.relpages, c.reltuples::float8 as reltuples, i.indnkeyatts::int4 as key_columns, i.indisunique as unique,
        array(select k::int4 from pg_catalog.unnest(i.indkey::int2[]) with ordinality as u(k, o) order by o) as columns,
        (select h.inhparent::int8 from pg_catalog.pg_inherits h where h.inhrelid = i.indexrelid) as parent,
        k.conname::text as constraint_name, pg_catalog.pg_get_constraintdef(k.oid) as constraint_definition
