@@ -80,6 +80,7 @@ class CheckContext:
     journal_error: IndexPilotError | None = None
     forecaster: Forecaster | None = None
     forecaster_error: str = ""
+    captured_health: IndexHealth | None = None  # of a bundle, in place of reading it now
     _kept: dict[str, Any] = field(default_factory=dict)
 
     async def _once(self, name: str, read: Callable[[], Awaitable[T]]) -> T:
@@ -95,6 +96,8 @@ class CheckContext:
         return kept  # type: ignore[no-any-return]
 
     async def health(self) -> IndexHealth:
+        if self.captured_health is not None:
+            return self.captured_health
         return await self._once("health", lambda: read_health(self.session, self.settings))
 
     async def observation(self) -> Observation:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from indexpilot_tui.cli.options import Common, common_options
+from indexpilot_tui.cli.options import Common, bundle_option, common_options
 from indexpilot_tui.cli.running import demo_targets, run_async, targets_of
 from indexpilot_tui.errors import UsageError
 
@@ -30,19 +31,38 @@ DEMO_BANNER = "DEMO: a temporary server, generated data"
 @click.option("--theme", help="Name of a theme.")
 @click.option("--interval", type=float, help="Seconds between two refreshes.")
 @click.option("--mouse", is_flag=True, default=None, help="Let the terminal report the mouse.")
+@click.option(
+    "--migration",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="With --check: judge this SQL file against TARGET or --bundle.",
+)
+@click.option(
+    "--workload",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="With --migration: statements from here in place of pg_stat_statements.",
+)
 @common_options
+@bundle_option
 def console(
     targets: tuple[str, ...], check: bool, output: str | None, operate: bool, theme: str | None, interval: float | None,
-    mouse: bool | None, common: Common,
+    mouse: bool | None, migration: Path | None, workload: Path | None, common: Common,
 ) -> int:  # fmt: skip
     """The console on TARGET, or the headless check (--check)."""
     if output is not None and not check:
         raise UsageError("belongs to --check", field="--format", value=output, remedy="add --check")
+    for name, given in (("--bundle", common.bundle), ("--migration", migration)):
+        if given is not None and not check:
+            raise UsageError("belongs to --check", field=name, value=str(given), remedy="add --check")
+    if workload is not None and migration is None:
+        raise UsageError("belongs to --migration", field="--workload", value=str(workload), remedy="add --migration FILE")
     settings = common.settings(**{"tui.theme": theme, "observe.interval_seconds": interval, "tui.mouse": mouse})
     if common.demo and targets:
         raise UsageError(
             "the demo brings its own target", field="TARGET", value=targets[0], remedy="leave TARGET or --demo out"
         )
+    if check and (migration is not None or common.bundle is not None):
+        form = "json" if common.json and output is None else output or "text"
+        return run_async(_check_files(targets, form, settings, common, migration, workload))
     if check:
         return run_async(_check(targets, "json" if common.json and output is None else output or "text", settings, common))
     if len(targets) > 1:
@@ -60,6 +80,31 @@ async def _check(names: tuple[str, ...], output: str, settings: Settings, common
     for name in names or (None,):
         async with targets_of(common, settings, name) as (target, _):
             reports.append(await check_target(target, settings))
+    click.echo(report_json(reports) if output == "json" else report_text(reports), nl=False)
+    return exit_status(reports)
+
+
+async def _check_files(
+    names: tuple[str, ...], output: str, settings: Settings, common: Common, migration: Path | None, workload: Path | None
+) -> int:
+    """A bundle, or a migration file against a bundle or targets."""
+    from indexpilot_tui.check.model import exit_status
+    from indexpilot_tui.check.offline import check_bundle, check_migration
+    from indexpilot_tui.check.report_json import report_json
+    from indexpilot_tui.check.report_text import report_text
+    from indexpilot_tui.engine.whatif.workload import read_workload_file
+
+    statements = read_workload_file(workload) if workload is not None else None
+    reports: list[CheckReport] = []
+    if migration is None:
+        if common.bundle is not None:
+            reports.append(await check_bundle(common.bundle, settings))
+    elif common.bundle is not None:
+        reports.append(await check_migration(migration, settings, bundle=common.bundle, workload=statements))
+    else:
+        for name in names or (None,):
+            async with targets_of(common, settings, name) as (target, _):
+                reports.append(await check_migration(migration, settings, target=target, workload=statements))
     click.echo(report_json(reports) if output == "json" else report_text(reports), nl=False)
     return exit_status(reports)
 

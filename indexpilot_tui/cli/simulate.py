@@ -85,6 +85,7 @@ def forecast_lines(forecast: Forecast) -> list[str]:
     ]
     if forecast.drop is not None:
         lines += drop_lines(forecast.drop)
+    lines += [f"  not needed: {name} answers the same searches" for name in forecast.covered_by]
     lines += [f"  would become redundant: {name}" for name in forecast.redundant]
     lines += [f"  left out: {x.query[:70]}: {x.reason}" for x in forecast.left_out]
     lines += [f"  confidence: {forecast.confidence.level}", *(f"    - {r}" for r in forecast.confidence.reasons)]

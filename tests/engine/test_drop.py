@@ -22,7 +22,7 @@ from tests.conftest import socket_target
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-REFUSED = {"orders_pkey": "constraint", "part_a_id_idx": "partitioned index", "customer_pkey": "foreign keys refer"}
+REFUSED = {"orders_pkey": "constraint", "part_a_id_idx": "partitioned index", "customer_pkey": "foreign key refers"}
 SCHEMA = """
 create table customer (id int primary key, mail text not null, region int);
 insert into customer select g, 'm' || g, g % 9 from generate_series(1, 5000) g;

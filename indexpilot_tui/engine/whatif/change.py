@@ -12,7 +12,7 @@ from psycopg import sql
 
 from indexpilot_tui.engine.postgres.ddl import IndexStatement
 from indexpilot_tui.engine.postgres.text import clean_line
-from indexpilot_tui.engine.whatif import effects, hollow, index, points, sizes
+from indexpilot_tui.engine.whatif import covering, effects, hollow, index, points, sizes
 from indexpilot_tui.engine.whatif.database import ShadowDatabase
 from indexpilot_tui.engine.whatif.expressions import derive
 from indexpilot_tui.engine.whatif.index import MadeIndex
@@ -49,6 +49,7 @@ class Outcome:
     hot: tuple[float | None, str] = (0.0, "none are lost")
     wal_per_write: float | None = None
     redundant: list[str] = field(default_factory=list)
+    covered: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     doubts: list[tuple[str, str]] = field(default_factory=list)
 
@@ -98,6 +99,7 @@ async def forecast_create(
         outcome.users = {k for k, p in outcome.after.items() if p.plan and indexes_used(p.plan) & names}
         await _price_points(shadow, parsed, made, outcome)
         found, notes = await effects.redundant(shadow, root)
+        outcome.covered = await covering.covered_by(shadow, root)
         outcome.redundant, outcome.notes = found, [*outcome.notes, *notes]
         _note_skip_scans(shadow, made, outcome)
         columns = await effects.blocking_columns(shadow, shadow.oids[table], snapshot.server.version)

@@ -123,7 +123,8 @@ def _refused(facts: Row) -> Iterable[str]:
         yield f"{kind} constraint {clean_line(facts['constraint_name'])} requires it (SQLSTATE 2BP01)"
     if facts["foreign_keys"]:
         names = clean_line(", ".join(facts["foreign_key_names"]))
-        yield f"{facts['foreign_keys']} foreign keys refer to it: {names} (SQLSTATE 2BP01)"
+        many = "a foreign key refers" if facts["foreign_keys"] == 1 else f"{facts['foreign_keys']} foreign keys refer"
+        yield f"{many} to it: {names} (SQLSTATE 2BP01)"
     if facts["of_partition"]:
         parent = clean_line(f"{facts['parent_schema']}.{facts['parent_name']}")
         yield f"it is the part of the partitioned index {parent} (SQLSTATE 2BP01)"
@@ -136,7 +137,8 @@ def _breaks(standing: Standing, conflicts: Sequence[str]) -> Iterable[str]:
     if facts["replica_identity"]:
         yield "it is the table's replica identity: the next UPDATE or DELETE of a published table fails (55000)"
     if conflicts:
-        yield f"{len(conflicts)} statements name it as arbiter of ON CONFLICT and fail without it (42P10)"
+        many = "1 statement names" if len(conflicts) == 1 else f"{len(conflicts)} statements name"
+        yield f"{many} it as arbiter of ON CONFLICT and would fail without it (42P10)"
     if facts["is_unique"] and not facts["constraint_name"] and not any(_as_strict(s, facts) for s in standing.siblings):
         if facts["valid"]:
             yield "it enforces uniqueness: without it duplicates get in, and it cannot be built again over them"

@@ -95,6 +95,7 @@ class Forecast:
     read_statements: int = 0
     elapsed_ms: float = 0.0
     notes: tuple[str, ...] = field(default=())
+    covered_by: tuple[str, ...] = ()  # existing indexes that make the new one superfluous
     drop: DropForecast | None = None  # of a drop alone: what hangs on the index
 
     def to_json(self) -> dict[str, Any]:
@@ -137,6 +138,7 @@ class Forecast:
                 "extra_wal_bytes_per_write": self.writes.extra_wal_bytes_per_write,
             },
             "redundant": list(self.redundant),
+            "covered_by": list(self.covered_by),
             "confidence": {"level": self.confidence.level, "reasons": list(self.confidence.reasons)},
             "read": {"statements": self.read_statements, "ms": round(self.read_ms, 1)},
             "elapsed_ms": round(self.elapsed_ms, 1),

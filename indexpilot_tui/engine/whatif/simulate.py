@@ -241,6 +241,7 @@ def _assemble(
         elapsed_ms=(time.perf_counter() - started) * 1000,
         notes=tuple(dict.fromkeys([*question.notes, *_standing(question), *outcome.notes, f"HOT updates: {hot_basis}"])),
         drop=blast,
+        covered_by=tuple(outcome.covered),
     )
 
 
