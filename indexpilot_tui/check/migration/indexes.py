@@ -16,6 +16,7 @@ from indexpilot_tui.check.migration.target import Created, Migrated, Name, Row
 from indexpilot_tui.check.model import RuleStatus
 from indexpilot_tui.engine.postgres.ddl import NAME_BYTES, parse_index_statement, render
 from indexpilot_tui.engine.postgres.text import clean_line
+from indexpilot_tui.engine.whatif.drop_model import DropForecast
 from indexpilot_tui.engine.whatif.model import Forecast, Statement
 from indexpilot_tui.engine.whatif.snapshot import Relation
 from indexpilot_tui.errors import IndexPilotError
