@@ -12,9 +12,10 @@ from psycopg import sql
 
 from indexpilot_tui.engine.postgres.ddl import IndexStatement
 from indexpilot_tui.engine.postgres.text import clean_line
-from indexpilot_tui.engine.whatif import covering, effects, hollow, index, points, sizes
+from indexpilot_tui.engine.whatif import covering, effects, index, points, sizes
 from indexpilot_tui.engine.whatif.database import ShadowDatabase
 from indexpilot_tui.engine.whatif.expressions import derive
+from indexpilot_tui.engine.whatif.hypothetical import resize
 from indexpilot_tui.engine.whatif.index import MadeIndex
 from indexpilot_tui.engine.whatif.model import IndexForecast, PricePoint
 from indexpilot_tui.engine.whatif.plan import (
@@ -28,7 +29,7 @@ from indexpilot_tui.engine.whatif.plan import (
     skips_leading,
 )
 from indexpilot_tui.engine.whatif.shape import mean_key_width, shape_of
-from indexpilot_tui.engine.whatif.sizing import index_image, point, relation_path, write_file
+from indexpilot_tui.engine.whatif.sizing import index_image, point, write_file
 from indexpilot_tui.engine.whatif.statements import Parsed
 from indexpilot_tui.errors import UsageError
 
@@ -134,41 +135,21 @@ def _family(shadow: ShadowDatabase, table: int) -> list[int]:
 async def _size_new(shadow: ShadowDatabase, made: Sequence[MadeIndex], table: int, outcome: Outcome) -> None:
     """Give the new index, or each part of it, the size that the model forecasts."""
     snapshot = shadow.snapshot
-    by_shadow_oid = {s: t for t, s in shadow.oids.items()}
-    await shadow.rows("checkpoint")  # what the build left in shared buffers goes to its file, which is read below
     total, wal, temp = 0, 0.0, 0
     low = high = 0.0
-    rows: list[tuple[int, int, int, float, int]] = []
-    for m in made:
-        if m.partitioned:
-            continue
-        owner = by_shadow_oid[m.table_oid]
-        derived, notes = await derive(shadow, m, snapshot.relations[owner])
-        shape, reasons = await shape_of(shadow, m, owner, derived)
-        size = sizes.estimate(shape)
-        outcome.notes += [clean_line(n) for n in notes if clean_line(n) not in outcome.notes]
-        outcome.doubts += [("medium", r) for r in reasons]
-        basis = f"index size is modelled, not measured ({size.basis})"
-        outcome.doubts.append(("medium" if size.rough else "high", basis))
-        image = await asyncio.to_thread(_image, shadow, m, size, shape)
-        file = await asyncio.to_thread(write_file, shadow, image, size.pages)
-        rows.append((m.oid, file, size.pages, shape.rows, 0))
-        seconds = sizes.build_seconds(shape, size.size_bytes, shape.heap_pages)
-        total, low, high = total + size.size_bytes, low + seconds[0], high + seconds[1]
-        temp = max(temp, sizes.temp_bytes(shape, snapshot.server.maintenance_work_mem))
-        wal = max(wal, sizes.wal_per_insert(shape))
-    if rows:
-        await point(shadow, rows)
+    for part in await resize(shadow, made):
+        outcome.notes += [clean_line(n) for n in part.notes if clean_line(n) not in outcome.notes]
+        outcome.doubts += [("medium", r) for r in part.reasons]
+        basis = f"index size is modelled, not measured ({part.size.basis})"
+        outcome.doubts.append(("medium" if part.size.rough else "high", basis))
+        seconds = sizes.build_seconds(part.shape, part.size.size_bytes, part.shape.heap_pages)
+        total, low, high = total + part.size.size_bytes, low + seconds[0], high + seconds[1]
+        temp = max(temp, sizes.temp_bytes(part.shape, snapshot.server.maintenance_work_mem))
+        wal = max(wal, sizes.wal_per_insert(part.shape))
     outcome.index = IndexForecast(total, (round(low, 2), round(high, 2)), sizes.wal_bytes(total), temp)
     outcome.wal_per_write = wal
     if shadow.snapshot.relations[table].kind == "p":
         outcome.doubts.append(("medium", "CREATE INDEX CONCURRENTLY does not work on a partitioned table"))
-
-
-def _image(shadow: ShadowDatabase, m: MadeIndex, size: sizes.SizeEstimate, shape: sizes.IndexShape) -> bytes:
-    if m.method == "gin":
-        return hollow.gin_image(relation_path(shadow, m.file).read_bytes(), size.pages, size.entries, size.entry_pages)
-    return index_image(shadow, m.method, m.file, size.pages, mean_key_width(shape), shape.heap_pages)
 
 
 async def _price_points(

@@ -68,6 +68,16 @@ async def selectivity(shadow: ShadowDatabase, relation: Relation, predicate: str
     return min(1.0, estimated / rows) if rows > 0 else 1.0
 
 
+def compares_columns(predicate: str) -> bool:
+    """Whether a predicate compares columns with each other: its selectivity is then a guess (scalarineqsel's default)."""
+    import postgast
+    from postgast import pg_query_pb2 as pb
+
+    tree = postgast.parse(f"select where {predicate}")
+    sides = [(e.lexpr, e.rexpr) for e in postgast.find_nodes(tree, pb.A_Expr) if e.kind == pb.AEXPR_OP]
+    return any(all(list(postgast.find_nodes(x, pb.ColumnRef)) for x in pair) for pair in sides)
+
+
 async def shape_of(
     shadow: ShadowDatabase, made: MadeIndex, table: int, derived: dict[int, ColumnStats]
 ) -> tuple[IndexShape, list[str]]:
@@ -83,6 +93,11 @@ async def shape_of(
             share = await selectivity(shadow, relation, made.predicate, rows)
         except psycopg.Error as exc:
             reasons.append(f"the predicate's share of rows is unknown ({clean_line(str(exc), 120)}); all are assumed")
+        if compares_columns(made.predicate):
+            reasons.append(
+                "the predicate compares columns with each other, for which there are no statistics: that "
+                f"{100 * share:.0f} % of the rows satisfy it is the planner's default"
+            )
     names = {c.number: c.name for c in relation.columns}
     types = {c.number: c.type for c in relation.columns}
     columns: list[KeyColumn] = []
