@@ -27,6 +27,7 @@ class Verbs(click.Group):
     _modules: ClassVar[dict[str, tuple[str, str]]] = {
         CONSOLE: ("indexpilot_tui.cli.console", "console"),
         "simulate": ("indexpilot_tui.cli.simulate", "simulate"),
+        "advise": ("indexpilot_tui.cli.advise", "advise"),
         "capture": ("indexpilot_tui.cli.capture", "capture"),
         "changes": ("indexpilot_tui.cli.changes", "changes"),
         "audit": ("indexpilot_tui.cli.audit", "audit"),

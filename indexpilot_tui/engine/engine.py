@@ -27,6 +27,8 @@ from indexpilot_tui.errors import IndexPilotError, RefusedError
 from indexpilot_tui.settings.model import Settings, Target
 
 if TYPE_CHECKING:
+    from indexpilot_tui.engine.whatif.advise.advisor import Options
+    from indexpilot_tui.engine.whatif.advise.model import Advice
     from indexpilot_tui.engine.whatif.model import Forecast, Statement
     from indexpilot_tui.engine.whatif.simulate import Simulator
 
@@ -192,6 +194,15 @@ class Engine:
 
                 statements = await from_pg_stat_statements(session, WORKLOAD_STATEMENTS)
             return await simulator.simulate(session, ddl, statements)
+
+    async def advise(self, statements: Sequence[Statement] | None = None, options: Options | None = None) -> Advice:
+        """Recommend a set of indexes for `statements`, else for the busiest of pg_stat_statements."""
+        from indexpilot_tui.engine.whatif.advise.advisor import Options, advise, read_case
+
+        simulator = await self._shadow()
+        async with self.monitor() as session:
+            case = await read_case(session, statements)
+        return await advise(simulator.server, case, options or Options())
 
     async def candidates(self, queryid: int) -> list[str]:
         """Index statements worth forecasting for one statement of the hotspots; may be empty."""

@@ -51,6 +51,11 @@ class Simulator:
         """`own_major` False: always plan with the embedded server, also where the target's own major is at hand."""
         self._server = ShadowServer(own_major=own_major)
 
+    @property
+    def server(self) -> ShadowServer:
+        """The shadow, for others that plan on it (the advisor)."""
+        return self._server
+
     async def warm(self, version: int = 0) -> None:
         """Start the shadow for targets of `version` (server_version_num; 0: the embedded one) ahead of the first question.
 

@@ -1,0 +1,1 @@
+"""The advisor: a set of indexes for a workload, chosen on the shadow planner."""
