@@ -72,7 +72,7 @@ class Compared:
     def cause(self, key: str) -> str:
         """Why a query deviates; '' when there is no known cause."""
         if any(n.get("Index Name") == GUESSED for p in (self.server, self.shadow) for n in nodes(p[key])):
-            return f"{GUESSED} compares columns in its predicate: the share of the rows is a guess, and the forecast says so"
+            return f"{GUESSED} compares columns in its predicate: its share of the rows is a guess, as the forecast says"
         return "" if self.same_plan(key) else "planned otherwise"
 
     @property

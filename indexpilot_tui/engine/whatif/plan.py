@@ -17,7 +17,8 @@ Plan = dict[str, Any]  # the value of "Plan" in EXPLAIN (FORMAT JSON)
 # SQLSTATEs that a parameter without a type can cause
 _UNTYPED = {"42725", "42883", "42P18", "42804", "42846"}
 _GUESSES = ("interval", "int4", "numeric", "text")
-_MAX_GUESSES = 12
+_SECOND_GUESSES = ("int4", "timestamptz", "text")
+_MAX_GUESSES = 16
 GENERIC_PLAN = 160000  # EXPLAIN (GENERIC_PLAN)
 
 
@@ -116,18 +117,44 @@ async def explain(shadow: ShadowDatabase, parsed: Parsed) -> Planned:
             raise
         first = exc
     if parsed.parameters and first.sqlstate in _UNTYPED:
-        tries = 0
-        for number in parameter_numbers(parsed.tree):
-            for type_name in _GUESSES:
-                tries += 1
-                if tries > _MAX_GUESSES:
-                    break
-                text = numbered(parsed.tree, number, type_name)
-                try:
-                    return Planned(await explain_text(shadow, text, generic=True), "", text)
-                except psycopg.Error:
-                    continue  # not that type: the next guess
+        found = await _guessed(shadow, parsed, first)
+        if found is not None:
+            return found
     return Planned(None, clean_line(first.diag.message_primary or str(first), 200))
+
+
+async def _guessed(shadow: ShadowDatabase, parsed: Parsed, first: psycopg.Error) -> Planned | None:
+    """Types for parameters: for each one alone, then one after the other, keeping what at least changes the complaint."""
+    parameters = parameter_numbers(parsed.tree)
+    for number, type_name in [(n, t) for n in parameters for t in _GUESSES][:_MAX_GUESSES]:
+        found = await _with_types(shadow, parsed, {number: type_name})
+        if isinstance(found, Planned):
+            return found
+    casts: dict[int, str] = {}
+    complaint = _complaint(first)
+    for number, type_name in [(n, t) for n in parameters for t in _SECOND_GUESSES][:_MAX_GUESSES]:
+        if number in casts:
+            continue
+        found = await _with_types(shadow, parsed, {**casts, number: type_name})
+        if isinstance(found, Planned):
+            return found
+        if found.sqlstate in _UNTYPED and _complaint(found) != complaint:
+            casts[number], complaint = type_name, _complaint(found)
+    return None
+
+
+async def _with_types(shadow: ShadowDatabase, parsed: Parsed, casts: dict[int, str]) -> Planned | psycopg.Error:
+    text = numbered(parsed.tree, casts)
+    try:
+        return Planned(await explain_text(shadow, text, generic=True), "", text)
+    except psycopg.Error as exc:
+        if shadow.plain.closed:
+            raise
+        return exc
+
+
+def _complaint(exc: psycopg.Error) -> str:
+    return exc.diag.message_primary or str(exc)
 
 
 def path_of(shadow: ShadowDatabase, parsed: Parsed) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ The parser is PostgreSQL's own. What pg_stat_statements replaces by $n does not 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,6 +77,10 @@ def parse(statement: Statement) -> Parsed:
     if numbers:
         repaired = tuple(_repair(tree))
         sql = postgast.deparse(tree)
+        left = parameter_numbers(tree)
+        if left != list(range(1, len(left) + 1)):  # a repair took one away, and a gap in the numbers is an error before 16
+            sql = substituted(tree, {})
+            tree = postgast.parse(sql)
     target, writes = _writes(node, kind)
     return Parsed(statement, sql, kind, tuple(tables(tree)), max(numbers, default=0), "", repaired, target, writes, tree)
 
@@ -116,6 +120,9 @@ def _repair(tree: Any) -> Iterator[str]:
             # the field was a constant of the grammar; which one makes no difference to a plan but its type does
             call.args[0].a_const.sval.sval = "year"
             yield "extract($n from ...) is planned as extract(year from ...)"
+    for select in postgast.find_nodes(tree, pb.SelectStmt):
+        if _same_expressions(select):
+            yield "an expression that is written twice is planned as one"
     for expr in postgast.find_nodes(tree, pb.A_Expr):
         operator = expr.name[-1].string.sval if expr.name else ""
         wanted = {pb.AEXPR_OP_ANY: "=", pb.AEXPR_OP_ALL: "<>"}.get(expr.kind)
@@ -129,14 +136,53 @@ def _repair(tree: Any) -> Iterator[str]:
         yield "= any(array[$n, ...]) is planned as in ($n, ...)"
 
 
-def numbered(tree: Any, number: int, type_name: str) -> str:
-    """The statement with parameter `number` cast to a type, deparsed: for arithmetic that is ambiguous otherwise."""
+def _same_expressions(select: Any) -> bool:
+    """`select f(x, $1) ... group by f(x, 'y')`: the server saw one expression there and normalised one of its two texts."""
+    found = False
+    written = [*select.group_clause, *select.distinct_clause, *(s.sort_by.node for s in select.sort_clause)]
+    kinds = ("func_call", "a_expr", "type_cast", "case_expr", "coalesce_expr")
+    twice = [w for w in written if w.WhichOneof("node") in kinds]
+    shapes = {_shape(w): w for w in twice}
+    for target in select.target_list:
+        value = target.res_target.val
+        twin = shapes.get(_shape(value)) if _param_nodes(value) else None
+        if twin is not None and twin.SerializeToString() != value.SerializeToString():
+            value.CopyFrom(twin)
+            found = True
+    return found
+
+
+def _shape(node: Any) -> bytes:
+    """An expression with its constants and parameters all alike, and without locations."""
+    copy = type(node).FromString(node.SerializeToString())
+    _blank(copy)
+    return bytes(copy.SerializeToString(deterministic=True))
+
+
+def _blank(message: Any) -> None:
+    from postgast import pg_query_pb2 as pb
+
+    if isinstance(message, pb.Node) and message.WhichOneof("node") in ("param_ref", "a_const"):
+        message.param_ref.number = 1
+        message.param_ref.ClearField("location")
+        return
+    for descriptor, value in message.ListFields():
+        if descriptor.name == "location":
+            message.ClearField("location")
+        elif descriptor.message_type is not None:
+            for item in value if descriptor.is_repeated else (value,):
+                _blank(item)
+
+
+def numbered(tree: Any, casts: Mapping[int, str]) -> str:
+    """The statement with parameters (by number) cast to types, deparsed: for what is ambiguous otherwise."""
     import postgast
     from postgast import pg_query_pb2 as pb
 
     copy = pb.ParseResult.FromString(tree.SerializeToString())
     for node in _param_nodes(copy):
-        if node.param_ref.number == number:
+        type_name = casts.get(node.param_ref.number)
+        if type_name is not None:
             cast = pb.Node()
             cast.type_cast.arg.CopyFrom(node)
             cast.type_cast.type_name.names.add().string.sval = type_name
