@@ -22,6 +22,7 @@ BUNDLE = "indexpilot_tui.engine.whatif.bundle"
 WHATIF = "indexpilot_tui.engine.whatif"
 OBSERVE = "indexpilot_tui.engine.observe"
 MOST_STATEMENTS = 5_000
+HEALTH_WORK_MEM = "32MB"  # 12,000 indexes are some 10 MB of rows
 _NOT_OURS = ("pg_catalog", "information_schema", "indexpilot")
 Progress = Callable[[str], None]
 
@@ -77,11 +78,7 @@ async def capture(session: Session, options: CaptureOptions | None = None, say: 
     await _ask(recorder, WHATIF, "index_facts", oids=indexes)
     await _ask(recorder, WHATIF, "key_tables", oids=tables)
     await _ask(recorder, WHATIF, "usage_window")
-    for name in ("health_facts", "indexes", "foreign_keys"):
-        try:
-            await _ask(recorder, OBSERVE, name)
-        except (PrivilegeError, ServerError) as exc:
-            notes.append(f"index health has no {name}: {clean_line(exc.message, 200)}")
+    notes += await _health(recorder)
     workload, said = await _workload(recorder, options)
     notes += said
     answers = recorder.answers()
@@ -102,6 +99,25 @@ async def capture(session: Session, options: CaptureOptions | None = None, say: 
         notes=tuple(dict.fromkeys(notes)),
     )
     return Bundle(header, answers)
+
+
+async def _health(recorder: Recorder) -> list[str]:
+    """Index health: three wide answers, sorted in memory instead of in temporary files of the target."""
+    notes: list[str] = []
+    before = await recorder.value("select pg_catalog.current_setting('work_mem')")
+    set_to = "select pg_catalog.set_config('work_mem', %s, false)"
+    if recorder.facts.direct:  # behind a pooler it would stay with a stranger
+        await recorder.execute(set_to, (HEALTH_WORK_MEM,))
+    try:
+        for name in ("health_facts", "indexes", "foreign_keys"):
+            try:
+                await _ask(recorder, OBSERVE, name)
+            except (PrivilegeError, ServerError) as exc:
+                notes.append(f"index health has no {name}: {clean_line(exc.message, 200)}")
+    finally:
+        if recorder.facts.direct and not recorder.closed:
+            await recorder.execute(set_to, (before,))
+    return notes
 
 
 async def _ask(recorder: Recorder, package: str, name: str, **params: object) -> list[Row]:

@@ -22,7 +22,6 @@ from typing import Any
 
 from indexpilot_tui.engine.whatif.bundle.disguise import TIMES, Disguise, kind_of
 from indexpilot_tui.engine.whatif.bundle.model import Bundle, Row
-from indexpilot_tui.engine.whatif.points import array_items
 
 # what has no values of rows in it; a question that is not here is left out
 _DEFINITIONS = (
@@ -39,6 +38,8 @@ _STATS = (
 _EXTENDED = (
     "oid", "table_oid", "schema", "name", "definition", "inherited", "ndistinct", "dependencies", "columns", "expressions",
 )  # fmt: skip
+_ITEM = re.compile(r'"((?:[^"\\]|\\.)*)"|([^,"]+)', re.DOTALL)
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _TEXT_LITERAL = re.compile(r"'((?:[^']|'')*)'")
 _LOST = (
     "distances between values of columns: only their order and equality are kept",
@@ -104,7 +105,7 @@ def _kinds(bundle: Bundle, question: str, disguise: Disguise) -> list[str]:
     enums = {r["name"] for r in bundle.answers.get("whatif/types", []) if r["kind"] == "e"}
     found: list[str] = []
     for row in bundle.answers[question]:
-        values = [*array_items(row["mcv"]), *array_items(row["histogram"])]
+        values = [*_items(row["mcv"]), *_items(row["histogram"])]
         type_ = types.get((row["schema"], row["relation"], row["column"])) if question == "whatif/stats" else None
         if type_ is None:  # of an expression: its type was not captured
             kind = disguise.guess(values)
@@ -114,7 +115,7 @@ def _kinds(bundle: Bundle, question: str, disguise: Disguise) -> list[str]:
             kind = f"{kind}:{row['schema']}.{row['relation']}.{row['column']}"
         if not kind.endswith("[]"):
             disguise.learn(kind, values)
-        disguise.learn(kind.removesuffix("[]"), array_items(row["mce"]))
+        disguise.learn(kind.removesuffix("[]"), _items(row["mce"]))
         found.append(kind)
     return found
 
@@ -123,14 +124,16 @@ def _row(row: Row, kind: str, disguise: Disguise) -> Row:
     new: Row = {name: row.get(name) if name in _STATS else None for name in row}
     plain = not kind.endswith("[]")
     if plain and row["mcv"]:
-        new["mcv"] = _array(disguise.of(kind, array_items(row["mcv"])), None)
+        new["mcv"] = _array(disguise.of(kind, _items(row["mcv"])), None)
         new["mcf"] = row["mcf"] if new["mcv"] else None
     if plain and row["histogram"]:
-        new["histogram"] = _array(disguise.of(kind, array_items(row["histogram"])), disguise.order(kind))
+        # only texts may have lost their order: those that stay stand among others that do not
+        order = disguise.order(kind) if kind.startswith("text") else None
+        new["histogram"] = _array(disguise.of(kind, _items(row["histogram"])), order)
     if row["mce"]:
         # elements are searched by order, so they are sorted again, their frequencies with them
-        values = disguise.of(kind.removesuffix("[]"), array_items(row["mce"]))
-        frequencies = array_items(row["mcef"])
+        values = disguise.of(kind.removesuffix("[]"), _items(row["mce"]))
+        frequencies = _items(row["mcef"])
         if values is not None and len(frequencies) >= len(values):
             pairs = sorted(
                 zip(values, frequencies, strict=False), key=lambda p: disguise.order(kind.removesuffix("[]"))(p[0])
@@ -138,6 +141,15 @@ def _row(row: Row, kind: str, disguise: Disguise) -> Row:
             new["mce"] = _array([v for v, _ in pairs], None)
             new["mcef"] = "{" + ",".join([*(f for _, f in pairs), *frequencies[len(values) :]]) + "}"
     return new
+
+
+def _items(text: str | None) -> list[str]:
+    """The elements of a one-dimensional array in its text form; millions of them on a large database."""
+    if not text or text == "{}":
+        return []
+    if '"' not in text and "\\" not in text:
+        return text[1:-1].split(",")
+    return [_ESCAPED.sub(r"\1", quoted) if quoted or not bare else bare for quoted, bare in _ITEM.findall(text[1:-1])]
 
 
 def _array(items: Iterable[str] | None, order: Callable[[str], Any] | None) -> str | None:

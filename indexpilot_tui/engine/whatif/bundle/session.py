@@ -101,7 +101,8 @@ class Recorder(Session):
                 self.ms += (time.perf_counter() - start) * 1000
         if known is None:
             return found
-        kept, fresh = self.kept.setdefault(known[0], {}), {}
+        fresh: dict[str, Row] = {}
+        kept = self.kept.setdefault(known[0], {})
         for row in found:
             text = json.dumps(row, default=repr, ensure_ascii=False)
             self.bytes += len(text)
