@@ -92,7 +92,7 @@ async def _drop(step: Step, target: Migrated, indexes: IndexJudge, findings: lis
     node = step.node.drop_stmt
     if node.remove_type == pb.OBJECT_INDEX:
         await indexes.drop(step)
-    elif node.remove_type == pb.OBJECT_TABLE:
+    elif node.remove_type in (pb.OBJECT_TABLE, pb.OBJECT_MATVIEW):
         for item in node.objects:
             parts = [i.string.sval for i in item.list.items]
             relation = target.table(step, (parts[-2] if len(parts) > 1 else "", parts[-1]))

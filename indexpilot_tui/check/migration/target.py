@@ -83,14 +83,23 @@ def names_of(step: Step) -> tuple[set[Name], set[Name]]:
         return set(), set()
     tables = {(r.schemaname, r.relname) for r in postgast.find_nodes(step.node, pb.RangeVar)}
     indexes: set[Name] = set()
-    if step.kind == "drop_stmt" and step.node.drop_stmt.remove_type == pb.OBJECT_INDEX:
+    if step.kind == "drop_stmt":
+        kind = step.node.drop_stmt.remove_type
+        named = indexes if kind == pb.OBJECT_INDEX else tables if kind in (pb.OBJECT_TABLE, pb.OBJECT_MATVIEW) else set()
         for item in step.node.drop_stmt.objects:
             parts = [i.string.sval for i in item.list.items]
-            indexes.add((parts[-2] if len(parts) > 1 else "", parts[-1]))
+            if parts:
+                named.add((parts[-2] if len(parts) > 1 else "", parts[-1]))
     if step.kind == "index_stmt" and step.node.index_stmt.idxname:
         schema = step.node.index_stmt.relation.schemaname
         indexes.add((schema, step.node.index_stmt.idxname))
     return tables, indexes
+
+
+def _schema(snapshot: Snapshot, facts: dict[int, Row], oid: int) -> str:
+    if oid in facts:
+        return str(facts[oid]["schema"])
+    return snapshot.relations[oid].schema if oid in snapshot.relations else "pg_catalog"
 
 
 async def read_target(session: Session, steps: Sequence[Step]) -> Migrated:
@@ -109,6 +118,10 @@ async def read_target(session: Session, steps: Sequence[Step]) -> Migrated:
     facts = {r["oid"]: r for r in await reader.ask("index_facts", oids=oids)} if oids else {}
     wanted = {*oids, *(r["table_oid"] for r in facts.values())}
     snapshot = await read_snapshot(session, (), server=server, reader=reader, also=sorted(wanted))
+    for (path, name), oid in found.items():
+        # a path that the file sets is all there is; the session's own may be another one when the file is run
+        if oid is not None and not name[0] and path != server.search_path and _schema(snapshot, facts, oid) not in path:
+            found[path, name] = None
     siblings = [i.oid for i in snapshot.indexes.values() if i.oid not in facts]
     if siblings:
         facts |= {r["oid"]: r for r in await reader.ask("index_facts", oids=siblings)}

@@ -5,6 +5,7 @@ Values of a kind of type are learned over all columns first, then each gets the 
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import date, datetime, timedelta
@@ -78,8 +79,12 @@ class Disguise:
         """Give every learned value its new one."""
         for kind, seen in self._seen.items():
             fixed = {v for v in seen if v in _SPECIAL or (kind.startswith("text") and v in self._kept)}
-            readable = [v for v in seen - fixed if self._readable(kind, v)]
-            ranked = sorted(readable, key=lambda v: (_sortable(kind, v), v))
+            keyed = []
+            for value in seen - fixed:
+                with contextlib.suppress(ValueError, InvalidOperation):  # it gets none, and its column is named as lost
+                    keyed.append((_sortable(kind, value), value))
+            keyed.sort()
+            ranked = [value for _, value in keyed]
             made = _values(kind, ranked)
             self._new[kind] = {v: v for v in fixed} | (dict(zip(ranked, made, strict=True)) if made is not None else {})
 
