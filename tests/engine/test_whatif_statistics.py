@@ -15,6 +15,7 @@ import pytest_asyncio
 from indexpilot_tui.engine.postgres.session import Purpose, Session, connect
 from indexpilot_tui.engine.whatif.model import Forecast, Statement
 from indexpilot_tui.engine.whatif.simulate import Simulator
+from indexpilot_tui.errors import PrivilegeError
 from indexpilot_tui.localpg import LocalCluster
 from indexpilot_tui.settings.model import Settings
 from tests.bench.tpch_server import DEBIAN_15
@@ -77,6 +78,7 @@ class Place:
     simulator: Simulator
     owner: psycopg.Connection[Any]
     version: int
+    cluster: LocalCluster
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=[18, 15])
@@ -84,7 +86,8 @@ async def place(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
     if request.param == 15 and not DEBIAN_15.exists():
         pytest.skip("needs Debian's postgresql-15")
     bindir = DEBIAN_15 if request.param == 15 else None
-    async with await LocalCluster.start("stats", bindir=bindir, settings={"autovacuum": "off", "timezone": "Asia/Tokyo"}) as own:
+    settings = {"autovacuum": "off", "timezone": "Asia/Tokyo"}
+    async with await LocalCluster.start("stats", bindir=bindir, settings=settings) as own:
         name = f"rich_{secrets.token_hex(4)}"
         with psycopg.connect(own.conninfo(), autocommit=True) as admin:
             admin.execute(f"create database {name}".encode())
@@ -94,7 +97,7 @@ async def place(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
             session = await connect(socket_target(own, name), Purpose.MONITOR, Settings())
             simulator = Simulator()
             try:
-                yield Place(session, simulator, owner, request.param)
+                yield Place(session, simulator, owner, request.param, own)
             finally:
                 await simulator.close()
                 await session.close()
@@ -133,3 +136,33 @@ async def test_a_parameter_is_planned_generically_on_every_major(place: Place) -
     plan = str(forecast.queries[0].plan_before)
     assert "$1" in plan
     assert forecast.queries[1].plan_before["Node Type"] == "ModifyTable"
+
+
+async def test_a_plain_monitor_forecasts_by_the_definer_function_and_reads_no_row(place: Place) -> None:
+    from indexpilot_tui.engine.journal.setup import setup_sql
+
+    ddl, query = "create index on rich (country)", "select * from rich where city = 'city7' and country = 'c2' and id < 9"
+    role = f"watch_{secrets.token_hex(4)}"
+    place.owner.execute(f"create role {role} login".encode())
+    place.owner.execute(setup_sql().encode())
+    place.owner.execute(setup_sql().encode())  # and again
+    place.owner.execute(f"grant indexpilot_monitor to {role}".encode())
+    with_rights = await _forecast(place, ddl, [query])
+    session = await connect(socket_target(place.cluster, place.owner.info.dbname, role), Purpose.MONITOR, Settings())
+    try:
+        with pytest.raises(PrivilegeError):
+            await session.rows("select * from public.rich limit 1")
+        forecast = await place.simulator.simulate(session, ddl, [Statement("0", query, 1.0)])
+        assert forecast.queries[0].cost_before == pytest.approx(with_rights.queries[0].cost_before, rel=0.2)
+        assert forecast.index.size_bytes == with_rights.index.size_bytes
+        assert not any("hidden" in r for r in forecast.confidence.reasons)
+        # extended statistics are not in the function: what is missing is named
+        assert any("rich_mcv" in r for r in forecast.confidence.reasons)
+        place.owner.execute("revoke execute on all functions in schema indexpilot from indexpilot_monitor")
+        blind = await place.simulator.simulate(session, ddl, [Statement("0", query, 1.0)])
+        assert blind.confidence.level == "low"
+        assert any("public.rich are hidden" in r for r in blind.confidence.reasons)
+    finally:
+        await session.close()
+        place.owner.execute("drop schema indexpilot cascade")
+        place.owner.execute(f"drop role {role}".encode())

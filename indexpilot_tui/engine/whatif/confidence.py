@@ -53,7 +53,8 @@ def of_snapshot(doubts: Doubts, snapshot: Snapshot, shadow_version: int, focus: 
         level = "low" if oid in focus else "medium"
         if size.pages > 0 and (relation.schema, relation.name) not in covered:
             if size.reltuples > 0 and not activity.readable:
-                doubts.add(level, f"statistics of {name} are hidden: grant SELECT on it, or pg_read_all_data")
+                remedy = "grant SELECT on it or pg_read_all_data, or run setup-sql"
+                doubts.add(level, f"statistics of {name} are hidden: {remedy}")
             elif size.reltuples > 0 and activity.analyzed_s_ago is not None:
                 doubts.add(level, f"statistics of {name} are not visible to this role: grant pg_read_all_data")
             else:
@@ -63,6 +64,11 @@ def of_snapshot(doubts: Doubts, snapshot: Snapshot, shadow_version: int, focus: 
             doubts.add("medium", f"statistics of {name} are stale: {share:.0f} % of its rows changed since ANALYZE")
         if any(o.startswith(("random_page_cost", "seq_page_cost")) for o in activity.tablespace_options):
             doubts.add("medium", f"{name} is in a tablespace with page costs of its own, which the shadow does not have")
+    doubts.add_all(
+        "medium",
+        (f"the extended statistics {clean_line(e.name)} have no data, or this role may not see it"
+         for e in snapshot.extended if not e.known and e.table_oid in focus),
+    )  # fmt: skip
     doubts.add_all("medium", snapshot.notes)
 
 

@@ -79,6 +79,7 @@ async def server_traits(reader: Reader) -> ServerTraits:
         maintenance_work_mem=row["maintenance_work_mem"],
         extensions=tuple(zip(row["extensions"], row["extension_schemas"], strict=True)),
         settings=tuple((s["name"], s["setting"]) for s in settings),
+        statistics_reader=bool(row.get("statistics_reader")),
     )
 
 
@@ -174,6 +175,14 @@ async def read_snapshot(
     named = {(r["schema"], r["name"]) for r in rows if r["oid"] in set(tables)}
     named |= {(i["schema"], i["name"]) for i in indexes if 0 in i["columns"]}
     stats = await reader.ask("stats", schemas=sorted({s for s, _ in named}), names=sorted({n for _, n in named}))
+    hidden = {(r["schema"], r["name"]) for r in rows if r["kind"] in ("r", "p", "m") and not r["readable"]}
+    hidden |= {(i["schema"], i["name"]) for i in indexes if 0 in i["columns"]} if hidden else set()
+    if hidden and server.statistics_reader:
+        seen = {(s["schema"], s["relation"]) for s in stats}
+        hidden -= seen
+        schemas, names_ = sorted({s for s, _ in hidden}), sorted({n for _, n in hidden})
+        more = await reader.ask("stats_reader", schemas=schemas, names=names_) if hidden else []
+        stats += [s for s in more if (s["schema"], s["relation"]) in hidden]
     known = {r["oid"]: (r["relpages"], r["reltuples"], r["relallvisible"]) for r in rows if r["kind"] in ("r", "m")}
     known |= {i["oid"]: (i["relpages"], i["reltuples"], 0) for i in indexes if i["kind"] == "i"}
     sizes, notes = await _sizes(reader, known)

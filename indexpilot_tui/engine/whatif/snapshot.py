@@ -174,6 +174,7 @@ class ServerTraits:
     maintenance_work_mem: int  # bytes
     extensions: tuple[tuple[str, str], ...]  # name, schema
     settings: tuple[tuple[str, str], ...]  # in base units
+    statistics_reader: bool = False  # the definer function of setup-sql is there for this role
 
 
 def _digest(*parts: object) -> str:

@@ -1,4 +1,6 @@
 -- --------------------------------------------------------------------------------------------------------------- grants
+-- Made again below, by another owner, whose grants are not ours to revoke; the owner of a schema may drop what is in it.
+DROP FUNCTION IF EXISTS indexpilot.column_statistics(name[], name[]);
 REVOKE ALL ON ALL TABLES IN SCHEMA indexpilot FROM PUBLIC, indexpilot_monitor, indexpilot_operator, indexpilot_approver;
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA indexpilot FROM PUBLIC, indexpilot_monitor, indexpilot_operator, indexpilot_approver;
 REVOKE ALL ON SCHEMA indexpilot FROM PUBLIC;
@@ -19,13 +21,3 @@ GRANT EXECUTE ON FUNCTION
   indexpilot.resolve(bigint, text, text) TO indexpilot_approver;
 GRANT EXECUTE ON FUNCTION
   indexpilot.expire(), indexpilot.request_abort(bigint, text), indexpilot.stop_starts(text) TO indexpilot_operator, indexpilot_approver;
-
-RESET ROLE;
-DO $done$
-BEGIN
-  IF NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
-    REVOKE indexpilot_owner FROM CURRENT_USER;
-  END IF;
-END
-$done$;
-COMMIT;
