@@ -192,7 +192,8 @@ def _foreign_key(definition: str) -> Any:
     import postgast
 
     tree = postgast.parse(f"alter table t add constraint c {definition}")
-    return tree.stmts[0].stmt.alter_table_stmt.cmds[0].alter_table_cmd.def_.constraint
+    command = tree.stmts[0].stmt.alter_table_stmt.cmds[0].alter_table_cmd
+    return getattr(command, "def").constraint  # the field's name is a word of Python
 
 
 def joint(snapshot: Snapshot, relation: Relation, columns: Sequence[int], rows: float) -> Joint:
