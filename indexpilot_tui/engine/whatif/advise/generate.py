@@ -284,18 +284,19 @@ def value_share(stats: ColumnStats, value: str) -> float:
     return rest / max(1.0, others)
 
 
-def merged(table: int, parts: Sequence[Candidate]) -> Iterator[Candidate]:
-    """Covering indexes for what two or three with the same first key do apart."""
-    fit = [c for c in parts if not c.predicate and not any(c.suffixes)]
+def merged(table: int, parts: Sequence[tuple[float, Candidate]]) -> Iterator[tuple[float, Candidate]]:
+    """Covering indexes for what two or three with the same first key do apart, each with its promise: the (gain of the)
+    parts together, over the number of columns."""
+    fit = [(g, c) for g, c in parts if not c.predicate and not any(c.suffixes)]
     for count in (2, 3):
         for some in combinations(fit, count):
-            for keys in dict.fromkeys(c.keys for c in some):
-                if any(c.keys[0] != keys[0] for c in some):
+            for keys in dict.fromkeys(c.keys for _, c in some):
+                if any(c.keys[0] != keys[0] for _, c in some):
                     continue
-                columns = {x for c in some for x in (*c.keys, *c.include)}
+                columns = {x for _, c in some for x in (*c.keys, *c.include)}
                 include = tuple(sorted(columns - set(keys)))
-                if len(include) + len(keys) <= MAX_COVER:
-                    yield btree(table, keys, include)
+                if len(columns) <= MAX_COVER:
+                    yield sum(g for g, _ in some) / len(columns), btree(table, keys, include)
 
 
 def _literals(node: Any) -> list[str]:

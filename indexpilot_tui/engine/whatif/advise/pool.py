@@ -76,6 +76,10 @@ class Pool:
         await shadow.rows("checkpoint")
         return await self._size(named, made)
 
+    def knows(self, candidate: Candidate) -> bool:
+        """Whether it was added before, with success or not."""
+        return candidate in self._known
+
     def _family(self, table: int) -> list[int]:
         """Shadow OIDs of a table and its partitions."""
         relations = self.shadow.snapshot.relations.values()

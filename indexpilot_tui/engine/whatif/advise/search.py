@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 # Exponents of the size in benefit / size^a: 1 is the classic knapsack greedy, 0 takes the largest benefit whatever it
 # costs; the best set lies between them more often than at either.
 EXPONENTS = (1.0, 0.75, 0.5, 0.25, 0.0)
-MIN_GAIN = 0.0005  # of the workload's cost: a smaller gain does not pay for an index
+MIN_GAIN = 1e-5  # of the workload's cost: below it a gain is rounding
 MAX_PASSES = 6
 MAX_INSERTS = 60
 MAX_PAIRED = 12
+MAX_SEEDS = 48
 MAX_GROUP = 4  # candidates that are added in one step because a plan needs them together
 PAGE = 8192
 
@@ -221,5 +222,12 @@ class Search:
                 yield lambda s, m=1 << a | 1 << b: self.fill(s & ~m, 0.75)  # type: ignore[misc]
 
     def starts(self) -> list[int]:
-        """Greedy sets for every exponent, each once."""
-        return list(dict.fromkeys(self.prune(self.fill(0, e)) for e in EXPONENTS))
+        """Greedy sets, each once, the best first: from nothing, and around each of the candidates that bring most alone,
+        which a greedy start passes over when they are large."""
+        p = self.p
+        nothing = p.costs(0)
+        gains = [(-self._gain(g, g, nothing), g) for g in p.groups if p.fits(g)]
+        seeds = [g for _, g in sorted(gains)[:MAX_SEEDS]]
+        found = {self.prune(self.fill(0, e)) for e in EXPONENTS}
+        found |= {self.prune(self.fill(g, e)) for g in seeds for e in (1.0, 0.5)}
+        return sorted(found, key=lambda s: (p.total(s), s))

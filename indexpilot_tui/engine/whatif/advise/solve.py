@@ -12,10 +12,13 @@ from indexpilot_tui.engine.whatif.advise.search import Problem, Search, mask_of,
 
 MAX_ROUNDS = 8
 MAX_EXPLAINS = 20_000  # a bound that does not depend on the clock, so that slow machines give the same advice
-MAX_MERGED = 80
-MERGE_FROM = 8
+MAX_MERGED = 100
+MERGED_EACH = 10  # of one table and first key
+MERGE_FROM = 10
+FELT = 0.03  # an index is worth having when some statement would cost so much more without it
 PEELS = 8  # rounds of asking for the next best
 MAX_PAIRS = 4000  # of unit and candidate that are priced alone
+STARTS = 3  # of the greedy sets, how many local search goes on from
 PARTNERS = 3  # of a unit's best single candidates, how many are tried together with all of the other tables
 
 
@@ -78,11 +81,13 @@ class Solver:
                 by_start.setdefault((candidate.table, candidate.keys[0]), []).append((-gain, n))
         made: dict[Candidate, float] = {}
         for (table, _), found in sorted(by_start.items()):
-            best = [self.pool.entries[n].candidate for _, n in sorted(found)[:MERGE_FROM]]
-            worth = -sum(g for g, _ in found)
-            for candidate in merged(table, best):
-                made.setdefault(candidate, worth)
-        ranked = sorted(made, key=lambda c: (made[c], c))[:MAX_MERGED]
+            best = [(-g, self.pool.entries[n].candidate) for g, n in sorted(found)[:MERGE_FROM]]
+            some: dict[Candidate, float] = {}
+            for promise, candidate in merged(table, best):
+                if not self.pool.knows(candidate):
+                    some[candidate] = max(promise, some.get(candidate, 0.0))
+            made.update({c: some[c] for c in sorted(some, key=lambda c: (-some[c], c))[:MERGED_EACH]})
+        ranked = sorted(made, key=lambda c: (-made[c], c))[:MAX_MERGED]
         numbers = await self.pool.add(ranked)
         self.prices.relate(numbers)
         return numbers
@@ -96,8 +101,8 @@ class Solver:
             problem.load(prices.atoms)
             search = Search(problem)
             starts = search.starts()
-            ranked = sorted(starts, key=lambda s: (problem.total(s), s))[:2]
-            tried = dict.fromkeys([*starts, *(search.improve(s) for s in ([best] if best else ranked))])
+            again = starts[:STARTS] if not best else [best, starts[0]]
+            tried = dict.fromkeys([starts[0], *(search.improve(s) for s in again)])
             new = [s for s in tried if s not in totals]
             for chosen in new:
                 costs = await prices.exact(numbers_of(chosen))
@@ -114,11 +119,13 @@ class Solver:
         prices = self.prices
         least = Search(problem).least
         while chosen:
-            total = prices.total(await prices.exact(numbers_of(chosen)))
+            now = await prices.exact(numbers_of(chosen))
             losses = []
             for n in numbers_of(chosen):
-                without = prices.total(await prices.exact(numbers_of(chosen & ~mask_of([n]))))
-                losses.append((without - total - problem.upkeep[n], n))
+                without = await prices.exact(numbers_of(chosen & ~mask_of([n])))
+                felt = any(w > c * (1 + FELT) for w, c in zip(without, now, strict=True))
+                loss = prices.total(without) - prices.total(now) - problem.upkeep[n]
+                losses.append((loss if felt else 0.0, n))
             loss, number = min(losses)
             if loss > least:
                 break

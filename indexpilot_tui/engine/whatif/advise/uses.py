@@ -117,7 +117,7 @@ class Reader:
             self._from(item, scope, ctes)
         if inner.HasField("where_clause"):
             self._condition(inner.where_clause, scope, ctes, top=True)
-        for target in (*(inner.target_list if kind == "update_stmt" else ()), *inner.returning_list):
+        for target in (*(inner.target_list if kind == "update_stmt" else ()), *_returning(inner)):
             self._columns(target, scope, ctes)
 
     def select(self, stmt: Any, outer: _Scope | None, ctes: dict[str, Any], *, exists: bool = False) -> dict[str, Output]:
@@ -498,6 +498,14 @@ def uses_of(tree: Any, snapshot: Snapshot) -> list[Use]:
     reader = Reader(snapshot)
     reader.statement(tree.stmts[0].stmt)
     return reader.uses
+
+
+def _returning(stmt: Any) -> list[Any]:
+    """RETURNING's expressions (a clause of its own in the tree of PostgreSQL 18's parser, a list before)."""
+    names = {f.name for f in stmt.DESCRIPTOR.fields}
+    if "returning_clause" in names:
+        return list(stmt.returning_clause.exprs)
+    return list(stmt.returning_list)
 
 
 def iter_keys(use: Use) -> Iterator[str]:
