@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len, get_character_cell_size, set_cell_size
 
 from indexpilot_tui.engine.postgres.text import clean
 
@@ -84,6 +84,23 @@ def pad(text: str, width: int, align: Literal["left", "right"] = "left") -> str:
     return fill + text if align == "right" else text + fill
 
 
+def _fitting(text: str, room: int) -> int:
+    """How many characters from the left fit into `room` cells (at least one). Looks at no more of the text than that: a
+    statement may have 100,000 characters."""
+    if text[: room + 1].isascii():
+        return min(room, len(text))
+    cells = 0
+    for number, char in enumerate(text):
+        cells += get_character_cell_size(char)
+        if cells > room:
+            break
+    else:
+        number = len(text)
+    while number > 1 and cell_len(text[:number]) > room:
+        number -= 1
+    return max(1, number)
+
+
 def wrap(text: str, width: int, tone: str = "plain", indent: str = "") -> list[Line]:
     """Fold a text at spaces (or anywhere, where a word is too long) to lines of `width` cells; newlines stay.
 
@@ -97,13 +114,9 @@ def wrap(text: str, width: int, tone: str = "plain", indent: str = "") -> list[L
             result.append(())
             continue
         while rest:
+            cut = _fitting(rest, room)
             piece = rest
-            if cell_len(rest) > room:
-                head = set_cell_size(rest, room)
-                if cell_len(head) == len(head):
-                    cut = len(head)
-                else:  # wide characters: count characters, not cells
-                    cut = next(n for n in range(len(rest), 0, -1) if cell_len(rest[:n]) <= room)
+            if cut < len(rest):
                 space = rest.rfind(" ", 0, cut + 1)
                 piece = rest[:space] if space > room // 3 else rest[:cut]
             result.append(((indent + piece.rstrip(), tone),))

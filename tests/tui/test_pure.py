@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
@@ -22,6 +23,7 @@ from tests.tui.frozen import FrozenClock, FrozenEngine
 
 
 @given(st.text(max_size=300), st.integers(10, 90))
+@example("0000000㐀㐀00000㐀", 10)
 def test_wrap_fits_and_loses_no_word(text: str, width: int) -> None:
     folded = wrap(text, width)
     assert all(width_of(entry) <= width for entry in folded)
@@ -30,6 +32,14 @@ def test_wrap_fits_and_loses_no_word(text: str, width: int) -> None:
 @given(st.text(max_size=60), st.integers(1, 40), st.sampled_from(["left", "right"]))
 def test_pad_is_exact(text: str, width: int, align: str) -> None:
     assert cell_len(pad(text, width, align)) == width  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("text", ["ö " * 50_000, "ö" + "x" * 99_999, "㐀" * 100_000, "x" * 100_000])
+def test_wrap_of_a_huge_text_is_quick(text: str) -> None:
+    began = time.process_time()
+    folded = wrap(text, 80)
+    assert time.process_time() - began < 2  # measured 0.2 s; a quadratic fold takes minutes
+    assert sum(len(text_of(entry).replace(" ", "")) for entry in folded) == len(text.replace(" ", ""))
 
 
 def test_wrap_keeps_every_word_of_a_statement() -> None:

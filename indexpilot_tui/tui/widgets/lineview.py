@@ -23,7 +23,8 @@ class LineView(ScrollView, can_focus=True):
     COMPONENT_CLASSES: ClassVar[set[str]] = set(COMPONENTS)
     DEFAULT_CSS = """
     LineView {
-        overflow-x: hidden; overflow-y: auto; scrollbar-size-vertical: 1; background: $background; color: $foreground;
+        overflow-x: hidden; overflow-y: auto; scrollbar-size-vertical: 1; scrollbar-gutter: stable;
+        background: $background; color: $foreground;
         scrollbar-background: $background; scrollbar-background-hover: $background;
         scrollbar-color: $panel; scrollbar-color-hover: $panel; scrollbar-color-active: $primary;
     }
