@@ -89,13 +89,12 @@ def _fitting(text: str, room: int) -> int:
     statement may have 100,000 characters."""
     if text[: room + 1].isascii():
         return min(room, len(text))
-    cells = 0
-    for number, char in enumerate(text):
+    cells = number = 0
+    for char in text:
         cells += get_character_cell_size(char)
         if cells > room:
             break
-    else:
-        number = len(text)
+        number += 1
     while number > 1 and cell_len(text[:number]) > room:
         number -= 1
     return max(1, number)
