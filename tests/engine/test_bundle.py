@@ -19,7 +19,7 @@ from indexpilot_tui.engine.postgres.session import Purpose, SentStatement, Sessi
 from indexpilot_tui.engine.whatif.bundle.capture import CaptureOptions, capture
 from indexpilot_tui.engine.whatif.bundle.file import read_bundle, write_bundle
 from indexpilot_tui.engine.whatif.bundle.model import Bundle
-from indexpilot_tui.engine.whatif.bundle.redact import redacted
+from indexpilot_tui.engine.whatif.bundle.redact import KNOWN, redacted
 from indexpilot_tui.engine.whatif.bundle.session import BundleSession
 from indexpilot_tui.engine.whatif.model import Statement
 from indexpilot_tui.engine.whatif.points import array_items
@@ -243,6 +243,11 @@ async def test_a_redacted_bundle_holds_no_value_and_plans_as_before(place: Place
         assert other.cost_before == pytest.approx(one.cost_before, rel=0.001), query
         assert other.cost_after == pytest.approx(one.cost_after, rel=0.001), query
         assert other.index.size_bytes == pytest.approx(one.index.size_bytes, rel=0.001)
+
+
+async def test_every_question_of_a_capture_is_one_that_the_redaction_knows(place: Place) -> None:
+    """Whoever makes the reading ask something new has to say here whether its answer holds values of rows."""
+    assert set(place.bundle.answers) <= KNOWN
 
 
 async def test_a_question_that_was_not_captured_is_named(place: Place) -> None:

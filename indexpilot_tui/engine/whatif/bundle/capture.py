@@ -63,7 +63,12 @@ async def capture(session: Session, options: CaptureOptions | None = None, say: 
     server = await server_traits(reader)
     snapshot = await read_snapshot(recorder, (), server=server, reader=reader, also=[r["oid"] for r in wanted])
     notes += [clean_line(n) for n in snapshot.notes]
-    hidden = [r.qualified for r in snapshot.relations.values() if r.kind in "rm" and not snapshot.activity[r.oid].readable]
+    covered = {(s.schema, s.relation) for s in snapshot.stats}
+    hidden = [
+        r.qualified
+        for r in snapshot.relations.values()
+        if r.kind in "rm" and not snapshot.activity[r.oid].readable and (r.schema, r.name) not in covered
+    ]
     if hidden:
         notes.append(
             f"statistics of {len(hidden)} relations are hidden from this role (grant pg_read_all_data): "

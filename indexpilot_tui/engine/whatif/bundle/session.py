@@ -19,6 +19,12 @@ SLICE = 200  # objects a statement, so that none of them runs for long
 WALK_SLICE = 2_000  # of relations.sql, most of whose time goes into starting (measured: 0.5 s for 200 as for 1,000)
 STATS_SLICE = 80  # statistics are wide: so many tables' are sorted within the default work_mem, without temporary files
 
+_SLICED = {
+    "whatif/stats": ("names", STATS_SLICE),
+    "whatif/stats_reader": ("names", STATS_SLICE),
+    "whatif/relations": ("oids", WALK_SLICE),
+}
+
 
 class BundleSession(Session):
     """A Session without a server. It answers what the capture asked, and nothing can be changed through it."""
@@ -116,9 +122,7 @@ class Recorder(Session):
 
 
 def _slices(question: str, params: Params) -> Iterator[Params]:
-    key, size = {"whatif/stats": ("names", STATS_SLICE), "whatif/relations": ("oids", WALK_SLICE)}.get(
-        question, ("oids", SLICE)
-    )
+    key, size = _SLICED.get(question, ("oids", SLICE))
     if not isinstance(params, Mapping) or not isinstance(params.get(key), list):
         yield params
         return

@@ -39,6 +39,7 @@ _REQUIRED: dict[str, dict[str, str]] = {
     "whatif/sizes": {"oid": "i", "pages": "I"},
     "whatif/statements": {"key": "s", "query": "S", "calls": "f", "total_ms": "F"},
 }  # fmt: skip
+_REQUIRED["whatif/stats_reader"] = _REQUIRED["whatif/stats"]
 _NEEDED = ("bundle/names", "bundle/edges", "whatif/server", "whatif/settings", "whatif/relations", "whatif/columns")
 _KINDS: dict[str, tuple[type, ...]] = {
     "i": (int,), "f": (int, float), "s": (str,), "b": (bool,), "l": (list,), "y": (bytes,),
@@ -73,11 +74,11 @@ def check_answers(answers: dict[str, list[Row]]) -> None:
     for row in answers["whatif/relations"]:
         if not -1 <= row["relpages"] <= MAX_PAGES:  # -1: a partitioned table, from 18 on
             raise ValueError(f"whatif/relations: {row['relpages']} pages")
-    for row in answers.get("whatif/stats", []):
+    for row in [r for q in ("whatif/stats", "whatif/stats_reader") for r in answers.get(q, [])]:
         for name in _NUMBERS:
             for text in (row.get(name) or "").strip("{}").split(","):
                 if text and not math.isfinite(float(text)):
-                    raise ValueError(f"whatif/stats: {name} has {text!r}")
+                    raise ValueError(f"statistics: {name} has {text!r}")
     answers["whatif/settings"] = [r for r in answers["whatif/settings"] if _SETTING.fullmatch(r["name"])]
 
 
