@@ -74,6 +74,7 @@ class FrozenEngine:
     next_delay: float = 2.0
     control_reason: str = ""
     can_approve_alone: bool = True
+    notices: list[str] = field(default_factory=list)
     observation: Observation = field(default_factory=sample.observation)
     gates_now: list[Verdict] = field(default_factory=sample.gates)
     store: dict[int, Change] = field(default_factory=dict)
