@@ -22,14 +22,21 @@ _WORKLOAD = "SQL statements ended by ';', or a JSON list of {query, calls}; else
 @click.argument("ddl")
 @click.argument("target", required=False)
 @click.option("--workload", type=click.Path(path_type=Path, dir_okay=False), help=_WORKLOAD)
+@click.option("--backend", type=click.Choice(["auto", "shadow", "hypopg"]), default="auto", show_default=True,
+              help="auto: the shadow, and where none can be started HypoPG if the target has it.")
+@click.option("--cross-check", is_flag=True, help="Ask HypoPG on the target too, and say how far it is off.")
 @common_options
 @bundle_option
-def simulate(ddl: str, target: str | None, workload: Path | None, common: Common) -> int:
+def simulate(
+    ddl: str, target: str | None, workload: Path | None, backend: str, cross_check: bool, common: Common
+) -> int:
     """Forecast one CREATE or DROP INDEX from the statistics of TARGET: nothing is installed, locked or written there."""
-    return run_async(_simulate(ddl, target, workload, common))
+    return run_async(_simulate(ddl, target, workload, common, backend=backend, cross_check=cross_check))
 
 
-async def _simulate(ddl: str, target: str | None, workload: Path | None, common: Common) -> int:
+async def _simulate(
+    ddl: str, target: str | None, workload: Path | None, common: Common, *, backend: str, cross_check: bool
+) -> int:
     from indexpilot_tui.engine.postgres.ddl import parse_index_statement
 
     parse_index_statement(ddl)  # a mistyped statement is told before a server is bothered
@@ -39,7 +46,7 @@ async def _simulate(ddl: str, target: str | None, workload: Path | None, common:
 
         statements = read_workload_file(workload)
     async with engine_of(common, common.settings(), target) as engine:
-        forecast = await engine.simulate(ddl, statements)
+        forecast = await engine.simulate(ddl, statements, backend=backend, cross_check=cross_check)
     if common.json:
         print_json(forecast.to_json())
     else:

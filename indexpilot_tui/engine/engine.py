@@ -185,15 +185,18 @@ class Engine:
             self._simulator = Simulator()
         return self._simulator
 
-    async def simulate(self, ddl: str, statements: Sequence[Statement] | None = None) -> Forecast:
-        """Forecast one CREATE or DROP INDEX on `statements`, else on those of pg_stat_statements that touch the table."""
+    async def simulate(
+        self, ddl: str, statements: Sequence[Statement] | None = None, *, backend: str = "auto", cross_check: bool = False
+    ) -> Forecast:
+        """Forecast one CREATE or DROP INDEX on `statements`, else on those of pg_stat_statements that touch the table.
+        `backend` and `cross_check` as in Simulator.simulate."""
         simulator = await self._shadow()
         async with self.monitor() as session:
             if statements is None:
                 from indexpilot_tui.engine.whatif.workload import from_pg_stat_statements
 
                 statements = await from_pg_stat_statements(session, WORKLOAD_STATEMENTS)
-            return await simulator.simulate(session, ddl, statements)
+            return await simulator.simulate(session, ddl, statements, backend=backend, cross_check=cross_check)
 
     async def advise(self, statements: Sequence[Statement] | None = None, options: Options | None = None) -> Advice:
         """Recommend a set of indexes for `statements`, else for the busiest of pg_stat_statements."""

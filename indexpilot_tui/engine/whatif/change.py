@@ -55,7 +55,7 @@ class Outcome:
     doubts: list[tuple[str, str]] = field(default_factory=list)
 
 
-def _ddl(change: IndexStatement, schema: str, table: str) -> sql.Composed:
+def shadow_ddl(change: IndexStatement, schema: str, table: str) -> sql.Composed:
     """The change for the shadow: its table by name, never CONCURRENTLY (nobody waits there)."""
     import postgast
     from postgast import pg_query_pb2 as pb
@@ -82,7 +82,7 @@ async def forecast_create(
     tables = [shadow.oids[o] for o in _family(shadow, table)]
     await set_path(shadow, tuple(dict.fromkeys([*snapshot.server.search_path, relation.schema])))
     try:
-        made = await index.create(shadow, _ddl(change, relation.schema, relation.name), tables)
+        made = await index.create(shadow, shadow_ddl(change, relation.schema, relation.name), tables)
     except psycopg.errors.OperationalError:
         raise
     except psycopg.Error as exc:

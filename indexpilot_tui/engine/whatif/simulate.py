@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import psycopg
@@ -13,7 +13,7 @@ import psycopg
 from indexpilot_tui.engine.postgres.ddl import IndexStatement, parse_index_statement
 from indexpilot_tui.engine.postgres.session import Session
 from indexpilot_tui.engine.postgres.text import clean, clean_line
-from indexpilot_tui.engine.whatif import drop, workload
+from indexpilot_tui.engine.whatif import drop, hypopg, workload
 from indexpilot_tui.engine.whatif.change import Outcome, forecast_create, forecast_drop, forecast_invalid, forecast_reindex
 from indexpilot_tui.engine.whatif.confidence import Doubts, of_coverage, of_snapshot
 from indexpilot_tui.engine.whatif.database import ShadowDatabase
@@ -25,7 +25,7 @@ from indexpilot_tui.engine.whatif.shadow import ShadowServer
 from indexpilot_tui.engine.whatif.sizing import apply
 from indexpilot_tui.engine.whatif.snapshot import Relation, Snapshot
 from indexpilot_tui.engine.whatif.statements import Parsed, parse
-from indexpilot_tui.errors import LocalServerError, UsageError
+from indexpilot_tui.errors import LocalServerError, NotInstalledError, UsageError
 
 
 @dataclass(slots=True)
@@ -66,11 +66,15 @@ class Simulator:
     async def close(self) -> None:
         await self._server.close()
 
-    async def simulate(self, session: Session, ddl: str, statements: Sequence[Statement] | None = None) -> Forecast:
+    async def simulate(
+        self, session: Session, ddl: str, statements: Sequence[Statement] | None = None, *, backend: str = "auto",
+        cross_check: bool = False,
+    ) -> Forecast:  # fmt: skip
         """Forecast one CREATE, DROP or REINDEX INDEX.
 
         `statements`: all of them are in the forecast; of a ServerWorkload, and of pg_stat_statements when None, those
-        that touch the table.
+        that touch the table. `backend`: shadow, hypopg (which must be on the target), or auto: the shadow, and where none
+        can be had HypoPG if the target has it. `cross_check` asks HypoPG as well and notes how far it is off.
         Raises UsageError (the DDL, or an object in it, is wrong), PrivilegeError, ServerError or ConnectError (the
         target), LocalServerError (the shadow).
         """
@@ -83,8 +87,38 @@ class Simulator:
             question, snapshot = await self._read(reader, change, statements)
         finally:
             await asyncio.gather(warming, return_exceptions=True)
-        shadow, outcome = await self._ask(snapshot, question)
+        if backend == "hypopg":
+            return await self._hypopg(reader, snapshot, question, started)
+        try:
+            shadow, outcome = await self._ask(snapshot, question)
+        except LocalServerError as exc:
+            if backend != "auto" or change.kind != "create":
+                raise
+            return await self._instead(reader, snapshot, question, started, exc)
+        if cross_check:
+            arguments = (snapshot, change, question.table, question.parsed, question.touching)
+            outcome.notes.append(hypopg.difference(outcome, await hypopg.forecast(reader, *arguments)))
         return _assemble(question, snapshot, outcome, shadow.issues, shadow.cluster.version, reader, started)
+
+    async def _hypopg(self, reader: Reader, snapshot: Snapshot, question: Question, started: float) -> Forecast:
+        outcome = await hypopg.forecast(
+            reader, snapshot, question.change, question.table, question.parsed, question.touching
+        )
+        found = _assemble(question, snapshot, outcome, [], snapshot.server.version, reader, started)
+        return replace(found, backend="hypopg")
+
+    async def _instead(
+        self, reader: Reader, snapshot: Snapshot, question: Question, started: float, why: LocalServerError
+    ) -> Forecast:
+        """HypoPG where no shadow can be had; without HypoPG the shadow's error is the answer."""
+        try:
+            found = await self._hypopg(reader, snapshot, question, started)
+        except NotInstalledError:
+            raise why from None
+        reason = f"HypoPG on the target was asked, because there is no shadow: {clean_line(why.message, 200)}"
+        reasons = (reason, *found.confidence.reasons)
+        level = "medium" if found.confidence.level == "high" else found.confidence.level
+        return replace(found, confidence=replace(found.confidence, level=level, reasons=reasons))
 
     async def _read(
         self, reader: Reader, change: IndexStatement, statements: Sequence[Statement] | None
