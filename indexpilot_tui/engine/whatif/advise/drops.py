@@ -24,6 +24,7 @@ class IndexFacts:
     protected: str  # why it must stay; '' when nothing stands on it
     scans: int
     window_s: float | None
+    serves_foreign_key: bool
 
 
 def facts_of(row: Mapping[str, object]) -> IndexFacts:
@@ -31,12 +32,12 @@ def facts_of(row: Mapping[str, object]) -> IndexFacts:
     reasons = {
         "constrained": "a constraint owns it", "is_unique": "it enforces uniqueness", "exclusion": "it enforces exclusion",
         "replica_identity": "it is the replica identity", "clustered": "CLUSTER uses it",
-        "of_partition": "it is part of a partitioned index", "serves_foreign_key": "a foreign key is looked up with it",
+        "of_partition": "it is part of a partitioned index",
     }  # fmt: skip
     window = row["window_s"]
     return IndexFacts(
         next((text for key, text in reasons.items() if row[key]), ""),
-        int(str(row["scans"])), float(str(window)) if window is not None else None,
+        int(str(row["scans"])), float(str(window)) if window is not None else None, bool(row["serves_foreign_key"]),
     )  # fmt: skip
 
 
@@ -57,7 +58,8 @@ async def find(
             if known is None or known.protected or oid not in shadow.oids or entry.parent is not None or entry.partitioned:
                 continue
             days = known.window_s / 86_400 if known.window_s is not None else None
-            unused = known.scans == 0 and days is not None and days >= UNUSED_DAYS
+            # a foreign key's lookup is in no plan; an index that does the same work serves it as well
+            unused = known.scans == 0 and days is not None and days >= UNUSED_DAYS and not known.serves_foreign_key
             if oid not in replaced and not unused:
                 continue
             await index.switch(shadow, [shadow.oids[oid]], on=False)

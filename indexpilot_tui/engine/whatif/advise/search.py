@@ -221,6 +221,11 @@ class Search:
             for b in held[i + 1 : MAX_PAIRED]:
                 yield lambda s, m=1 << a | 1 << b: self.fill(s & ~m, 0.75)  # type: ignore[misc]
 
+    def around(self, best: int, count: int) -> list[int]:
+        """The most promising sets one move away, for an exact look: their bounds may be too high."""
+        found = {tried for move in self._moves(best) if (tried := move(best)) not in (0, best)}
+        return sorted(found, key=lambda s: (self.p.total(s), s))[:count]
+
     def starts(self) -> list[int]:
         """Greedy sets, each once, the best first: from nothing, and around each of the candidates that bring most alone,
         which a greedy start passes over when they are large."""

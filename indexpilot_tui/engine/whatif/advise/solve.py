@@ -18,6 +18,7 @@ MERGE_FROM = 10
 FELT = 0.03  # an index is worth having when some statement would cost so much more without it
 PEELS = 8  # rounds of asking for the next best
 MAX_PAIRS = 4000  # of unit and candidate that are priced alone
+PROBES = 16  # sets a round that are priced exactly though their bound is not the best
 STARTS = 3  # of the greedy sets, how many local search goes on from
 PARTNERS = 3  # of a unit's best single candidates, how many are tried together with all of the other tables
 
@@ -102,16 +103,17 @@ class Solver:
             search = Search(problem)
             starts = search.starts()
             again = starts[:STARTS] if not best else [best, starts[0]]
-            tried = dict.fromkeys([starts[0], *(search.improve(s) for s in again)])
+            near = search.around(best, PROBES) if best else starts[:PROBES]
+            tried = dict.fromkeys([starts[0], *(search.improve(s) for s in again), *near])
             new = [s for s in tried if s not in totals]
             for chosen in new:
                 costs = await prices.exact(numbers_of(chosen))
                 totals[chosen] = prices.total(costs) + sum(problem.upkeep[n] for n in numbers_of(chosen))
             better = min(totals, key=lambda s: (totals[s], problem.size(s), s), default=0)
-            if not new or prices.explains > MAX_EXPLAINS:
-                best = better
-                break
+            stuck = better == best and bool(best)
             best = better
+            if not new or stuck or prices.explains > MAX_EXPLAINS:
+                break
         return tuple(await self._slim(best, problem))
 
     async def _slim(self, chosen: int, problem: Problem) -> list[int]:

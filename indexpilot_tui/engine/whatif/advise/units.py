@@ -90,7 +90,10 @@ async def units_of(
         calls = p.statement.calls
         if rare is not None and priced.plan is not None:
             found.append(_unit(shadow, p, plan, calls / 2, "", uses))
-            found.append(_unit(shadow, rare, priced, calls / 2, "at a rare value", uses_of(rare.tree, snapshot)))
+            at_rare = uses_of(rare.tree, snapshot)
+            for use in at_rare:
+                use.predicates.clear()  # the value is out of the statistics; which one is asked for is not known
+            found.append(_unit(shadow, rare, priced, calls / 2, "at a rare value", at_rare))
         else:
             found.append(_unit(shadow, p, plan, calls, "", uses))
         for reference in references:

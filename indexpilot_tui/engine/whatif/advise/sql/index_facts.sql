@@ -1,4 +1,5 @@
 -- What stands on each index, and how often it was scanned since this database's statistics were reset.
+/* indexpilot */
 select i.indexrelid::int8 as oid, i.indisunique as is_unique, i.indisreplident as replica_identity,
        i.indisclustered as clustered, i.indisexclusion as exclusion,
        exists (select 1 from pg_catalog.pg_constraint k where k.conindid = i.indexrelid) as constrained,

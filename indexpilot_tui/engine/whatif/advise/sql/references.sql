@@ -1,4 +1,5 @@
 -- The foreign keys that point at some tables: what a DELETE there (or an UPDATE of the key) has to look up.
+/* indexpilot */
 select k.confrelid::int8 as parent, k.conrelid::int8 as child, n.nspname::text as schema, c.relname::text as name,
        k.conname::text as constraint_name, k.confdeltype::text as on_delete, k.confupdtype::text as on_update,
        array(select a.attname::text from pg_catalog.unnest(k.conkey) with ordinality as u(number, o)
