@@ -1,4 +1,5 @@
 -- Columns by number, dropped ones too: extended statistics and indexes name columns by number.
+/* indexpilot */
 select a.attrelid::int8 as oid, a.attnum::int4 as number, a.attname::text as name, a.attisdropped as dropped,
        pg_catalog.format_type(a.atttypid, a.atttypmod) as type, a.atttypid::int8 as type_oid, a.attnotnull as not_null,
        a.attgenerated::text as generated,

@@ -1,4 +1,5 @@
 -- What the planner may conclude from: validated checks (exclusion), and foreign keys (join selectivity).
+/* indexpilot */
 select k.conrelid::int8 as table_oid, k.conname::text as name, k.contype::text as kind,
        pg_catalog.pg_get_constraintdef(k.oid) as definition
   from pg_catalog.pg_constraint k

@@ -1,4 +1,5 @@
 -- The relations through which a statement can reach a table: its partition parents and children, and views over them.
+/* indexpilot */
 with recursive reach(oid) as (
   select %(oid)s::pg_catalog.oid
   union

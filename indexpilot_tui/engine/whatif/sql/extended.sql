@@ -1,4 +1,5 @@
 -- Extended statistics: definitions and what ANALYZE found (distinct counts and dependencies as their stored bytes).
+/* indexpilot */
 select e.oid::int8 as oid, e.stxrelid::int8 as table_oid, n.nspname::text as schema, e.stxname::text as name,
        pg_catalog.pg_get_statisticsobjdef(e.oid) as definition, false as inherited,
        x.n_distinct::bytea as ndistinct, x.dependencies::bytea as dependencies,

@@ -1,4 +1,5 @@
 -- Statistics of the expressions of extended statistics, in the shape of those of columns.
+/* indexpilot */
 select s.statistics_schemaname::text as schema, s.statistics_name::text as relation, s.expr as column, false as inherited,
        s.null_frac::text, s.avg_width, s.n_distinct::float8 as n_distinct, s.most_common_vals::text as mcv,
        s.most_common_freqs::text as mcf, s.histogram_bounds::text as histogram, s.correlation::text as correlation,

@@ -1,5 +1,6 @@
 -- What stands on some indexes, INVALID ones too, and what they are used for. One row an index.
 -- pg_constraint has no index by which to ask for those of an index, so it is read once for all of them.
+/* indexpilot */
 with own as materialized (
   select k.conindid, k.conrelid, k.conname, k.contype
     from pg_catalog.pg_constraint k

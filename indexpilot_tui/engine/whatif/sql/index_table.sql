@@ -1,4 +1,5 @@
 -- The table of an index, and what stands on that index.
+/* indexpilot */
 select i.indrelid::int8 as table_oid, i.indisvalid as valid, i.indisunique as is_unique, i.indisprimary as is_primary,
        i.indisreplident as replica_identity,
        (select k.conname::text from pg_catalog.pg_constraint k

@@ -1,4 +1,5 @@
 -- The valid indexes of some tables.
+/* indexpilot */
 select i.indexrelid::int8 as oid, i.indrelid::int8 as table_oid, n.nspname::text as schema, c.relname::text as name,
        c.relkind::text as kind, am.amname::text as method, pg_catalog.pg_get_indexdef(i.indexrelid) as definition,
        c.relpages, c.reltuples::float8 as reltuples, i.indnkeyatts::int4 as key_columns, i.indisunique as unique,

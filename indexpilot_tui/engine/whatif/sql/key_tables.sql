@@ -1,4 +1,5 @@
 -- Foreign keys of some tables, with the traffic on the tables that they refer to. Of partitions: only the key on top.
+/* indexpilot */
 select k.conrelid::int8 as table_oid, k.conname::text as name, k.conkey::int4[] as columns,
        n.nspname::text as parent_schema, p.relname::text as parent_name, k.confdeltype::text as on_delete,
        pg_catalog.pg_stat_get_tuples_deleted(k.confrelid)::int8 as parent_deleted,

@@ -1,4 +1,5 @@
 -- The relations behind some OIDs: with the partitions and parents of tables and what views read, all the way down.
+/* indexpilot */
 with recursive involved(oid) as (
   select pg_catalog.unnest(%(oids)s::pg_catalog.oid[])
   union

@@ -1,4 +1,5 @@
 -- The database as the planner sees it.
+/* indexpilot */
 select d.datcollate as collate, d.datctype as ctype, pg_catalog.pg_encoding_to_char(d.encoding) as encoding,
        (select s.reset_val from pg_catalog.pg_settings s where s.name = 'search_path') as search_path,
        pg_catalog.current_setting('block_size')::int4 as block_size,

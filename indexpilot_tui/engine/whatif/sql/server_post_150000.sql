@@ -1,5 +1,6 @@
 -- The database as the planner sees it.
 -- An ICU database is never C for the planner, the builtin provider's locales always are.
+/* indexpilot */
 select case d.datlocprovider when 'i' then 'icu' when 'b' then 'C' else d.datcollate end as collate, d.datctype as ctype, pg_catalog.pg_encoding_to_char(d.encoding) as encoding,
        (select s.reset_val from pg_catalog.pg_settings s where s.name = 'search_path') as search_path,
        pg_catalog.current_setting('block_size')::int4 as block_size,

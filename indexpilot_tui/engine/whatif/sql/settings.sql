@@ -1,4 +1,5 @@
 -- The settings that a plan depends on, in their base units.
+/* indexpilot */
 select s.name, s.setting
   from pg_catalog.pg_settings s
  where s.category like 'Query Tuning%%'

@@ -1,4 +1,5 @@
 -- Column statistics, of tables and of expression indexes. The arrays of constants let the view use pg_class's index.
+/* indexpilot */
 select s.schemaname::text as schema, s.tablename::text as relation, s.attname::text as column, s.inherited,
        s.null_frac::text, s.avg_width, s.n_distinct::float8 as n_distinct, s.most_common_vals::text as mcv,
        s.most_common_freqs::text as mcf, s.histogram_bounds::text as histogram, s.correlation::text as correlation,

@@ -1,4 +1,5 @@
 -- Types that are not PostgreSQL's own, behind the types of some columns: elements, bases, attributes, subtypes.
+/* indexpilot */
 with recursive used(oid) as (
   select pg_catalog.unnest(%(types)s::pg_catalog.oid[])
   union

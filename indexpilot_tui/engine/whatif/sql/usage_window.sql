@@ -1,5 +1,6 @@
 -- Since when scans are counted, and which standbys there are whose scans are not in these counters. One row.
 -- From 15 on the database's own reset time is null until somebody resets; the counters then are as old as the fixed ones.
+/* indexpilot */
 select pg_catalog.clock_timestamp() as at,
        coalesce(pg_catalog.pg_stat_get_db_stat_reset_time(d.oid),
                 case when pg_catalog.current_setting('server_version_num')::int >= 150000

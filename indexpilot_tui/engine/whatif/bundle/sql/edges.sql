@@ -1,4 +1,5 @@
 -- Which relation leads to which: a partition or child to its parent, a view to what it reads.
+/* indexpilot */
 select 'i' as kind, h.inhrelid::int8 as "from", h.inhparent::int8 as "to"
   from pg_catalog.pg_inherits h
   join pg_catalog.pg_class c on c.oid = h.inhrelid and c.relkind in ('r', 'p', 'f')

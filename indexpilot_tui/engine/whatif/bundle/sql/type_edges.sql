@@ -1,4 +1,5 @@
 -- Which type is made of which: elements, bases, attributes, subtypes.
+/* indexpilot */
 select t.oid::int8 as "from", x.oid::int8 as "to"
   from pg_catalog.pg_type t
  cross join lateral (
