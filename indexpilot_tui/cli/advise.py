@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from indexpilot_tui.cli.options import Common, common_options
+from indexpilot_tui.cli.options import Common, bundle_option, common_options
 from indexpilot_tui.cli.running import engine_of, print_json, run_async
 from indexpilot_tui.errors import OK
 
@@ -45,6 +45,7 @@ class Bytes(click.ParamType):
 @click.option("--whole-tables", is_flag=True, help="No partial indexes.")
 @click.option("--workload", type=click.Path(path_type=Path, dir_okay=False), help=_WORKLOAD)
 @common_options
+@bundle_option
 def advise(
     target: str | None, budget: int | None, write_budget: float | None, whole_tables: bool, workload: Path | None,
     common: Common,

@@ -16,6 +16,7 @@ import pytest
 import pytest_asyncio
 
 from indexpilot_tui.engine.postgres.session import Purpose, SentStatement, Session, connect
+from indexpilot_tui.engine.whatif.advise.advisor import Options, advise, read_case
 from indexpilot_tui.engine.whatif.bundle.capture import CaptureOptions, capture
 from indexpilot_tui.engine.whatif.bundle.file import read_bundle, write_bundle
 from indexpilot_tui.engine.whatif.bundle.model import Bundle
@@ -24,6 +25,7 @@ from indexpilot_tui.engine.whatif.bundle.session import BundleSession
 from indexpilot_tui.engine.whatif.model import Statement
 from indexpilot_tui.engine.whatif.points import array_items
 from indexpilot_tui.engine.whatif.read import Reader, read_snapshot, server_traits
+from indexpilot_tui.engine.whatif.shadow import ShadowServer
 from indexpilot_tui.engine.whatif.simulate import Simulator
 from indexpilot_tui.errors import UsageError
 from indexpilot_tui.localpg import LocalCluster
@@ -93,6 +95,26 @@ async def test_its_workload_is_the_servers(place: Place) -> None:
     assert found.calls == 3
     assert found.uses_index
     assert found.cost_after < found.cost_before / 5
+
+
+async def test_advice_from_the_file_is_the_one_from_the_server(place: Place) -> None:
+    shadow = ShadowServer()
+    statements = [
+        Statement("1", "select * from child where parent_id = $1", 10.0),
+        Statement("2", "select * from part where v = $1", 5.0),
+        Statement("3", "delete from parent where id = $1", 5.0),
+    ]
+    try:
+        found = []
+        for source in (place.session, BundleSession(read_bundle(place.file))):
+            case = await read_case(source, statements)
+            found.append((await advise(shadow, case, Options())).to_json())
+    finally:
+        await shadow.close()
+    for one in found:
+        one["elapsed_ms"] = one["read"] = None
+    assert found[0]["indexes"]
+    assert found[0] == found[1]
 
 
 async def test_neither_a_capture_nor_a_forecast_writes_on_the_target(

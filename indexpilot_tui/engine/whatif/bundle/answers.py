@@ -7,6 +7,7 @@ the edges that were captured with them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 from typing import Any
 
 from indexpilot_tui.engine.whatif.bundle.model import Bundle, Row
@@ -130,10 +131,37 @@ def _index_facts(bundle: Bundle, params: Params) -> list[Row]:
 def _extension_schema(bundle: Bundle, params: Params) -> list[Row]:
     """Of an extension whose rows the capture could read as well, so that nobody is sent to install what is there."""
     server = bundle.answers["whatif/server"][0]
+    if params["extension"] == "hypopg":
+        return []  # it plans on its server, and there is none
     where = dict(zip(server["extensions"], server["extension_schemas"], strict=True)).get(params["extension"])
     if where is None or (params["extension"] == "pg_stat_statements" and "whatif/statements" not in bundle.answers):
         return []
     return [{"schema": where}]
+
+
+def _references(bundle: Bundle, params: Params) -> list[Row]:
+    """The advisor's references.sql: foreign keys by the table that they point at."""
+    if "advise/references" not in bundle.answers:
+        raise not_there(bundle, "advise/references")
+    return bundle.pick("advise/references", "parent", sorted(params["oids"]))
+
+
+def _advise_facts(bundle: Bundle, params: Params) -> list[Row]:
+    """The advisor's index_facts.sql, from what the capture asks about every index anyway."""
+    window = bundle.answers["whatif/usage_window"][0]
+    at, since = window["at"], window["stats_since"]
+    age = (at - since).total_seconds() if isinstance(at, datetime) and isinstance(since, datetime) else None
+    keys = bundle.grouped("whatif/key_tables", "table_oid")
+    return [
+        {
+            "oid": r["oid"], "is_unique": r["is_unique"], "replica_identity": r["replica_identity"],
+            "clustered": r["clustered"], "exclusion": r["constraint_kind"] == "x",
+            "constrained": r["constraint_name"] is not None or r["foreign_keys"] > 0, "of_partition": r["of_partition"],
+            "serves_foreign_key": any(r["columns"][0] in k["columns"] for k in keys.get(r["table_oid"], ())),
+            "scans": r["scans"], "window_s": age,
+        }
+        for r in bundle.pick("whatif/index_facts", "oid", sorted(params["oids"]))
+    ]  # fmt: skip
 
 
 _SPECIAL: dict[str, Callable[[Bundle, Params], list[Row]]] = {
@@ -145,4 +173,6 @@ _SPECIAL: dict[str, Callable[[Bundle, Params], list[Row]]] = {
     "whatif/index_table": _index_table,
     "whatif/index_facts": _index_facts,
     "whatif/extension_schema": _extension_schema,
+    "advise/references": _references,
+    "advise/index_facts": _advise_facts,
 }

@@ -20,6 +20,7 @@ from indexpilot_tui.errors import IndexPilotError, PrivilegeError, ServerError, 
 
 BUNDLE = "indexpilot_tui.engine.whatif.bundle"
 WHATIF = "indexpilot_tui.engine.whatif"
+ADVISE = "indexpilot_tui.engine.whatif.advise"
 OBSERVE = "indexpilot_tui.engine.observe"
 MOST_STATEMENTS = 5_000
 HEALTH_WORK_MEM = "32MB"  # 12,000 indexes are some 10 MB of rows
@@ -82,6 +83,7 @@ async def capture(session: Session, options: CaptureOptions | None = None, say: 
     indexes = [r["oid"] for r in names if r["kind"] in "iI" and r["schema"] in schemas]
     await _ask(recorder, WHATIF, "index_facts", oids=indexes)
     await _ask(recorder, WHATIF, "key_tables", oids=tables)
+    await _ask(recorder, ADVISE, "references", oids=tables)
     await _ask(recorder, WHATIF, "usage_window")
     notes += await _health(recorder)
     workload, said = await _workload(recorder, options)

@@ -17,6 +17,7 @@ from indexpilot_tui.engine.postgres.queries import load
 PACKAGES = {
     "whatif": "indexpilot_tui.engine.whatif",
     "bundle": "indexpilot_tui.engine.whatif.bundle",
+    "advise": "indexpilot_tui.engine.whatif.advise",
     "observe": "indexpilot_tui.engine.observe",
 }
 _VARIANT = re.compile(r"(_post_\d{6})?\.sql$")

@@ -28,7 +28,7 @@ _DEFINITIONS = (
     "whatif/server", "whatif/settings", "whatif/relations", "whatif/columns", "whatif/indexes", "whatif/constraints",
     "whatif/types", "whatif/sizes", "whatif/index_facts", "whatif/key_tables", "whatif/usage_window", "bundle/names",
     "bundle/edges", "bundle/type_edges", "bundle/foreign_keys", "observe/health_facts", "observe/indexes",
-    "observe/foreign_keys",
+    "observe/foreign_keys", "advise/references",
 )  # fmt: skip
 _VALUES = ("whatif/stats", "whatif/stats_reader", "whatif/extended_expressions")
 _OF_ITS_OWN = ("whatif/extended", "whatif/statements")
