@@ -24,18 +24,19 @@ _WORKLOAD = "SQL statements ended by ';', or a JSON list of {query, calls}; else
 @click.option("--workload", type=click.Path(path_type=Path, dir_okay=False), help=_WORKLOAD)
 @click.option("--backend", type=click.Choice(["auto", "shadow", "hypopg"]), default="auto", show_default=True,
               help="auto: the shadow, and where none can be started HypoPG if the target has it.")
+@click.option("--plans", is_flag=True, help="Show how the plans of the statements change, as trees.")
 @click.option("--cross-check", is_flag=True, help="Ask HypoPG on the target too, and say how far it is off.")
 @common_options
 @bundle_option
 def simulate(
-    ddl: str, target: str | None, workload: Path | None, backend: str, cross_check: bool, common: Common
+    ddl: str, target: str | None, workload: Path | None, backend: str, plans: bool, cross_check: bool, common: Common
 ) -> int:
     """Forecast one CREATE or DROP INDEX from the statistics of TARGET: nothing is installed, locked or written there."""
-    return run_async(_simulate(ddl, target, workload, common, backend=backend, cross_check=cross_check))
+    return run_async(_simulate(ddl, target, workload, common, backend=backend, plans=plans, cross_check=cross_check))
 
 
 async def _simulate(
-    ddl: str, target: str | None, workload: Path | None, common: Common, *, backend: str, cross_check: bool
+    ddl: str, target: str | None, workload: Path | None, common: Common, *, backend: str, plans: bool, cross_check: bool
 ) -> int:
     from indexpilot_tui.engine.postgres.ddl import parse_index_statement
 
@@ -50,7 +51,7 @@ async def _simulate(
     if common.json:
         print_json(forecast.to_json())
     else:
-        for line in forecast_lines(forecast):
+        for line in [*forecast_lines(forecast), *(plan_lines(forecast) if plans else [])]:
             click.echo(line)
     return OK
 
@@ -61,6 +62,17 @@ def _bytes(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1024
     raise AssertionError("unreachable")
+
+
+def plan_lines(forecast: Forecast) -> list[str]:
+    """The plans that change, as trees: `-` leaves, `+` enters."""
+    from indexpilot_tui.engine.whatif.tree_diff import text_lines
+
+    lines: list[str] = []
+    for q in forecast.queries:
+        if q.plan_before != q.plan_after:
+            lines += ["", f"  {q.queryid}: {q.query[:100]}", *(f"    {x}" for x in text_lines(q.plan_before, q.plan_after))]
+    return lines or ["", "  no plan changes"]
 
 
 def forecast_lines(forecast: Forecast) -> list[str]:
