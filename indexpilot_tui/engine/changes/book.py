@@ -47,9 +47,11 @@ class Book:
         book.write("opened", {})
         return book
 
-    def write(self, action: str, detail: dict[str, Any]) -> None:
-        """One line, on disk when this returns. Raises ServerError when it is not: then there must be no deed."""
-        line = {"at": datetime.now(UTC).isoformat(), "pid": os.getpid(), "action": action, "detail": detail}
+    def write(self, action: str, detail: dict[str, Any], at: datetime | None = None) -> None:
+        """One line, on disk when this returns. `at`: when it happened, if not now. Raises ServerError when it is not there:
+        then nothing may be begun."""
+        when = (at or datetime.now(UTC)).isoformat()
+        line = {"at": when, "pid": os.getpid(), "action": action, "detail": detail}
         try:
             fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:

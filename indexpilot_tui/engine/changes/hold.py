@@ -10,8 +10,9 @@ from typing import Any
 
 import psycopg
 
+from indexpilot_tui.engine.changes.backlog import Backlog, Row, transient
 from indexpilot_tui.engine.changes.book import Book
-from indexpilot_tui.engine.journal.journal import Journal, StaleEpochError
+from indexpilot_tui.engine.journal.journal import Journal, JournalRefusedError, StaleEpochError
 from indexpilot_tui.engine.model.change import END_STATES, State
 from indexpilot_tui.errors import ConnectError, IndexPilotError, ServerError
 
@@ -19,12 +20,19 @@ UNREACHABLE = (ConnectError, psycopg.OperationalError, TimeoutError, OSError)
 _FAILED = (IndexPilotError, psycopg.Error, TimeoutError, OSError)
 ABORT_POLL_S = 1.0
 RECONNECT_S = 120.0  # how long a lost control database is waited for before the change is left to reconcile
+PROTECTIVE_S = 1.0  # how long the log may hold up a cancel of our own work
+NOTE_S = 3.0  # how long an outcome row is waited for; after that it follows when the journal answers again
+_STRICT = ("ddl.intent",)  # the one row without whose local copy there is no deed
 
 
 class Hold:
     """One change that this process carries out. `fenced` once somebody else took it over: then nothing more is done.
 
     Every write names the epoch, so a process that slept through a takeover is refused by the database (StaleEpochError).
+
+    Two copies of the log: the journal and the local book. Rows that nothing waits for go through one ordered line
+    (`Backlog`), which is written before the next row that something waits for; so no deed that was done is forgotten and
+    the order stays, whichever copy failed meanwhile.
     """
 
     def __init__(
@@ -40,7 +48,10 @@ class Hold:
         self.terminated = False  # this process was told to end (SIGTERM)
         self._beat: asyncio.Task[None] | None = None
         self._opening = asyncio.Lock()
-        self.turn = asyncio.Lock()  # held where the epoch changes, so that no renewal names the old one
+        self.turn = asyncio.Lock()  # held where the epoch changes, so that no renewal and no late row names the old one
+        self._line = asyncio.Lock()  # one writer of log rows at a time
+        self._backlog = Backlog()
+        self._pump: asyncio.Task[None] | None = None
 
     # -- the journal ---------------------------------------------------------------------------------------------------
 
@@ -64,10 +75,27 @@ class Hold:
 
     async def advance(self, to: State, action: str, detail: dict[str, Any]) -> None:
         """One move from the state we are in, with its log row; local copy first. A lost journal is waited for (ConnectError
-        after RECONNECT_S), and asked whether the move was made before it is made again. StaleEpochError: we are fenced."""
-        self.book.write(action, {"to": to.value, **detail})
-        for last in (False, False, True):
-            journal = await self.patient_journal()
+        after RECONNECT_S), and asked whether the move was made before it is made again. StaleEpochError: we are fenced.
+        ServerError, and no move, when the local copy of a `ddl.intent` cannot be written."""
+        detail = self._copied(action, {"to": to.value, **detail})
+        async with self._line:
+            for last in (False, False, True):
+                journal = await self.patient_journal()
+                try:
+                    await self._flush(journal)
+                    await self._move(journal, to, action, detail)
+                except ConnectError:
+                    if last:
+                        raise
+                else:
+                    return
+
+    async def _move(self, journal: Journal, to: State, action: str, detail: dict[str, Any]) -> None:
+        """The move, or its row alone where the state is already that one. StaleEpochError: fenced."""
+        for _ in range(2):
+            if self.state is to:
+                await journal.append(self.change_id, self.epoch, action, detail)
+                return
             try:
                 await journal.advance(self.change_id, self.epoch, self.state, to, action, detail)
             except StaleEpochError:
@@ -76,12 +104,11 @@ class Hold:
                     raise
                 if self.state is to:
                     return
-            except ConnectError:
-                if last:
-                    raise
             else:
                 self.state = to
                 return
+        self.fenced = True
+        raise StaleEpochError(f"change {self.change_id} is moved by somebody else")
 
     async def _caught_up(self, journal: Journal) -> bool:
         """Whether the state differs only by a move of our own whose answer was lost; then that is our state now."""
@@ -93,35 +120,135 @@ class Hold:
 
     async def append(self, action: str, detail: dict[str, Any]) -> None:
         """One log row, local copy first. If this raises there must be no deed."""
-        self.book.write(action, detail)
-        journal = await self.journal()
+        detail = self._copied(action, detail)
+        async with self._line:
+            for last in (False, True):
+                journal = await self.journal()
+                try:
+                    await self._flush(journal)
+                    await journal.append(self.change_id, self.epoch, action, detail)
+                except StaleEpochError:
+                    self.fenced = True
+                    raise
+                except ConnectError:  # the session had died unnoticed: once more on a new one
+                    if last:
+                        raise
+                else:
+                    return
+
+    def _copied(self, action: str, detail: dict[str, Any]) -> dict[str, Any]:
+        """The detail, once the local copy has it. A full disk here must not keep us from cleaning up what we left there:
+        the row then says that its local copy is missing."""
         try:
-            await journal.append(self.change_id, self.epoch, action, detail)
-        except StaleEpochError:
-            self.fenced = True
-            raise
-        except ConnectError:  # the session had died unnoticed: once more on a new one
-            await (await self.journal()).append(self.change_id, self.epoch, action, detail)
+            self.book.write(action, detail)
+        except ServerError as exc:
+            if action in _STRICT:
+                raise
+            return {**detail, "local_copy": f"missing: {exc.message}"}
+        return detail
+
+    # -- rows that nothing waits for -----------------------------------------------------------------------------------
+
+    def later(self, action: str, detail: dict[str, Any]) -> None:
+        """A log row from inside a guard loop: returns at once. Both copies are written behind, in the order of the calls;
+        a row that waited says so (`late`, with the time it is of)."""
+        self._put(Row(action, detail))
+
+    def later_index(self, oid: int, valid: bool) -> None:
+        """The same for the index's OID, which goes to the change's row in the journal (`Journal.set_index`)."""
+        self._put(Row("index.oid", {"oid": oid, "valid": valid}, index=True))
 
     async def note(self, action: str, detail: dict[str, Any]) -> None:
-        """A log row that nothing depends on (an outcome, a phase): an unreachable journal leaves it in the local copy."""
-        with contextlib.suppress(*UNREACHABLE, ServerError):
-            await self.append(action, detail)
+        """A log row that nothing depends on (an outcome, a phase). Each copy gets it that can be written; the journal,
+        when it does not answer within NOTE_S, later. StaleEpochError: we are fenced."""
+        await self._soon(Row(action, self._copied(action, detail), booked=True), NOTE_S)
 
     async def protective(self, action: str, detail: dict[str, Any], to: State | None = None) -> None:
-        """The intent row of a cancel. Stopping our own work is the safe side, so it is not held up by an unreachable
-        journal as long as the local copy has it; a fenced holder stops nothing (StaleEpochError)."""
-        try:
-            async with asyncio.timeout(1.0):
-                if to is None or to is self.state:
-                    await self.append(action, detail)
-                else:
-                    await self.advance(to, action, detail)
-        except StaleEpochError:
-            raise
-        except (*UNREACHABLE, ServerError) as exc:
-            with contextlib.suppress(ServerError):
-                self.book.write(f"{action}.unlogged", {"why": str(exc)[:200]})
+        """The intent row of a cancel, with the move to `to`. Stopping our own work is the safe side, so neither copy holds
+        it up for more than PROTECTIVE_S: what could not be written follows, in order. A fenced holder stops nothing
+        (StaleEpochError)."""
+        await self._soon(Row(action, self._copied(action, detail), to=to, booked=True), PROTECTIVE_S)
+
+    async def _soon(self, row: Row, seconds: float) -> None:
+        self._put(row)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await row.done.wait()
+        if self.fenced:
+            raise StaleEpochError("another executor has taken this change over")
+
+    def _put(self, row: Row) -> None:
+        self._backlog.add(row)
+        if self._pump is None or self._pump.done():
+            self._pump = asyncio.create_task(self._write_behind())
+
+    async def _write_behind(self) -> None:
+        """Write what is in the line; a journal that is away is tried again with every new row, and every second."""
+        while self._backlog.rows and not self.fenced:
+            self._backlog.news.clear()
+            try:
+                async with self._line:
+                    await self._copy_behind()
+                    async with self.turn:
+                        await self._flush(await self.journal())
+            except StaleEpochError:
+                self.fenced = True
+            except _FAILED:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(ABORT_POLL_S):
+                        await self._backlog.news.wait()
+        if self.fenced:
+            self._give_up("fenced")
+
+    async def _copy_behind(self) -> None:
+        for row in [r for r in self._backlog.rows if not r.booked]:
+            row.booked = True
+            try:
+                await asyncio.to_thread(self.book.write, row.action, row.detail, row.at)
+            except ServerError as exc:
+                row.detail = {**row.detail, "local_copy": f"missing: {exc.message}"}
+
+    async def _flush(self, journal: Journal) -> None:
+        """Everything in the line to the journal, in order; a row leaves the line when it is written. One that the journal
+        will never take (it is in the local copy) does not hold up the others."""
+        while self._backlog.rows:
+            row = self._backlog.rows[0]
+            try:
+                await self._write(journal, row)
+            except StaleEpochError:
+                self.fenced = True
+                raise
+            except IndexPilotError as exc:
+                if transient(exc):
+                    row.failed = True
+                    raise
+                self._try_book(f"{row.action}.unlogged", {"why": exc.message})
+            except (TypeError, ValueError) as exc:  # no JSON
+                self._try_book(f"{row.action}.unlogged", {"why": str(exc)})
+            self._backlog.first_is_done()
+
+    async def _write(self, journal: Journal, row: Row) -> None:
+        if row.index:
+            await journal.set_index(self.change_id, self.epoch, row.detail["oid"], row.detail["valid"])
+            return
+        if row.to is not None:
+            try:
+                await self._move(journal, row.to, row.action, row.told())
+            except JournalRefusedError as exc:  # the move came too late; that it was meant belongs into the log all the same
+                row.to, row.detail = None, {**row.detail, "not_moved": exc.message}
+            else:
+                return
+        await journal.append(self.change_id, self.epoch, row.action, row.told())
+
+    def _give_up(self, why: str) -> None:
+        for row in self._backlog.rows:
+            self._try_book(f"{row.action}.unlogged", {"why": why, "at": row.at.isoformat(), **row.detail})
+            row.done.set()
+        self._backlog.rows.clear()
+
+    def _try_book(self, action: str, detail: dict[str, Any]) -> None:
+        with contextlib.suppress(ServerError):
+            self.book.write(action, detail)
 
     # -- the lease -----------------------------------------------------------------------------------------------------
 
@@ -155,5 +282,12 @@ class Hold:
             await asyncio.sleep(min(ABORT_POLL_S, self.lease_s / 6))
 
     async def close(self) -> None:
+        """End the lease's renewal and the session; rows that still wait get NOTE_S, then they stay in the local copy."""
         await self.stop_beat()
+        if self._pump is not None:
+            await asyncio.wait({self._pump}, timeout=NOTE_S)
+            self._pump.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._pump
+            self._give_up("the journal could not be reached")
         await self._journal.close()
