@@ -139,7 +139,7 @@ class Observer(Strict):
     waiting_phase_seconds: Annotated[float, Field(ge=1)] = 300.0
     requeue_delay_seconds: Annotated[float, Field(ge=1)] = 15.0
     max_attempts: Annotated[int, Field(ge=1, le=20)] = 3
-    lease_seconds: Annotated[int, Field(ge=5, le=300)] = 30
+    lease_seconds: Annotated[int, Field(ge=5, le=300)] = 10
 
 
 class Safeguards(Strict):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import socket
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg import AsyncConnection, sql
@@ -23,9 +26,12 @@ from indexpilot_tui.errors import ConnectError, ServerError
 from indexpilot_tui.settings.model import Settings, Target
 
 PACKAGE = "indexpilot_tui.engine.postgres"
+T = TypeVar("T")
 Query = str | sql.Composed | sql.SQL
 Params = Mapping[str, Any] | list[Any] | tuple[Any, ...] | None
 OLDEST_SERVER = 130000
+GRACE_S = 3.0  # beyond the server's own statement_timeout: then it is not slow, it is silent
+TCP_USER_TIMEOUT_MS = 10_000  # data sent and not acknowledged for so long: the peer is gone
 
 
 class Purpose(StrEnum):
@@ -75,15 +81,46 @@ class SentStatement:
 Sink = Callable[[SentStatement], None]
 
 
+async def _answered(conn: AsyncConnection[TupleRow], question: Coroutine[Any, Any, T], seconds: float | None) -> T:
+    """The answer within `seconds`. A server that is silent for longer loses the connection, at once: psycopg alone would
+    try to cancel for 5 s and wait for 5 s more (measured). Raises ConnectError then; a cancelled caller hangs up, too."""
+    if seconds is None:
+        return await question
+    task = asyncio.create_task(question)
+    try:
+        done, _ = await asyncio.wait({task}, timeout=seconds)
+    except asyncio.CancelledError:
+        await _hang_up(conn, task)
+        raise
+    if not done:
+        await _hang_up(conn, task)
+        raise ConnectError(f"the server was silent for {seconds:g} s: the session is given up")
+    return task.result()
+
+
+async def _hang_up(conn: AsyncConnection[TupleRow], task: asyncio.Task[Any]) -> None:
+    """Shut the socket under a waiting question: it ends with an error within this process, whatever the network does."""
+    with suppress(OSError, psycopg.OperationalError), socket.socket(fileno=os.dup(conn.pgconn.socket)) as wire:
+        wire.shutdown(socket.SHUT_RDWR)
+    await asyncio.wait({task}, timeout=1.0)
+    if not task.done():
+        task.cancel()
+    elif not task.cancelled():
+        task.exception()  # it is the hang-up itself
+    await conn.close()
+
+
 @dataclass(slots=True)
 class Session:
-    """One autocommit connection. `readback` holds the settings as the server reports them."""
+    """One autocommit connection. `readback` holds the settings as the server reports them. `deadline_s`: how long an answer
+    to `rows` may take before the server counts as silent and the connection is given up; None: as long as it takes."""
 
     conn: AsyncConnection[TupleRow]
     facts: Facts
     purpose: Purpose
     readback: dict[str, str] = field(default_factory=dict)
     sink: Sink | None = None
+    deadline_s: float | None = None
 
     def record(self, text: str, ms: float, error: str = "") -> None:
         """Tell the command log of a statement that was sent on `conn` directly (pipelines do)."""
@@ -91,7 +128,10 @@ class Session:
             self.sink(SentStatement(datetime.now(UTC), self.purpose.value, clean_line(text, 500), ms, error))
 
     async def rows(self, query: Query, params: Params = None) -> list[dict[str, Any]]:
-        """All rows as dicts. Raises the IndexPilotError that fits the server's answer."""
+        """All rows as dicts. Raises the IndexPilotError that fits the server's answer, ConnectError after `deadline_s`."""
+        return await _answered(self.conn, self._rows(query, params), self.deadline_s)
+
+    async def _rows(self, query: Query, params: Params) -> list[dict[str, Any]]:
         text = query if isinstance(query, str) else query.as_string(self.conn)
         start = time.perf_counter()
         try:
@@ -138,8 +178,11 @@ def _settings_for(purpose: Purpose, settings: Settings, version: int) -> dict[st
     if purpose is Purpose.EXECUTOR:
         wanted |= {"lock_timeout": "0", "statement_timeout": "0", "idle_in_transaction_session_timeout": "0"}
         wanted |= {"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3"}
-        if version >= 140000:
-            wanted |= {"idle_session_timeout": "0", "client_connection_check_interval": "10s"}
+        # a default of the login's must not move the index elsewhere or forbid to make it
+        wanted |= {"default_tablespace": "", "default_transaction_isolation": "read committed"}
+        wanted |= {"default_transaction_read_only": "off", "default_transaction_deferrable": "off"}
+        if version >= 140000:  # a dead executor's build ends within this, and with it whatever waits behind it
+            wanted |= {"idle_session_timeout": "0", "client_connection_check_interval": "1s"}
         if version >= 170000:
             wanted["transaction_timeout"] = "0"
         return wanted
@@ -183,6 +226,9 @@ async def _apply_settings(session: Session, settings: Settings) -> None:
     unix = session.facts.tls.unix_socket
     if unix:  # the server ignores TCP settings there and reads back 0
         wanted = {k: v for k, v in wanted.items() if not k.startswith("tcp_")}
+    await session.execute("set role none")  # ALTER ROLE ... SET role would let us see and act as somebody else
+    if await session.value("select current_user = session_user") is not True:
+        raise ServerError("this session acts as another role than the one that logged in", field="role")
     for name, value in wanted.items():
         await session.execute("select pg_catalog.set_config(%s, %s, false)", (name, value))
     for name, value in wanted.items():
@@ -229,6 +275,7 @@ async def parameters(target: Target, application_name: str | None = None) -> dic
         params["password"] = password
     params["application_name"] = application_name or "indexpilot"
     params |= {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3, "client_encoding": "UTF8"}
+    params["tcp_user_timeout"] = TCP_USER_TIMEOUT_MS
     # no server-side prepared statements: a generic plan of ours would age, and a pooler could not hold them
     return params | {"autocommit": True, "prepare_threshold": None}
 
@@ -242,13 +289,14 @@ async def prepare(
     """
     tls = tls_facts(conn)
     enforce(target, tls)
+    deadline_s = None if purpose is Purpose.MONITOR else settings.observe.statement_timeout_ms / 1000 + GRACE_S
     try:
-        facts = await _facts(conn, tls)
+        facts = await _answered(conn, _facts(conn, tls), deadline_s)
     except psycopg.Error as exc:
         raise translate(exc, "session start") from exc
     if facts.server_version < OLDEST_SERVER:
         raise ConnectError(f"server version {facts.server_version} is older than PostgreSQL 13, the oldest supported")
-    opened = Session(conn, facts, purpose, sink=sink)
+    opened = Session(conn, facts, purpose, sink=sink, deadline_s=deadline_s)
     if facts.direct:  # behind a pooler a SET would leak to strangers; changes are refused there anyway
         await _apply_settings(opened, settings)
     elif purpose is not Purpose.MONITOR:
