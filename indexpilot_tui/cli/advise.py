@@ -20,7 +20,7 @@ _SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,3})?)\s*([kmgt]?)i?b?", re.IGNORECASE)
 _WORKLOAD = "SQL statements ended by ';', or a JSON list of {query, calls}; else pg_stat_statements."
 
 
-class Bytes(click.ParamType):
+class Bytes(click.ParamType[int]):
     """A size as PostgreSQL's settings take it: 200MB, 1.5 GB; units are powers of 1024."""
 
     name = "size"
@@ -93,16 +93,18 @@ def advice_lines(advice: Advice) -> list[str]:
         "",
     ]
     for number, i in enumerate(advice.indexes, 1):
+        served = ", ".join(i.serves[:6]) + (" ..." if len(i.serves) > 6 else "")
         lines += [
             f"{number:>3}. {i.ddl}",
             f"     {_mib(i.size_bytes)}, saves {_share(i.gain, before)} after those above "
             f"({_share(i.gain_alone, before)} alone; without it the set loses {_share(i.loss_without, before)}), "
-            f"writes +{i.upkeep:,.0f}; serves {len(i.serves)}: {', '.join(i.serves[:6])}{' ...' if len(i.serves) > 6 else ''}",
+            f"writes +{i.upkeep:,.0f}; serves {len(i.serves)}: {served}",
         ]
         lines += [f"     makes {name} redundant" for name in i.replaces]
         lines += [f"     {note}" for note in i.notes]
         if number == advice.stop_after and number < len(advice.indexes):
-            lines.append(f"     ---- stop here for {_share(before - i.cost_after_cumulative, before - after)} of the gain ----")
+            reached = _share(before - i.cost_after_cumulative, before - after)
+            lines.append(f"     ---- stop here for {reached} of the gain ----")
     if not advice.indexes:
         lines.append("no index is worth its price for this workload")
     lines += [f"drop: {d.ddl}  ({_mib(d.size_bytes)}; {d.reason})" for d in advice.drops]

@@ -4,7 +4,8 @@
 
 Two judges: HypoPG 1.3.1 (hypothetical indexes on the 15 server, its own sizes), and the server itself with the indexes
 really built. Budgets are MiB of HypoPG's size formula, so that the figures compare with other advisors'. --mode: `whole`
-tables only, `partial` indexes too where the evidence is there (the default of `indexpilot advise`). --seeds: repeat in fresh interpreters with other hash seeds and compare the bytes.
+tables only, `partial` indexes too where the evidence is there (the default of `indexpilot advise`). --seeds: repeat in fresh
+interpreters with other hash seeds and compare the bytes.
 --build: wall time before and after, and what verification would say of each query.
 """
 
@@ -116,7 +117,9 @@ def judge(conninfo: str, advice: Advice, asked: Sequence[Statement]) -> Judgemen
     return Judgement(100 * after / before, size, same)
 
 
-async def advise_once(conninfo: str, asked: Sequence[Statement], options: Options, server: ShadowServer) -> tuple[Advice, float]:
+async def advise_once(
+    conninfo: str, asked: Sequence[Statement], options: Options, server: ShadowServer
+) -> tuple[Advice, float]:
     """One advice and its seconds, reading the target included."""
     started = time.perf_counter()
     session = await connect(Target(name="tpch", environment="development", dsn=conninfo), Purpose.MONITOR, Settings())
@@ -189,13 +192,16 @@ def build(conninfo: str, advice: Advice, asked: Sequence[Statement]) -> list[str
         f"  built {len(advice.indexes)} indexes in {built:.1f} s: forecast {advice.size_bytes / MIB:.1f} MiB, "
         f"real {row[0] / MIB:.1f} MiB; cost by the server with the real indexes "
         f"{100 * sum(again.values()) / planned:.1f} % (forecast {100 * advice.cost_after / advice.cost_before:.1f} %); "
-        f"wall time {total_before / 1000:.2f} -> {total_after / 1000:.2f} s ({100 * (total_after / total_before - 1):+.0f} %); "
+        f"wall time {total_before / 1000:.2f} -> {total_after / 1000:.2f} s "
+        f"({100 * (total_after / total_before - 1):+.0f} %); "
         f"verification would say: {counts}"
     )
     return out
 
 
-async def run(conninfo: str, mode: str, budgets: Sequence[int], *, show: bool = True) -> list[tuple[int, Advice, float, Judgement]]:
+async def run(
+    conninfo: str, mode: str, budgets: Sequence[int], *, show: bool = True
+) -> list[tuple[int, Advice, float, Judgement]]:
     """The advice for each budget, with its judgement; the shadow is warm as in a console."""
     asked = statements()
     server = ShadowServer()
@@ -217,7 +223,8 @@ def line(mode: str, budget: int, advice: Advice, seconds: float, found: Judgemen
     bar = f"bar {BARS[budget]}, Extend {EXTEND[budget]}" if budget in BARS else ""
     shadow = 100 * advice.cost_after / advice.cost_before
     return (
-        f"{mode:>7} {budget:>4} MiB: HypoPG {found.percent:5.2f} % ({bar}), shadow {shadow:5.2f} %, {len(advice.indexes)} indexes, "
+        f"{mode:>7} {budget:>4} MiB: HypoPG {found.percent:5.2f} % ({bar}), shadow {shadow:5.2f} %, "
+        f"{len(advice.indexes)} indexes, "
         f"{found.size / MIB:.1f} MiB, {advice.candidates} candidates, {advice.explains} EXPLAINs, {seconds:.2f} s"
         + ("" if found.same_sizes or mode != "whole" else " SIZES DIFFER FROM HYPOPG")
     )
@@ -230,7 +237,8 @@ def with_seeds(conninfo: str, mode: str, budget: int, seeds: int) -> set[str]:
         "async def main():\n"
         "    server = ShadowServer()\n"
         "    try:\n"
-        "        advice, _ = await advise_once(sys.argv[1], statements(), options_of(sys.argv[2], int(sys.argv[3])), server)\n"
+        "        options = options_of(sys.argv[2], int(sys.argv[3]))\n"
+        "        advice, _ = await advise_once(sys.argv[1], statements(), options, server)\n"
         "    finally:\n"
         "        await server.close()\n"
         "    print(digest(advice))\n"
@@ -265,7 +273,8 @@ async def main() -> int:
             missed += sum(j.percent > BARS.get(b, 100.0) or s > 5 for b, _, s, j in results)
             for budget, advice, _, _ in results:
                 if args.show:
-                    print(budget, *(f"    {i.ddl}  {i.size_bytes / MIB:.1f} MiB, gain {i.gain:,.0f}" for i in advice.indexes), sep="\n")
+                    lines = [f"    {i.ddl}  {i.size_bytes / MIB:.1f} MiB, gain {i.gain:,.0f}" for i in advice.indexes]
+                    print(budget, *lines, sep="\n")
             if args.seeds:
                 for budget in budgets:
                     print(f"{mode} {budget} MiB: {len(with_seeds(conninfo, mode, budget, args.seeds))} different results "

@@ -123,7 +123,7 @@ async def _advise(shadow: ShadowDatabase, case: Case, options: Options, started:
         problem = await _problem(shadow, solver, all_writers, options)
         chosen = await solver.solve(problem)
         replaced = await _replaced(shadow, pool, chosen)
-        findings = await report(solver, problem, chosen, {n: r for n, r in replaced[0].items()})
+        findings = await report(solver, problem, chosen, replaced[0])
         advised, asked = await _drops(shadow, pool, case, units, chosen, await prices.exact(chosen), replaced[1])
         notes = [*case.notes, *(clean_line(i) for i in shadow.issues)]
         if skipped:

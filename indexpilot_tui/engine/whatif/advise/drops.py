@@ -65,7 +65,7 @@ async def find(
             await index.switch(shadow, [shadow.oids[oid]], on=False)
             change, missed = 0.0, False
             for unit, cost in zip(units, costs, strict=True):
-                if not any(u.table.oid == entry.table_oid or entry.table_oid in _parts(u.table.oid, shadow) for u in unit.uses):
+                if not any(entry.table_oid in {u.table.oid, *_parts(u.table.oid, shadow)} for u in unit.uses):
                     continue
                 await set_path(shadow, unit.path)
                 plan = await explain_text(shadow, unit.text, generic=unit.generic)

@@ -9,18 +9,19 @@ from itertools import combinations, permutations
 from typing import Any
 
 from indexpilot_tui.engine.whatif.advise.candidate import Candidate, btree, quote
-from indexpilot_tui.engine.whatif.advise.uses import Use
+from indexpilot_tui.engine.whatif.advise.scope import Use
 from indexpilot_tui.engine.whatif.points import array_items
 from indexpilot_tui.engine.whatif.shape import absolute_distinct, numbers
-from indexpilot_tui.engine.whatif.snapshot import ColumnStats, Relation, Snapshot
+from indexpilot_tui.engine.whatif.snapshot import Column, ColumnStats, Relation, Snapshot
 
 MAX_KEYS = 4
 MAX_COVER = 9  # columns of a covering index: beyond that it is a second table
-MAX_WIDTH = 250  # bytes of a key on average: an entry has to fit a third of a page (BTMaxItemSize), with room for the worst
 MAX_SHARE = 0.6  # of the rows that a partial index holds: with more it saves too little to be worth its narrower use
 FEW_VALUES = 60  # distinct values of a status-like column: its values are part of the application, not of the data
 MAX_PREDICATES = 3
-NO_BTREE = {"json", "xml", "point", "box", "polygon", "line", "lseg", "path", "circle", "jsonb", "tsvector", "tsquery"}
+NO_BTREE = {
+    "json", "jsonb", "xml", "point", "box", "polygon", "line", "lseg", "path", "circle", "tsvector", "tsquery", "bytea",
+}  # fmt: skip
 BRIN_CORRELATION = 0.9  # below it a range of blocks holds nearly all values (brincostestimate uses the correlation)
 BRIN_PAGES = 1024  # 8 MB: below it a B-tree is small too
 NULL_TEST_IS_NULL = 1  # NullTestType
@@ -59,7 +60,7 @@ class Generator:
 
     def of(self, use: Use) -> Iterator[Candidate]:
         """The candidates for one use, the more specific first."""
-        relation = self._indexed(use.table)
+        relation = use.table
         types = {quote(c.name): c for c in relation.columns if not c.dropped}
         equal = [k for k in self._selective(use.equal, relation) if self._plain(k, types)]
         joined = [k for k in use.joined if self._plain(k, types)]
@@ -78,21 +79,11 @@ class Generator:
                 seen.add(candidate)
                 yield candidate
 
-    def _indexed(self, relation: Relation) -> Relation:
-        """Where an index would be made: on the partitioned table rather than on one partition named by a statement."""
-        return relation
-
-    def _plain(self, key: str, types: dict[str, object]) -> bool:
+    def _plain(self, key: str, types: dict[str, Column]) -> bool:
         if key.startswith("("):
             return True  # an expression: the shadow says what type it has
-        column = types.get(key)
-        kind = str(getattr(column, "type", "")).split("(")[0]
-        return column is not None and kind not in NO_BTREE and not kind.endswith("[]") and self._narrow(key, column)
-
-    def _narrow(self, key: str, column: object) -> bool:
-        del key
-        kind = str(getattr(column, "type", ""))
-        return kind != "bytea"
+        kind = _kind(types, key)
+        return bool(kind) and kind not in NO_BTREE and not kind.endswith("[]")
 
     def _selective(self, equal: Iterable[str], relation: Relation) -> list[str]:
         """Columns that select most in front; ties keep the order of the text."""
@@ -120,8 +111,7 @@ class Generator:
             for tail in tails:
                 yield uniq(*top, tail)
                 yield uniq(top[0], tail)
-            for pair in permutations(top, 2):
-                yield pair
+            yield from permutations(top, 2)
         for key in (*top, *joined[:5], *tails):
             yield (key,)
         for join in joined[:5]:
@@ -185,10 +175,9 @@ class Generator:
         where = postgast.parse(f"select where {text}").stmts[0].stmt.select_stmt.where_clause
         kind = where.WhichOneof("node")
         stats = [self._stats(relation, c) for c in columns]
-        if any(s is None for s in stats):
+        first = stats[0] if stats else None
+        if first is None or any(s is None for s in stats):
             return None
-        first = stats[0]
-        assert first is not None
         share: float | None = None
         if kind == "a_expr" and len(columns) == 2 and len(set(columns)) == 2:
             return Predicate(text, columns, (), (text,)) if not _literals(where) else None
@@ -236,10 +225,10 @@ class Generator:
                 if cover:
                     yield Candidate(relation.oid, "btree", keys, ends, cover)
 
-    def _special(self, use: Use, relation: Relation, types: dict[str, object]) -> Iterator[Candidate]:
+    def _special(self, use: Use, relation: Relation, types: dict[str, Column]) -> Iterator[Candidate]:
         oid = relation.oid
         for operator, key, constant in use.searched:
-            kind = str(getattr(types.get(key), "type", "")).split("(")[0]
+            kind = _kind(types, key)
             if operator in TRIGRAM:
                 anchored = constant is not None and constant[:1] not in ("", "%", "_", "^", ".", "*", "(", "[")
                 if operator == "~~" and anchored:
@@ -266,12 +255,18 @@ class Generator:
         for key in (*use.ranged, *use.equal):
             stats = self._stats(relation, key)
             pages = sum(self.snapshot.sizes[m].pages for m in self.snapshot.members(oid) if m in self.snapshot.sizes)
-            if stats is not None and stats.correlation is not None and pages >= BRIN_PAGES and self._plain(key, types):
-                if abs(float(stats.correlation)) >= BRIN_CORRELATION and key in use.ranged:
-                    yield Candidate(oid, "brin", (key,), ("",))
+            if stats is None or stats.correlation is None or pages < BRIN_PAGES or not self._plain(key, types):
+                continue
+            if abs(float(stats.correlation)) >= BRIN_CORRELATION and key in use.ranged:
+                yield Candidate(oid, "brin", (key,), ("",))
 
 
 _PATTERN = {"character varying": "varchar_pattern_ops", "character": "bpchar_pattern_ops", "text": "text_pattern_ops"}
+
+
+def _kind(types: dict[str, Column], key: str) -> str:
+    """The type of a key that is a column, without its modifier; '' for an expression."""
+    return types[key].type.split("(")[0] if key in types else ""
 
 
 def value_share(stats: ColumnStats, value: str) -> float:
@@ -306,6 +301,6 @@ def _literals(node: Any) -> list[str]:
 
     found = []
     for constant in postgast.find_nodes(node, pb.A_Const):
-        kind = constant.WhichOneof("val")
-        found.append(str(constant.sval.sval if kind == "sval" else constant.ival.ival if kind == "ival" else constant.fval.fval))
+        values = {"sval": constant.sval.sval, "ival": constant.ival.ival, "fval": constant.fval.fval}
+        found.append(str(values.get(constant.WhichOneof("val"), "")))
     return found

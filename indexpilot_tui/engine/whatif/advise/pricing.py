@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import psycopg
 
 from indexpilot_tui.engine.whatif.advise.pool import Pool
-from indexpilot_tui.engine.whatif.advise.uses import Use
+from indexpilot_tui.engine.whatif.advise.scope import Use
 from indexpilot_tui.engine.whatif.change import SKIP_SCAN_VERSION
 from indexpilot_tui.engine.whatif.plan import Plan, explain_text, indexes_used, set_path, skips_leading
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.engine.whatif.advise.candidate import Candidate
 from indexpilot_tui.engine.whatif.advise.pricing import Unit
-from indexpilot_tui.engine.whatif.advise.uses import Use, iter_keys
+from indexpilot_tui.engine.whatif.advise.scope import Use, iter_keys
 from indexpilot_tui.engine.whatif.confidence import STALE_SHARE
 from indexpilot_tui.engine.whatif.plan import Plan, indexes_used, nodes
 from indexpilot_tui.engine.whatif.snapshot import Snapshot
@@ -63,7 +63,7 @@ def _of_plan(unit: Unit, scans: Sequence[Plan], snapshot: Snapshot, tried: int) 
     for scan in scans:
         cast = _CAST.search(str(scan.get("Filter", "")))
         if cast:
-            return clean_line(f"column {cast[1]} is compared as {cast[2].strip()}: a type that its indexes do not serve", 300)
+            return clean_line(f"column {cast[1]} is compared as {cast[2].strip()}, which its indexes do not serve", 300)
     for use in unit.uses:
         activity = snapshot.activity.get(use.table.oid)
         rows = snapshot.rows(use.table.oid)

@@ -10,7 +10,8 @@ from typing import Any
 from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.engine.whatif.advise.candidate import quote
 from indexpilot_tui.engine.whatif.advise.pricing import Unit
-from indexpilot_tui.engine.whatif.advise.uses import Use, uses_of
+from indexpilot_tui.engine.whatif.advise.scope import Use
+from indexpilot_tui.engine.whatif.advise.uses import uses_of
 from indexpilot_tui.engine.whatif.database import ShadowDatabase
 from indexpilot_tui.engine.whatif.model import Statement
 from indexpilot_tui.engine.whatif.plan import Planned, path_of, plans_before
@@ -68,9 +69,9 @@ def _at_rare(snapshot: Snapshot, parsed: Parsed, text: str) -> Parsed | None:
 
 
 def _unit(shadow: ShadowDatabase, p: Parsed, planned: Planned, weight: float, label: str, uses: list[Use]) -> Unit:
-    assert planned.plan is not None
     text = planned.text or p.sql
-    return Unit(p.statement.key, label, text, p.parameters > 0, path_of(shadow, p), weight, uses, planned.plan, planned.cost)
+    plan = planned.plan or {}
+    return Unit(p.statement.key, label, text, p.parameters > 0, path_of(shadow, p), weight, uses, plan, planned.cost)
 
 
 async def units_of(
@@ -113,7 +114,7 @@ async def _lookup(shadow: ShadowDatabase, parsed: Parsed, planned: Planned, refe
     from indexpilot_tui.engine.whatif.advise.writes import written_rows
 
     where = " AND ".join(f"{quote(c)} = ${n}" for n, c in enumerate(reference.columns, 1))
-    text = f"SELECT 1 FROM ONLY {quote(reference.schema, reference.name)} x WHERE {where}"
+    text = f"SELECT 1 FROM ONLY {quote(reference.schema, reference.name)} x WHERE {where}"  # noqa: S608 - quoted
     made = parse(Statement(parsed.statement.key, text, parsed.statement.calls))
     names: dict[tuple[str, str], Any] = {(reference.schema, reference.name): reference.child}
     shadow.snapshot.resolved.update({n: o for n, o in names.items() if n not in shadow.snapshot.resolved})

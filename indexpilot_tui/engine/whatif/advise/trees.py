@@ -1,0 +1,63 @@
+"""Small things that are done with parse trees of PostgreSQL's own parser."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from indexpilot_tui.engine.whatif.advise.scope import Output
+
+
+def pb_node(kind: str, message: Any) -> Any:
+    """A message in its Node wrapper."""
+    from postgast import pg_query_pb2 as pb
+
+    node = pb.Node()
+    getattr(node, kind).CopyFrom(message)
+    return node
+
+
+def bare(node: Any, names: dict[tuple[str, ...], str]) -> str:
+    """An expression as SQL, its columns without qualifier and by the table's own names."""
+    import postgast
+    from postgast import pg_query_pb2 as pb
+
+    tree = pb.ParseResult()
+    target = tree.stmts.add().stmt.select_stmt.target_list.add()
+    target.res_target.val.CopyFrom(node)
+    for column in postgast.find_nodes(tree, pb.ColumnRef):
+        own = names[tuple(f.string.sval for f in column.fields)]
+        del column.fields[:]
+        column.fields.add().string.sval = own
+    return str(postgast.deparse(tree)).removeprefix("SELECT ").strip()
+
+
+def renamed(outputs: dict[str, Output], alias: Any) -> dict[str, Output]:
+    names = [c.string.sval for c in alias.colnames]
+    values = list(outputs.values())
+    return {**dict(zip(names, values, strict=False)), **dict(list(outputs.items())[len(names) :])} if names else outputs
+
+
+def constant_of(node: Any) -> str | None:
+    while node.WhichOneof("node") == "type_cast":
+        node = node.type_cast.arg
+    if node.WhichOneof("node") != "a_const":
+        return None
+    kind = node.a_const.WhichOneof("val")
+    if kind == "sval":
+        return str(node.a_const.sval.sval)
+    if kind == "ival":
+        return str(node.a_const.ival.ival)
+    return str(node.a_const.fval.fval) if kind == "fval" else None
+
+
+def add(items: list[str], item: str) -> None:
+    if item not in items:
+        items.append(item)
+
+
+def returning(stmt: Any) -> list[Any]:
+    """RETURNING's expressions (a clause of its own in the tree of PostgreSQL 18's parser, a list before)."""
+    names = {f.name for f in stmt.DESCRIPTOR.fields}
+    if "returning_clause" in names:
+        return list(stmt.returning_clause.exprs)
+    return list(stmt.returning_list)
