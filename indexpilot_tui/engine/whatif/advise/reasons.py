@@ -64,6 +64,8 @@ def _of_plan(unit: Unit, scans: Sequence[Plan], snapshot: Snapshot, tried: int) 
         cast = _CAST.search(str(scan.get("Filter", "")))
         if cast:
             return clean_line(f"column {cast[1]} is compared as {cast[2].strip()}, which its indexes do not serve", 300)
+    if not any(True for u in unit.uses for _ in iter_keys(u)):
+        return "it has no condition that selects rows: it reads all of them"
     for use in unit.uses:
         activity = snapshot.activity.get(use.table.oid)
         rows = snapshot.rows(use.table.oid)
@@ -71,8 +73,6 @@ def _of_plan(unit: Unit, scans: Sequence[Plan], snapshot: Snapshot, tried: int) 
             return f"statistics of {clean_line(use.table.qualified)} are stale: ANALYZE it, then ask again"
     if all(_pages(snapshot, u) < SMALL_PAGES for u in unit.uses):
         return "its tables are read in one go: they are small"
-    if not any(True for u in unit.uses for _ in iter_keys(u)):
-        return "it has no condition that selects rows: it reads all of them"
     for scan in scans:
         table = next((u.table for u in unit.uses if u.table.name == scan.get("Relation Name")), None)
         rows = snapshot.rows(table.oid) if table is not None else 0.0

@@ -15,6 +15,7 @@ MAX_EXPLAINS = 20_000  # a bound that does not depend on the clock, so that slow
 MAX_MERGED = 100
 MERGED_EACH = 10  # of one table and first key
 MERGE_FROM = 10
+PREFIX_LOSS = 0.005  # of the workload: less does not justify an index that is a prefix of another one
 FELT = 0.03  # an index is worth having when some statement would cost so much more without it
 PEELS = 8  # rounds of asking for the next best
 MAX_PAIRS = 4000  # of unit and candidate that are priced alone
@@ -116,6 +117,16 @@ class Solver:
                 break
         return tuple(await self._slim(best, problem))
 
+    def _prefix(self, number: int, chosen: int) -> bool:
+        """Whether another member starts with the same keys under the same predicate: two where one nearly does."""
+        mine = self.pool.entries[number].candidate
+        for other in (self.pool.entries[n].candidate for n in numbers_of(chosen) if n != number):
+            same = (mine.table, mine.method, mine.predicate) == (other.table, other.method, other.predicate)
+            count = len(mine.keys)
+            if same and other.keys[:count] == mine.keys and other.suffixes[:count] == mine.suffixes:
+                return True
+        return False
+
     async def _slim(self, chosen: int, problem: Problem) -> list[int]:
         """Take out what exact prices do not miss."""
         prices = self.prices
@@ -127,7 +138,8 @@ class Solver:
                 without = await prices.exact(numbers_of(chosen & ~mask_of([n])))
                 felt = any(w > c * (1 + FELT) for w, c in zip(without, now, strict=True))
                 loss = prices.total(without) - prices.total(now) - problem.upkeep[n]
-                losses.append((loss if felt else 0.0, n))
+                spare = self._prefix(n, chosen) and loss < PREFIX_LOSS * prices.total(now)
+                losses.append((0.0 if spare or not felt else loss, n))
             loss, number = min(losses)
             if loss > least:
                 break
