@@ -101,8 +101,9 @@ async def test_budget_order_and_leave_one_out(server: ShadowServer, session: Ses
 
 async def test_reasons(server: ShadowServer, session: Session) -> None:
     advice = await ask(
-        server, session, "select * from child where id = $1", "select count(*) from child", "vacuum", "select 1 from nowhere",
-        "select id from child where public.own(parent_id) = 4", "insert into child values (1, 1, 1)",
+        server, session, "select * from child where id = $1", "select count(*) from child", "vacuum",
+        "select 1 from nowhere", "select id from child where public.own(parent_id) = 4",
+        "insert into child values (1, 1, 1)",
     )  # fmt: skip
     reasons = {n.queryid: n.reason for n in advice.no_advice} | {x.key: x.reason for x in advice.unexplained}
     assert not advice.indexes

@@ -41,7 +41,9 @@ def read(sql: str) -> list[Use]:
 
 
 def test_conditions_are_found_at_their_table_and_alias() -> None:
-    first, second = read("select one.b from t one join t two on one.id = two.owner where one.a = 5 and two.c between $1 and $2")
+    first, second = read(
+        "select one.b from t one join t two on one.id = two.owner where one.a = 5 and two.c between $1 and $2"
+    )
     assert first.equal == {'"a"': "5"}
     assert first.joined == ['"id"']
     assert second.joined == ['"owner"']
