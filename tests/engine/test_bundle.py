@@ -6,6 +6,7 @@ from __future__ import annotations
 import gzip
 import os
 import secrets
+import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ from indexpilot_tui.engine.whatif.points import array_items
 from indexpilot_tui.engine.whatif.read import Reader, read_snapshot, server_traits
 from indexpilot_tui.engine.whatif.shadow import ShadowServer
 from indexpilot_tui.engine.whatif.simulate import Simulator
-from indexpilot_tui.errors import UsageError
+from indexpilot_tui.errors import ConnectError, UsageError
 from indexpilot_tui.localpg import LocalCluster
 from indexpilot_tui.settings.model import Settings
 from tests.bench.capture import footprint
@@ -220,6 +221,50 @@ async def test_a_damaged_file_is_refused_in_one_message(place: Place, tmp_path: 
     assert caught.value.exit_status == 64
     assert caught.value.field == "bundle"
     assert caught.value.remedy
+
+
+async def test_a_small_file_cannot_fill_the_memory(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("indexpilot_tui.engine.whatif.bundle.file.MAX_LINE_BYTES", 1_000_000)
+    head = gzip.decompress(place.file.read_bytes()).split(b"\n")[0]
+    file = tmp_path / "b"
+    file.write_bytes(gzip.compress(head + b"\n" + b'{"question":"' + b"a" * 5_000_000 + b'"}\n'))
+    assert file.stat().st_size < 10_000
+    with pytest.raises(UsageError, match="too long a line"):
+        read_bundle(file)
+
+
+async def test_a_target_that_goes_away_in_the_middle_is_said_and_nothing_is_left(
+    cluster18: LocalCluster, database: str
+) -> None:
+    seen: list[SentStatement] = []
+
+    def cut(statement: SentStatement) -> None:
+        seen.append(statement)
+        if "a.attrelid::int8" in statement.text:  # one of the first questions
+            with psycopg.connect(cluster18.conninfo(), autocommit=True) as conn:
+                conn.execute("select pg_terminate_backend(%s)", (session.conn.info.backend_pid,))
+
+    session = await connect(socket_target(cluster18, database), Purpose.MONITOR, Settings(), sink=cut)
+    with pytest.raises(ConnectError):
+        await capture(session)
+    assert session.closed
+    await session.close()
+
+
+async def test_a_locked_table_holds_nobody_up(place: Place, cluster18: LocalCluster, database: str) -> None:
+    with psycopg.connect(cluster18.conninfo(database)) as other:
+        other.execute("lock table child in access exclusive mode")
+        started = time.perf_counter()
+        bundle = await capture(place.session)
+        assert time.perf_counter() - started < 3
+        other.rollback()
+    assert any("locked exclusively" in note for note in bundle.header.notes)
+    found = await place.simulator.simulate(
+        BundleSession(bundle),
+        "create index on child (parent_id)",
+        [Statement("1", "select * from child where parent_id = 3", 1)],
+    )
+    assert found.queries[0].uses_index
 
 
 async def test_a_file_sets_nothing_but_planner_settings(place: Place, tmp_path: Path) -> None:

@@ -86,6 +86,12 @@ async def capture(session: Session, options: CaptureOptions | None = None, say: 
     await _ask(recorder, ADVISE, "references", oids=tables)
     await _ask(recorder, WHATIF, "usage_window")
     notes += await _health(recorder)
+    if recorder.locked:
+        shown = sorted(f"{r['schema']}.{r['name']}" for r in names if r["oid"] in recorder.locked)
+        notes.append(
+            f"{len(shown)} relations are locked exclusively now, and something of them is missing here: "
+            + clean_line(", ".join(shown[:5]))
+        )
     workload, said = await _workload(recorder, options)
     notes += said
     answers = recorder.answers()

@@ -22,6 +22,7 @@ import gzip
 import json
 import os
 import tempfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import datetime
@@ -35,7 +36,8 @@ from indexpilot_tui.errors import UsageError
 
 ROWS_A_LINE = 1_000
 MAX_FILE_BYTES = 1_000_000_000
-MAX_TEXT_BYTES = 4_000_000_000  # of the lines together, so that a small file cannot fill the memory
+# of the lines together, and of one: so that a small file cannot fill the memory
+MAX_TEXT_BYTES, MAX_LINE_BYTES = 2_000_000_000, 200_000_000
 _MAGIC = b"\x1f\x8b"
 
 
@@ -122,12 +124,12 @@ def read_bundle(path: Path) -> Bundle:
             packed = raw.read(2) == _MAGIC
             raw.seek(0)
             source = gzip.GzipFile(fileobj=raw) if packed else raw
-            return _parse(path, iter(source.readline, b""))
+            return _parse(path, iter(lambda: source.readline(MAX_LINE_BYTES), b""))
     except OSError as exc:  # gzip.BadGzipFile is one
         raise _bad(path, f"the file cannot be read: {exc.strerror or exc}", "check the path, and that it is whole") from None
     except EOFError:
         raise _bad(path, "the file was cut short", _AGAIN) from None
-    except (ValueError, RecursionError, KeyError, TypeError) as exc:
+    except (zlib.error, ValueError, RecursionError, KeyError, TypeError) as exc:
         raise _bad(path, f"this is not a bundle, or it is damaged: {clean_line(str(exc), 200)}", _AGAIN) from None
 
 
@@ -138,8 +140,8 @@ def _parse(path: Path, lines: Iterator[bytes]) -> Bundle:
         nonlocal total
         raw = next(lines, b"")
         total += len(raw)
-        if total > MAX_TEXT_BYTES:
-            raise _bad(path, f"it holds more than {MAX_TEXT_BYTES // 1_000_000_000} GB of text", _AGAIN)
+        if total > MAX_TEXT_BYTES or len(raw) >= MAX_LINE_BYTES:
+            raise _bad(path, f"it holds more than {MAX_TEXT_BYTES // 1_000_000_000} GB of text, or too long a line", _AGAIN)
         if not raw:
             return None
         data = json.loads(raw, object_hook=_decode)

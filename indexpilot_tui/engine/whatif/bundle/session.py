@@ -14,6 +14,7 @@ from indexpilot_tui.engine.postgres.tls import TlsFacts
 from indexpilot_tui.engine.whatif.bundle.answers import answer, not_there
 from indexpilot_tui.engine.whatif.bundle.model import Bundle, Row
 from indexpilot_tui.engine.whatif.bundle.questions import identify
+from indexpilot_tui.errors import ServerError
 
 SLICE = 200  # objects a statement, so that none of them runs for long
 WALK_SLICE = 2_000  # of relations.sql, most of whose time goes into starting (measured: 0.5 s for 200 as for 1,000)
@@ -85,6 +86,9 @@ class Recorder(Session):
     statements: int = 0
     ms: float = 0.0
     bytes: int = 0
+    locked: set[int] = field(
+        default_factory=set
+    )  # objects that were locked exclusively, so that something of them is missing
 
     @classmethod
     def of(cls, session: Session) -> Recorder:
@@ -98,13 +102,7 @@ class Recorder(Session):
         known = identify(query, self.facts.server_version)
         found: list[dict[str, Any]] = []
         for part in _slices(known[0] if known else "", params):
-            start = time.perf_counter()
-            try:
-                # named, not super(): a dataclass with slots is another class than the one that super() was compiled for
-                found += await Session.rows(self, query, part)
-            finally:
-                self.statements += 1
-                self.ms += (time.perf_counter() - start) * 1000
+            found += await self._part(query, part)
         if known is None:
             return found
         fresh: dict[str, Row] = {}
@@ -115,6 +113,26 @@ class Recorder(Session):
             fresh.setdefault(text, row)  # a walk that starts in two slices may meet the same relation twice
             kept.setdefault(text, row)
         return list(fresh.values())
+
+    async def _part(self, query: Query, params: Params) -> list[dict[str, Any]]:
+        """One statement. Where an object is locked exclusively it is asked for the others, and that one is in `locked`."""
+        start = time.perf_counter()
+        try:
+            # named, not super(): a dataclass with slots is another class than the one that super() was compiled for
+            return await Session.rows(self, query, params)
+        except ServerError as exc:
+            oids = params.get("oids") if isinstance(params, Mapping) else None
+            if "lock timeout" not in exc.message or not isinstance(oids, list) or not oids:
+                raise
+        finally:
+            self.statements += 1
+            self.ms += (time.perf_counter() - start) * 1000
+        if len(oids) == 1:
+            self.locked.update(oids)
+            return []
+        half = len(oids) // 2
+        first = await self._part(query, {**dict(params or {}), "oids": oids[:half]})
+        return first + await self._part(query, {**dict(params or {}), "oids": oids[half:]})
 
     def answers(self) -> dict[str, list[Row]]:
         """The rows by question, in the order in which the server gave them."""
