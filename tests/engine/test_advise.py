@@ -67,7 +67,8 @@ async def ask(server: ShadowServer, session: Session, *queries: str, calls: floa
 async def test_the_cost_of_a_cascade_is_found_and_solved(server: ShadowServer, session: Session) -> None:
     advice = await ask(server, session, "delete from parent where id = $1")
     assert [i.ddl for i in advice.indexes] == ['CREATE INDEX CONCURRENTLY ON "public"."child" ("parent_id")']
-    assert advice.queries[0].cost_before > 1000 > 100 > advice.queries[0].cost_after
+    assert advice.queries[0].cost_before > 1000
+    assert advice.queries[0].cost_after < 100
 
 
 async def test_a_write_budget_holds_back_what_writers_would_pay_for(server: ShadowServer, session: Session) -> None:
