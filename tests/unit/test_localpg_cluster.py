@@ -16,6 +16,7 @@ import pytest
 
 from indexpilot_tui.errors import LocalServerError
 from indexpilot_tui.localpg import LocalCluster, binaries
+from tests.servers import require
 
 OWNER = """
 import asyncio, sys
@@ -82,7 +83,7 @@ async def test_start_serves_privately_and_stop_leaves_nothing(monkeypatch: pytes
 
 async def test_another_major_and_checksums() -> None:
     older = binaries.system(15)
-    assert older is not None, "the package postgresql-15 belongs to the test machine"
+    require(older is not None, "postgresql-15")
     async with await LocalCluster.start("older", checksums=True, bindir=older) as cluster:
         assert 150_000 <= cluster.version < 160_000
         async with await psycopg.AsyncConnection.connect(cluster.conninfo()) as connection:
