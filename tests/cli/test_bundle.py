@@ -86,14 +86,18 @@ MIGRATIONS = {
 }
 
 
-def test_a_migration_is_judged_offline_with_the_documented_statuses(bundle: Path, tmp_path: Path) -> None:
+def test_a_migration_is_judged_offline_with_the_documented_statuses(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for status, text in MIGRATIONS.items():
         file = tmp_path / f"m{status}.sql"
         file.write_text(text)
-        ran = indexpilot("--check", "--bundle", str(bundle), "--migration", str(file), "--format", "json")
-        assert ran.status == status, (text, ran.out, ran.err)
-        assert {"status", "target", "started_at", "elapsed_ms", "rules"} <= set(ran.json)
-        for rule in ran.json["rules"]:
+        found = run(["--check", "--bundle", str(bundle), "--migration", str(file), "--format", "json"])
+        said = capsys.readouterr()
+        assert found == status, (text, said)
+        report = json.loads(said.out)
+        assert {"status", "target", "started_at", "elapsed_ms", "rules"} <= set(report)
+        for rule in report["rules"]:
             assert {"id", "status", "summary", "evidence", "fix"} <= set(rule)
     plain = indexpilot("--check", "--bundle", str(bundle), "--migration", str(tmp_path / "m2.sql"))
     assert "CRITICAL migration_locks: line 1" in plain.out
