@@ -22,8 +22,13 @@ _WORKLOAD = "SQL statements ended by ';', or a JSON list of {query, calls}; else
 @click.argument("ddl")
 @click.argument("target", required=False)
 @click.option("--workload", type=click.Path(path_type=Path, dir_okay=False), help=_WORKLOAD)
-@click.option("--backend", type=click.Choice(["auto", "shadow", "hypopg"]), default="auto", show_default=True,
-              help="auto: the shadow, and where none can be started HypoPG if the target has it.")
+@click.option(
+    "--backend",
+    type=click.Choice(["auto", "shadow", "hypopg"]),
+    default="auto",
+    show_default=True,
+    help="auto: the shadow, and where none can be started HypoPG if the target has it.",
+)
 @click.option("--plans", is_flag=True, help="Show how the plans of the statements change, as trees.")
 @click.option("--cross-check", is_flag=True, help="Ask HypoPG on the target too, and say how far it is off.")
 @common_options
