@@ -75,11 +75,14 @@ async def measure(conninfo: str, *, own_major: bool = True) -> Covered:
         conn.execute(f"select pg_stat_statements_reset(0, {own}, 0)".encode())
         for idiom in IDIOMS:
             conn.execute(idiom.encode())
+        # before we connect ourselves: what our own session sends is no statement of the application
+        rows = conn.execute(f"select queryid::text, query from pg_stat_statements where dbid = {own}".encode()).fetchall()
+        theirs = {key for key, query in rows if "pg_stat_statements_reset" not in query}
     session = await connect(Target(name="idioms", environment="development", dsn=conninfo), Purpose.MONITOR, Settings())
     simulator = Simulator(own_major=own_major)
     try:
-        known = [s for s in await from_pg_stat_statements(session) if "pg_stat_statements_reset" not in s.sql]
-        statements = [Statement(s.key, s.sql, s.calls, s.total_ms) for s in known]
+        known = await from_pg_stat_statements(session)
+        statements = [Statement(s.key, s.sql, s.calls, s.total_ms) for s in known if s.key in theirs]
         forecast = await simulator.simulate(session, "create index on acct (made)", statements)
     finally:
         await simulator.close()
