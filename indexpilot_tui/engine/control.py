@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 
 from indexpilot_tui.engine.changes import executor, finish, planning, reconcile, rollback, stats
+from indexpilot_tui.engine.changes.agreement import must_agree
 from indexpilot_tui.engine.changes.job import control_target
 from indexpilot_tui.engine.journal.journal import Journal
 from indexpilot_tui.engine.logs import log
@@ -113,6 +114,7 @@ class Control:
     async def propose(self, session: Session, ddl: str, reason: str) -> Change:
         journal = await self.require()
         plan = await planning.make_plan(session, parse_index_statement(ddl), self.settings)
+        must_agree(plan)
         change_id = await journal.propose(plan, target=self.target.name, reason=_reason(reason))
         missing = await stats.remember(session, journal, change_id, "proposed")
         self._log("change.proposed", change_id, journal, ddl=plan.ddl, without_statistics=missing)
@@ -134,6 +136,7 @@ class Control:
     async def approve(self, change_id: int) -> Change:
         async with self._approver() as journal:
             change = await journal.change(change_id)
+            must_agree(change.plan, await journal.change(change.parent_id) if change.parent_id else None)
             expires = timedelta(hours=self.settings.approval.expires_after_hours)
             await journal.approve(change_id, change.plan_sha256, expires)
             self._log("change.approved", change_id, journal, plan_sha256=change.plan_sha256)

@@ -6,6 +6,7 @@ observe / simulate / propose / approve / apply / rollback, each through the same
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -56,6 +57,7 @@ class Engine:
         self._simulator: Simulator | None = None
         self._bundle: Session | None = None
         self._observing = asyncio.Lock()
+        self._tidied = time.monotonic()
 
     @classmethod
     async def open(
@@ -75,17 +77,25 @@ class Engine:
             raise
         return engine
 
-    async def _tidy(self) -> None:
-        """Bring changes whose executor is gone to their right end. Failing at it must not keep an operator out."""
+    async def _tidy(self, *, orphans_only: bool = False) -> None:
+        """Bring changes whose executor is gone to their right end. Failing at it must not keep an operator out.
+
+        `orphans_only`: look no further when every lease is alive (for the regular look of a console that runs).
+        """
+        self._tidied = time.monotonic()
         journal = self._control.journal
         if journal is None or not journal.may_operate:
             return
         try:
-            self.notices += await self._control.reconcile()
+            if orphans_only and not await journal.orphans():
+                return
+            found = await self._control.reconcile()
         except IndexPilotError as exc:
-            self.notices.append(f"interrupted changes could not be looked after: {clean_line(exc.message, 300)}")
-        for notice in self.notices:
-            log("reconcile", "warning", target=self.target.name, found=notice)
+            found = [f"interrupted changes could not be looked after: {clean_line(exc.message, 300)}"]
+        for notice in found:
+            if notice not in self.notices:
+                self.notices.append(notice)
+                log("reconcile", "warning", target=self.target.name, found=notice)
 
     @classmethod
     def offline(cls, path: Path, settings: Settings) -> Engine:
@@ -165,6 +175,10 @@ class Engine:
                     raise
                 return replace(self._last, error=clean_line(exc.message, 300))
             self._last = await self.watcher.refresh(self._watch)
+            lease = self.settings.production_safeguards.observer.lease_seconds
+            if self.operate and time.monotonic() - self._tidied >= lease:
+                # a frozen executor holds up whoever queues behind its build until somebody takes over
+                await self._tidy(orphans_only=True)
             return self._last
 
     async def query_detail(self, queryid: int) -> QueryDetail:

@@ -315,7 +315,7 @@ def test_since_is_carried_over_while_the_status_stands() -> None:
 
 def test_nobody_else_can_make_a_clearance() -> None:
     with pytest.raises(RefusedError, match="safeguards only"):
-        Clearance("sha", "1", 1, 1, "change", time.monotonic(), object())
+        Clearance("sha", "1", "db", 1, 1, "change", time.monotonic(), object())
 
 
 async def test_a_clearance_is_for_one_deed_and_a_moment(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -324,9 +324,11 @@ async def test_a_clearance_is_for_one_deed_and_a_moment(workshop: Workshop, monk
     assert ctx.plan is not None
     given = await clear(ctx, Claim(ctx.change.id, 3, ctx.plan, 1))  # type: ignore[arg-type]
     assert isinstance(given, Clearance)
-    right = {"plan_sha256": ctx.plan.sha256, "system_identifier": ctx.plan.system_identifier, "epoch": 3, "deed": "change"}
+    plan = ctx.plan
+    right = {"plan_sha256": plan.sha256, "system_identifier": plan.system_identifier, "database": plan.database}
+    right |= {"epoch": 3, "deed": "change"}  # type: ignore[dict-item]
     given.check(**right)  # type: ignore[arg-type]
-    for wrong in ({"epoch": 4}, {"deed": "clean"}, {"plan_sha256": "x"}, {"system_identifier": "x"}):
+    for wrong in ({"epoch": 4}, {"deed": "clean"}, {"plan_sha256": "x"}, {"system_identifier": "x"}, {"database": "x"}):
         with pytest.raises(RefusedError, match="another"):
             given.check(**(right | wrong))  # type: ignore[arg-type]
     late = given.issued_at + clearance.VALID_SECONDS + 0.1

@@ -7,6 +7,8 @@ import time
 
 from indexpilot_tui.engine.changes.catalog import index_by_name, index_by_oid, table_now
 from indexpilot_tui.engine.changes.executor import Door
+from indexpilot_tui.engine.changes.planning import drop_refusal
+from indexpilot_tui.engine.changes.settle import end_before_the_deed
 from indexpilot_tui.engine.changes.stats import save_stats
 from indexpilot_tui.engine.changes.work import Why, Work
 from indexpilot_tui.engine.journal.journal import Claim, JournalRefusedError, StaleEpochError
@@ -49,7 +51,7 @@ async def queue_and_claim(work: Work) -> None:
             return  # drive comes here again
         await work.hold.note("apply.refused", {"outcome": exc.message, "code": exc.code})
         if work.state is State.QUEUED:
-            await work.hold.advance(State.FAILED, "failed", {"outcome": f"{work.why.sentence}; then {exc.message}"})
+            await end_before_the_deed(work, f"{work.why.sentence}; then {exc.message}")
         work.leave = True
         return
     work.index_oid, work.began, work.foreign, work.backend = work.plan.index_oid, False, False, None
@@ -88,14 +90,14 @@ async def _wait_in_queue(work: Work) -> None:
         if work.hold.fenced:
             raise StaleEpochError("another executor has taken this change over")
         if work.hold.abort is not None:
-            await work.hold.advance(State.FAILED, "failed", {"outcome": f"stopped on request of {work.hold.abort}"})
+            await end_before_the_deed(work, f"stopped on request of {work.hold.abort}")
             return
         refused = await _gates(work, claimed=False)
         if not refused:
             return
         if time.monotonic() > end or any(v.status is Status.BLOCK for v in refused):
             words = f"{work.why.sentence}; could not start again: {in_words(refused)}"
-            await work.hold.advance(State.FAILED, "failed", {"outcome": words})
+            await end_before_the_deed(work, words)
             return
 
 
@@ -114,9 +116,9 @@ async def start(work: Work) -> None:
         work.backend = door.backend
         await _first_statistics(work)
         clearance = await _clear(work)
-        if clearance is None:
+        if clearance is None or await _contradiction(work):  # asked again: the gates take time, and names change hands
             return
-        work.task = await door.start_change(clearance)
+        work.task = await door.start_change(clearance, work.parent)
         work.began = True
     except StaleEpochError:
         raise
@@ -146,7 +148,7 @@ async def _not_now(work: Work, sentence: str, *, retry: bool) -> None:
         work.requeued = True
         await work.hold.advance(State.QUEUED, "requeued", {"why": sentence})
     else:
-        await work.hold.advance(State.FAILED, "failed", {"outcome": sentence})
+        await end_before_the_deed(work, sentence)
 
 
 async def _contradiction(work: Work) -> bool:
@@ -162,6 +164,8 @@ async def _contradiction(work: Work) -> bool:
         index = await index_by_oid(eye, plan.index_oid or 0)
         if index is None or (index.schema, index.name) != (plan.schema, plan.index):
             why = f"the index with OID {plan.index_oid} is gone or has another name"
+        else:
+            why = await drop_refusal(eye, plan, allow_unique=work.rollback or not plan.saved.get("valid", True))
     if not why:
         return False
     await _not_now(work, f"{why}: propose the change again", retry=False)

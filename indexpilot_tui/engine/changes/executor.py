@@ -10,16 +10,16 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Sequence
 from typing import Any
 
 import psycopg
 from psycopg import sql
 
+from indexpilot_tui.engine.changes.agreement import must_agree
 from indexpilot_tui.engine.changes.catalog import Backend, IndexFacts, own_backend
 from indexpilot_tui.engine.changes.hold import Hold
 from indexpilot_tui.engine.changes.job import Job, spawn
-from indexpilot_tui.engine.model.change import Plan, State
+from indexpilot_tui.engine.model.change import Change, Plan, State
 from indexpilot_tui.engine.postgres.session import Purpose, Session, connect
 from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.engine.safeguards.clearance import Clearance
@@ -28,6 +28,7 @@ from indexpilot_tui.settings.model import Settings, Target
 
 __all__ = ["LOCK_CLASS", "Door", "main", "spawn"]
 
+FINISH_LOCK = "2s"  # unlike a build, these leave nothing behind when they give up
 LOCK_CLASS = 0x1D8F  # first key of our advisory locks; the second is the table's OID - 2^31 (as pg_repack does)
 
 
@@ -69,16 +70,22 @@ class Door:
         clearance.check(
             plan_sha256=self.plan.sha256,
             system_identifier=self.session.facts.system_identifier,
+            database=self.session.facts.database,
             epoch=self.hold.epoch,
             deed=deed,
         )
         if self.hold.fenced:
             raise RefusedError("somebody else has taken this change over")
 
-    async def start_change(self, clearance: Clearance) -> asyncio.Task[None]:
+    async def start_change(self, clearance: Clearance, parent: Change | None = None) -> asyncio.Task[None]:
         """Write `ddl.intent` (state running) and send the plan's DDL. The task ends with the statement; it raises
-        psycopg.Error when the statement did not succeed."""
+        psycopg.Error when the statement did not succeed.
+
+        The text must say what the plan's fields say, and for a rollback be the opposite of `parent`: the fields are what
+        was judged and approved. RefusedError otherwise.
+        """
         self._check(clearance, "change")
+        must_agree(self.plan, parent)
         intent = {
             "ddl": self.plan.ddl,
             "pid": self.backend.pid,
@@ -95,23 +102,56 @@ class Door:
         self._check(clearance, "clean")
         if index.valid:
             raise RefusedError(f"index {index.oid} is valid: it is not a leftover")
-        statement = sql.SQL("drop index concurrently {}").format(sql.Identifier(index.schema, index.name))
+        pinned = f"ixp_leftover_{index.oid}"
+        statement = sql.SQL("drop index concurrently {}").format(sql.Identifier(index.schema, pinned))
         await self.hold.append(
             "clean.intent",
             {"oid": index.oid, "name": f"{index.schema}.{index.name}", "flags": index.flags, "unique": index.unique,
-             "ddl": statement.as_string(None), "pid": self.backend.pid},
+             "renamed_to": pinned, "ddl": statement.as_string(None), "pid": self.backend.pid},
         )  # fmt: skip
         self._check(clearance, "clean")
+        await self._pin(index, pinned)
         return asyncio.create_task(self._send(statement))
 
-    async def finish(self, clearance: Clearance, action: str, statements: Sequence[sql.Composed]) -> None:
-        """What belongs to an index that is valid: ANALYZE of its table, its comment, its statistics targets. One intent
-        and one outcome row a statement. Raises psycopg.Error."""
-        for statement in statements:
-            self._check(clearance, "finish")
-            await self.hold.append(f"{action}.intent", {"ddl": statement.as_string(None)})
+    async def _pin(self, index: IndexFacts, pinned: str) -> None:
+        """Give our leftover a name that nobody else uses. DROP INDEX goes by name, and a name is resolved again after a
+        lock was waited for: whatever has our name by then would be dropped (measured). RefusedError when the name stood
+        for another index already; psycopg.Error when the lock is not to be had at once."""
+        if index.name == pinned:
+            return
+        async with self.session.conn.transaction(), self.session.conn.cursor() as cursor:
+            await cursor.execute("set local lock_timeout = '1s'")
+            old = sql.Identifier(index.schema, index.name)
+            await cursor.execute(sql.SQL("alter index {} rename to {}").format(old, sql.Identifier(pinned)))
+            await cursor.execute(
+                "select c.oid::int8 from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace"
+                " where n.nspname = %s and c.relname = %s",
+                (index.schema, pinned),
+            )
+            row = await cursor.fetchone()
+            if row is None or row[0] != index.oid:
+                raise RefusedError(f"{clean_line(index.schema)}.{clean_line(index.name)} is another index by now")
+
+    async def start_finishing(self, clearance: Clearance, action: str, statement: sql.Composed) -> asyncio.Task[None]:
+        """What belongs to an index that is valid: ANALYZE of its table, its comment, its statistics targets. Writes the
+        intent row and sends one statement, which waits for a lock no longer than FINISH_LOCK. The task raises
+        psycopg.Error."""
+        self._check(clearance, "finish")
+        await self.hold.append(f"{action}.intent", {"ddl": statement.as_string(None), "pid": self.backend.pid})
+        self._check(clearance, "finish")
+        return asyncio.create_task(self._finish(statement))
+
+    async def _finish(self, statement: sql.Composed) -> None:
+        await self._set_lock_timeout(FINISH_LOCK)
+        try:
             await self._send(statement)
-            await self.hold.note(f"{action}.outcome", {"ok": True})
+        finally:
+            if not self.session.closed:
+                await self._set_lock_timeout("0")
+
+    async def _set_lock_timeout(self, value: str) -> None:
+        async with self.session.conn.cursor() as cursor:
+            await cursor.execute("select pg_catalog.set_config('lock_timeout', %s, false)", (value,))
 
     async def _send(self, statement: sql.Composed | sql.SQL) -> None:
         async with self.session.conn.cursor() as cursor:

@@ -11,11 +11,13 @@ from psycopg import sql
 
 from indexpilot_tui.engine.changes.catalog import IndexFacts, index_by_oid, index_text
 from indexpilot_tui.engine.changes.executor import Door, outcome_of
+from indexpilot_tui.engine.changes.guard import Rules
 from indexpilot_tui.engine.changes.rollback import propose_rollback, restoring
 from indexpilot_tui.engine.changes.settle import find_ours, fresh_eye, needs_operator, other_server
 from indexpilot_tui.engine.changes.stats import save_stats
 from indexpilot_tui.engine.changes.verification import REGRESSED
 from indexpilot_tui.engine.changes.verification import verify as judge
+from indexpilot_tui.engine.changes.watch import watch
 from indexpilot_tui.engine.changes.work import Work
 from indexpilot_tui.engine.journal.journal import Claim, Journal, StaleEpochError
 from indexpilot_tui.engine.model.change import State
@@ -93,7 +95,10 @@ async def _finish_index(work: Work, facts: IndexFacts) -> None:
                 answer = await clear_own(context, Claim(work.change.id, work.hold.epoch, work.plan, None), "finish")
                 if not isinstance(answer, Clearance):
                     raise RefusedError("; ".join(v.evidence for v in refusals(answer)))
-                await work.door.finish(answer, action, [text])
+                task = await work.door.start_finishing(answer, action, text)
+                ended = await watch(work, work.door.backend, Rules("finish", None), task)
+                why = {"given_up": ended.stop.sentence} if ended.stop is not None else {}
+                await work.hold.note(f"{action}.outcome", {**outcome_of(ended.error), **why})
         except StaleEpochError:
             raise
         except (IndexPilotError, psycopg.Error) as exc:

@@ -69,18 +69,19 @@ class Stop:
 @dataclass(frozen=True, slots=True)
 class Rules:
     """Which guards act. A half-dropped index is not the old one again, so a drop is only stopped to let others pass or
-    by an operator; a clean-up only to let others pass."""
+    by an operator; a clean-up only to let others pass; finishing touches (ANALYZE, a comment) to let others pass or by
+    an operator."""
 
-    kind: str  # create | drop | clean
+    kind: str  # create | drop | clean | finish
     window: Window | None  # whose end stops a build; None: no end
 
     @property
     def stoppable(self) -> bool:
-        return self.kind == "create"
+        return self.kind in ("create", "finish")
 
     @property
     def abortable(self) -> bool:
-        return self.kind in ("create", "drop")
+        return self.kind in ("create", "drop", "finish")
 
 
 async def look(session: Session, backend: Backend) -> Reading:

@@ -166,6 +166,23 @@ async def plan_drop(session: Session, oid: int, schema: str, name: str, *, allow
     )
 
 
+async def drop_refusal(session: Session, plan: Plan, *, allow_unique: bool) -> str:
+    """Why the index of a drop plan must not be dropped as things stand now, or an empty string. What was true when it was
+    planned may not be any more: an INVALID leftover repaired, an index that became the replica identity."""
+    oid = plan.index_oid or 0
+    facts = await index_by_oid(session, oid)
+    saved = await session.row(question("index_saved", session), {"oid": oid})
+    if facts is None or saved is None:
+        return f"the index with OID {oid} is gone"
+    if facts.valid and not plan.saved.get("valid", True):
+        return "the index was INVALID when this was planned and is valid now: somebody repaired it"
+    try:
+        _check_drop(facts, saved, f"{plan.schema}.{plan.index}", allow_unique=allow_unique)
+    except UsageError as exc:
+        return exc.message
+    return ""
+
+
 def _drop_ddl(schema: str, name: str) -> str:
     from psycopg import sql
 

@@ -28,6 +28,8 @@ async def plan_rollback(session: Session, change: Change, _settings: Settings | 
         raise RefusedError(f"change {change.id} is {change.state.value}: there is nothing to take back")
     if session.facts.system_identifier != change.plan.system_identifier:
         raise RefusedError(f"change {change.id} was made on another cluster")
+    if session.facts.database != change.plan.database:
+        raise RefusedError(f"change {change.id} was made in database {clean_line(change.plan.database)}")
     return await _undo_create(session, change) if change.kind == "create" else await _undo_drop(session, change)
 
 

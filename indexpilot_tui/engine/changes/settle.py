@@ -95,6 +95,8 @@ def other_server(work: Work, eye: Session) -> str:
     facts = eye.facts
     if facts.system_identifier != work.plan.system_identifier:
         return f"this is cluster {facts.system_identifier}, the change was for {work.plan.system_identifier}"
+    if facts.database != work.plan.database:
+        return f"this is database {clean_line(facts.database)}, the change was for {clean_line(work.plan.database)}"
     if facts.in_recovery:
         return "the server is a standby now"
     if work.timeline is not None and facts.timeline != work.timeline:
@@ -166,12 +168,27 @@ async def _decide_drop(work: Work, eye: Session) -> None:
             State.QUEUED, "requeued", {"why": f"half-dropped ({facts.flags}), to be finished", "was": work.why.sentence}
         )
     else:
-        name = clean_line(f"{plan.schema}.{plan.index}")
-        await needs_operator(
-            work,
-            f"{work.why.sentence}; the index is half-dropped ({facts.flags}): no query uses it, writes still pay for it",
-            [f"DROP INDEX CONCURRENTLY {name};  -- finish", f"REINDEX INDEX CONCURRENTLY {name};  -- or have it back"],
-        )
+        await _half_dropped(work, facts, work.why.sentence)
+
+
+async def _half_dropped(work: Work, facts: IndexFacts, sentence: str) -> None:
+    name = clean_line(f"{facts.schema}.{facts.name}")
+    await needs_operator(
+        work,
+        f"{sentence}; the index is half-dropped ({facts.flags}): no query uses it, writes still pay for it",
+        [f"DROP INDEX CONCURRENTLY {name};  -- finish", f"REINDEX INDEX CONCURRENTLY {name};  -- or have it back"],
+    )
+
+
+async def end_before_the_deed(work: Work, sentence: str) -> None:
+    """The end of a change that cannot start (again): failed, unless an earlier attempt left its index half-dropped. That
+    is for a person to finish or to repair, and must not be forgotten behind an end state."""
+    if work.plan.kind == "drop" and work.plan.saved.get("valid", True):
+        facts = await index_by_oid(await work.eye(), work.plan.index_oid or 0)
+        if facts is not None and not facts.valid:
+            await _half_dropped(work, facts, sentence)
+            return
+    await work.hold.advance(State.FAILED, "failed", {"outcome": sentence})
 
 
 async def back_or_failed(work: Work, action: str, left: str) -> None:

@@ -12,7 +12,6 @@ import psycopg
 from indexpilot_tui.engine.changes.catalog import Backend, question
 from indexpilot_tui.engine.changes.executor import outcome_of
 from indexpilot_tui.engine.changes.guard import Judge, Reading, Rules, Stop, look
-from indexpilot_tui.engine.changes.hold import UNREACHABLE
 from indexpilot_tui.engine.changes.work import Work
 from indexpilot_tui.engine.journal.journal import StaleEpochError
 from indexpilot_tui.engine.model.change import State
@@ -22,6 +21,7 @@ from indexpilot_tui.errors import IndexPilotError
 RESEND_S = 3.0  # a cancel can be swallowed (measured: while it waits for a synchronous standby)
 TERMINATE_S = 10.0  # reference, section 1: terminate after 10 s
 OBSERVER_LOST_S = 3.0
+LOOK_S = 1.5  # some milliseconds when all is well; a session that does not answer is a session that sees nothing
 RENEWALS_LOST = 2
 _BROKEN = (IndexPilotError, psycopg.Error, TimeoutError, OSError, ValueError)
 
@@ -108,7 +108,8 @@ async def _tick(w: _Watch) -> bool:
     """One look and what follows from it. True when the backend is gone."""
     clock = time.monotonic()
     try:
-        reading = await look(await _eye(w), w.backend)
+        async with asyncio.timeout(LOOK_S):
+            reading = await look(await _eye(w), w.backend)
     except _BROKEN as exc:
         await _blind(w, clock, exc)
         return False
@@ -118,7 +119,7 @@ async def _tick(w: _Watch) -> bool:
     if w.task is None and reading.idle:
         await _fence(w)
         return False
-    await _report(w, reading)
+    _report(w, reading)
     if w.stop is None:
         stop = _outside(w) or w.judge.judge(reading, clock)
         if stop is not None:
@@ -162,30 +163,24 @@ def _outside(w: _Watch) -> Stop | None:
     return None
 
 
-async def _report(w: _Watch, reading: Reading) -> None:
-    """Phase changes and the index's OID go to the journal; an unreachable journal is the lease's business."""
+def _report(w: _Watch, reading: Reading) -> None:
+    """Phase changes and the index's OID go to the journal, behind: no guard waits for a slow journal."""
     hold = w.work.hold
     for waiter in reading.waiters:
         w.rivals[waiter.pid] = f"pid {waiter.pid} {waiter.mode} ({waiter.who})"
     phase = str(reading.progress["phase"])
     if phase != w.phase:
         w.phase = phase
-        await hold.note("phase", reading.progress)
+        hold.later("phase", reading.progress)
     if reading.index_oid is not None and reading.index_oid != w.work.index_oid and w.judge.rules.kind == "create":
         w.work.index_oid = reading.index_oid
-        hold.book.write("index.oid", {"oid": reading.index_oid})
-        try:
-            await (await hold.journal()).set_index(hold.change_id, hold.epoch, reading.index_oid, False)
-        except StaleEpochError:
-            hold.fenced = True
-        except UNREACHABLE:
-            w.work.index_oid = None  # tried again at the next look
+        hold.later_index(reading.index_oid, False)
 
 
 async def _begin_stop(w: _Watch, stop: Stop, progress: dict[str, Any]) -> None:
     intent = {"guard": stop.guard, "value": stop.value, "limit": stop.limit, "why": stop.sentence, **progress}
-    cleaning = w.judge.rules.kind == "clean"
-    await w.work.hold.protective("cancel.intent", intent, None if cleaning else State.CANCELLING)
+    own_state = w.judge.rules.kind in ("clean", "finish")  # these cancel within the state that they are in
+    await w.work.hold.protective("cancel.intent", intent, None if own_state else State.CANCELLING)
     w.stop, w.stopped_at = stop, time.monotonic()
     await _signal(w, "cancel")
 

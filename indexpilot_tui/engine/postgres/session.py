@@ -226,7 +226,9 @@ async def _apply_settings(session: Session, settings: Settings) -> None:
     unix = session.facts.tls.unix_socket
     if unix:  # the server ignores TCP settings there and reads back 0
         wanted = {k: v for k, v in wanted.items() if not k.startswith("tcp_")}
-    await session.execute("set role none")  # ALTER ROLE ... SET role would let us see and act as somebody else
+    await session.execute(
+        "select pg_catalog.set_config('role', 'none', false)"
+    )  # ALTER ROLE ... SET role would let us see and act as somebody else
     if await session.value("select current_user = session_user") is not True:
         raise ServerError("this session acts as another role than the one that logged in", field="role")
     for name, value in wanted.items():

@@ -11,7 +11,7 @@ from indexpilot_tui.engine.safeguards.context import GateContext
 from indexpilot_tui.engine.safeguards.gates import CLEANING_GATES, evaluate, refusals
 from indexpilot_tui.errors import RefusedError
 
-VALID_SECONDS = 5.0  # the DDL follows the gates at once, or they are asked again
+VALID_SECONDS = 8.0  # from the first question: the DDL follows the gates at once, or they are asked again
 _TOKEN = object()
 
 
@@ -34,6 +34,7 @@ class Clearance:
 
     plan_sha256: str
     system_identifier: str
+    database: str
     change_id: int
     epoch: int
     deed: str
@@ -44,15 +45,11 @@ class Clearance:
         if self.token is not _TOKEN:
             raise RefusedError("a clearance is made by the safeguards only")
 
-    def check(self, *, plan_sha256: str, system_identifier: str, epoch: int, deed: str) -> None:
+    def check(self, *, plan_sha256: str, system_identifier: str, database: str, epoch: int, deed: str) -> None:
         """Raise RefusedError unless this clearance is for exactly this and still fresh."""
-        if (self.plan_sha256, self.system_identifier, self.epoch, self.deed) != (
-            plan_sha256,
-            system_identifier,
-            epoch,
-            deed,
-        ):
-            raise RefusedError("this clearance is for another plan, server, claim or deed")
+        ours = (self.plan_sha256, self.system_identifier, self.database, self.epoch, self.deed)
+        if ours != (plan_sha256, system_identifier, database, epoch, deed):
+            raise RefusedError("this clearance is for another plan, server, database, claim or deed")
         age = time.monotonic() - self.issued_at
         if not 0 <= age <= VALID_SECONDS:
             raise RefusedError(f"this clearance is {age:.1f} s old; the gates must be asked again")
@@ -60,8 +57,9 @@ class Clearance:
 
 async def clear(ctx: GateContext, claim: ClaimView) -> Clearance | list[Verdict]:
     """Ask all gates once more, now that the change is claimed. A Clearance, or all verdicts when one refuses."""
+    asked_at = time.monotonic()
     verdicts = await evaluate(ctx)
-    return verdicts if refusals(verdicts) else _make(ctx, claim, "change")
+    return verdicts if refusals(verdicts) else _make(ctx, claim, "change", asked_at)
 
 
 async def clear_own(ctx: GateContext, claim: ClaimView, deed: str) -> Clearance | list[Verdict]:
@@ -69,10 +67,14 @@ async def clear_own(ctx: GateContext, claim: ClaimView, deed: str) -> Clearance 
     (TLS, primary, direct session, privilege), at any hour and load."""
     if deed not in ("clean", "finish"):
         raise RefusedError("only the change's own index is cleaned or finished without all gates")
+    asked_at = time.monotonic()
     verdicts = await evaluate(ctx, CLEANING_GATES)
-    return verdicts if refusals(verdicts) else _make(ctx, claim, deed)
+    return verdicts if refusals(verdicts) else _make(ctx, claim, deed, asked_at)
 
 
-def _make(ctx: GateContext, claim: ClaimView, deed: str) -> Clearance:
+def _make(ctx: GateContext, claim: ClaimView, deed: str, asked_at: float) -> Clearance:
+    """Its age counts from the first question: what a gate said is not fresher than when it was asked."""
     plan = ctx.the_plan
-    return Clearance(plan.sha256, plan.system_identifier, claim.change_id, claim.epoch, deed, time.monotonic(), _TOKEN)
+    return Clearance(
+        plan.sha256, plan.system_identifier, plan.database, claim.change_id, claim.epoch, deed, asked_at, _TOKEN
+    )

@@ -1,8 +1,12 @@
-"""Changes go to the primary that was planned for, not to a standby and not to another cluster."""
+"""Changes go to the primary and the database that were planned for, not to a standby and not to another cluster.
+
+Databases made from one template have the same OIDs: only the name tells them apart.
+"""
 
 from __future__ import annotations
 
 from indexpilot_tui.engine.model.verdict import Status, Verdict
+from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.engine.safeguards.context import Gate, GateContext, answer, flag
 
 NAME = "primary"
@@ -24,6 +28,16 @@ async def read(ctx: GateContext) -> list[Verdict]:
             measured=f"system {identifier}",
             limit=f"system {ctx.plan.system_identifier}",
         )
+    for session in ctx.sessions if ctx.plan is not None else ():
+        facts = session.facts
+        if (facts.system_identifier, facts.database) != (ctx.the_plan.system_identifier, ctx.the_plan.database):
+            return answer(
+                NAME,
+                Status.BLOCK,
+                "this is another database than the one that the change was planned for",
+                measured=f"database {clean_line(facts.database, 80)}",
+                limit=f"database {clean_line(ctx.the_plan.database, 80)}",
+            )
     return answer(NAME, Status.PASS, "not in recovery", measured="primary", limit="primary")
 
 

@@ -38,6 +38,18 @@ async def read(ctx: GateContext) -> list[Verdict]:
                 limit="sslmode=verify-full",
                 setting=f"targets.{name}.sslmode",
             )
+    control = ctx.journal.session.facts.tls if ctx.journal is not None else None
+    allowed = control is None or control.authenticated or (control.unix_socket and ctx.target.allow_unix_socket_changes)
+    if control is not None and not allowed:
+        what = "unix socket" if control.unix_socket else f"sslmode={control.sslmode}"
+        return answer(
+            NAME,
+            Status.BLOCK,
+            f"{what} to the control schema: whoever answers there could invent approvals",
+            measured=f"control {what}",
+            limit="sslmode=verify-full",
+            setting="control.dsn",
+        )
     tls = ctx.session.facts.tls
     measured = "unix socket" if tls.unix_socket else f"sslmode={tls.sslmode}"
     return answer(

@@ -28,9 +28,7 @@ def _locale(admin: AsyncConnection[TupleRow], locale: str) -> sql.Composed:
     return sql.SQL("lc_collate {0} lc_ctype {0}").format(sql.Literal(locale))
 
 
-async def create_database(
-    admin: AsyncConnection[TupleRow], name: str, snapshot: Snapshot, issues: list[str]
-) -> None:
+async def create_database(admin: AsyncConnection[TupleRow], name: str, snapshot: Snapshot, issues: list[str]) -> None:
     """With the target's collation where this machine has it: only under C may LIKE 'x%' use a plain text index."""
     wanted = snapshot.server.collate
     base = sql.SQL("create database {} owner {}").format(sql.Identifier(name), sql.Identifier(ROLE))

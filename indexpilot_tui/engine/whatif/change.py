@@ -210,9 +210,7 @@ def _parts(shadow: ShadowDatabase, oid: int) -> list[int]:
     return [oid, *(o for c in children for o in _parts(shadow, c))]
 
 
-async def forecast_drop(
-    shadow: ShadowDatabase, oid: int, parsed: Sequence[Parsed], touching: set[str]
-) -> Outcome:
+async def forecast_drop(shadow: ShadowDatabase, oid: int, parsed: Sequence[Parsed], touching: set[str]) -> Outcome:
     """Forecast a DROP INDEX: the plans without it, and the space that comes back (as `index.size_bytes`)."""
     snapshot = shadow.snapshot
     entry = snapshot.indexes[oid]

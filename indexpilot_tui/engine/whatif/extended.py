@@ -99,9 +99,7 @@ async def _most_common(shadow: ShadowDatabase, e: ExtendedStats, relation: Relat
         await _drop_scratch(shadow)
     if not rows:
         raise psycopg.DataError("the list of common combinations could not be made")
-    found = [
-        wanted.get(tuple(None if null else v for v, null in zip(r["values"], r["nulls"], strict=True))) for r in rows
-    ]
+    found = [wanted.get(tuple(None if null else v for v, null in zip(r["values"], r["nulls"], strict=True))) for r in rows]
     return _with_frequencies(bytes(rows[0]["list"]), len(columns), found)
 
 

@@ -32,9 +32,7 @@ def _btree_meta(root: int, level: int) -> bytes:
     special = PAGE - _BT_SPECIAL
     page = _page(_HEADER + 48, special, special)
     # magic, version, root, level, fastroot, fastlevel, deleted pages, padding, heap tuples at cleanup, allequalimage
-    struct.pack_into(
-        "<IIIIIIIIdB", page, _HEADER, _BT_MAGIC, _BT_VERSION, root, level, root, level, 0, 0, -1.0, 1
-    )
+    struct.pack_into("<IIIIIIIIdB", page, _HEADER, _BT_MAGIC, _BT_VERSION, root, level, root, level, 0, 0, -1.0, 1)
     struct.pack_into("<IIIHH", page, special, 0, 0, 0, _BTP_META, 0)
     return bytes(page)
 

@@ -156,9 +156,7 @@ class ShadowServer:
             await create_database(running.admin, name, snapshot, issues)
             power = await AsyncConnection.connect(cluster.conninfo(name), autocommit=True, prepare_threshold=None)
             undo.push_async_callback(power.close)
-            plain = await AsyncConnection.connect(
-                cluster.conninfo(name, user=ROLE), autocommit=True, prepare_threshold=None
-            )
+            plain = await AsyncConnection.connect(cluster.conninfo(name, user=ROLE), autocommit=True, prepare_threshold=None)
             undo.push_async_callback(plain.close)
             for conn in (power, plain):
                 await conn.execute("set search_path = pg_catalog")

@@ -224,9 +224,7 @@ class Snapshot:
 
     def column_stats(self, relation: Relation, column: str) -> ColumnStats | None:
         """Statistics of one column: of the table with its children where it has them, else of the table alone."""
-        found = [
-            s for s in self.stats if (s.schema, s.relation, s.column) == (relation.schema, relation.name, column)
-        ]
+        found = [s for s in self.stats if (s.schema, s.relation, s.column) == (relation.schema, relation.name, column)]
         return max(found, key=lambda s: s.inherited, default=None)
 
     def members(self, oid: int) -> list[int]:

@@ -149,9 +149,7 @@ async def write(shadow: ShadowDatabase, a: Attribute, name: tuple[str, str], s: 
     Raises psycopg.Error: a value that the type does not accept.
     """
     if shadow.cluster.version >= RESTORE_FUNCTION:
-        await shadow.rows(
-            _RESTORE, (shadow.snapshot.server.version, *name, a.number, s.inherited, *_values(s))
-        )
+        await shadow.rows(_RESTORE, (shadow.snapshot.server.version, *name, a.number, s.inherited, *_values(s)))
         return
     parameters: list[Any] = [a.oid, a.number, s.inherited, s.null_frac, s.avg_width, s.n_distinct]
     slots = _slots(a, s)

@@ -8,5 +8,5 @@ where l.locktype = 'relation'
   and l.pid is not null
   and l.pid <> all (%(own)s::int[])
   and l.mode in ('ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
-  and not (a.backend_type = 'autovacuum worker' and a.query not like '%%to prevent wraparound%%')
+  and not coalesce(a.backend_type = 'autovacuum worker' and a.query not like '%%to prevent wraparound%%', false)
 order by l.granted desc, l.pid

@@ -152,9 +152,7 @@ async def _candidates(solver: Solver, units: Sequence[Unit], snapshot: Snapshot,
     return max(0, len(usable) - MAX_CANDIDATES)
 
 
-async def _problem(
-    shadow: ShadowDatabase, solver: Solver, all_writers: Sequence[Writer], options: Options
-) -> Problem:
+async def _problem(shadow: ShadowDatabase, solver: Solver, all_writers: Sequence[Writer], options: Options) -> Problem:
     snapshot = shadow.snapshot
     blocked: dict[int, frozenset[str]] = {}
     for table in sorted({e.candidate.table for e in solver.pool.entries}):
@@ -241,5 +239,3 @@ def _assemble(
         read_statements=case.read_statements,
         notes=tuple(dict.fromkeys(notes)),
     )
-
-

@@ -113,9 +113,7 @@ class Pool:
                 self.refused[candidate] = clean_line(exc.diag.message_primary or str(exc), 200)
                 continue
             named[name] = candidate
-            self._roots.append(
-                sql.Identifier(self.shadow.snapshot.relations[candidate.table].schema, name).as_string(None)
-            )
+            self._roots.append(sql.Identifier(self.shadow.snapshot.relations[candidate.table].schema, name).as_string(None))
         return named
 
     async def _size(self, named: dict[str, Candidate], made: Sequence[MadeIndex]) -> list[int]:

@@ -84,6 +84,10 @@ DECLARE
 BEGIN
   PERFORM indexpilot._enter();
   c := indexpilot._lock_change(p_id);
+  IF c.state = 'queued' AND c.kind = 'drop' AND c.attempts > 0 THEN
+    PERFORM indexpilot._refuse('state', format('change %s was begun and may have left its index half-dropped', p_id),
+      'abort it: its executor then says what is left to do');
+  END IF;
   PERFORM indexpilot._move(c, 'rejected', 'reject');
   UPDATE indexpilot.changes SET outcome = format('rejected by %s: %s', session_user, p_reason) WHERE id = p_id;
   PERFORM indexpilot._log(p_id, c.epoch, 'rejected', jsonb_build_object('reason', p_reason, 'from', c.state));
@@ -100,6 +104,10 @@ BEGIN
   IF c.requested_by <> session_user THEN
     PERFORM indexpilot._refuse('not_requester', format('change %s was proposed by %s, who alone can withdraw it', p_id, c.requested_by),
       'an approver can reject it');
+  END IF;
+  IF c.state = 'queued' AND c.kind = 'drop' AND c.attempts > 0 THEN
+    PERFORM indexpilot._refuse('state', format('change %s was begun and may have left its index half-dropped', p_id),
+      'abort it: its executor then says what is left to do');
   END IF;
   PERFORM indexpilot._move(c, 'withdrawn', 'withdraw');
   UPDATE indexpilot.changes SET outcome = format('withdrawn: %s', p_reason) WHERE id = p_id;
@@ -123,6 +131,7 @@ DECLARE
 BEGIN
   PERFORM indexpilot._enter();
   FOR c IN SELECT * FROM indexpilot.changes x WHERE x.state IN ('proposed', 'approved', 'queued')
+    AND NOT (x.state = 'queued' AND x.kind = 'drop' AND x.attempts > 0)  -- begun: its executor ends it, or a person
            AND indexpilot.valid_until(x) <= clock_timestamp() ORDER BY x.id FOR UPDATE SKIP LOCKED
   LOOP
     PERFORM indexpilot._move(c, 'expired', 'expire');
