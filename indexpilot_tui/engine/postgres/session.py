@@ -199,6 +199,8 @@ def _settings_for(purpose: Purpose, settings: Settings, version: int) -> dict[st
         wanted["default_transaction_read_only"] = "on"
     if purpose is Purpose.CONTROL:
         wanted["default_transaction_isolation"] = "read committed"
+        # an intent row that a crash may forget is none: measured with synchronous_commit = off on the server
+        wanted["synchronous_commit"] = "on"
     return wanted
 
 

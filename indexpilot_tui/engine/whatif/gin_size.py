@@ -17,12 +17,17 @@ def _up(size: float) -> float:
     return math.ceil(size / 8) * 8
 
 
+def _varbyte(value: float) -> float:
+    return max(1.0, math.ceil(math.log2(max(2.0, value)) / 7))
+
+
 def _pointer_bytes(each: float, shape: IndexShape) -> float:
-    """Mean bytes of one compressed row pointer: varbyte of the distance to the one before, 11 bits of it the line."""
+    """Mean bytes of one compressed row pointer: varbyte of the distance to the one before, 11 bits of it the line. A pointer
+    into the page of the one before it is near; the first one of another page is at least 2048 away."""
     gap = shape.rows / max(1.0, each)
     a_page = max(1.0, shape.rows / max(1, shape.heap_pages))
-    code = gap if gap < a_page else gap / a_page * 2048
-    return max(1.0, math.ceil(math.log2(max(2.0, code)) / 7))
+    crossing = min(1.0, gap / a_page)
+    return (1 - crossing) * _varbyte(gap) + crossing * _varbyte(2048 * max(1.0, gap / a_page))
 
 
 def gin(shape: IndexShape) -> SizeEstimate:

@@ -99,13 +99,10 @@ def tuple_size(columns: Sequence[KeyColumn], *, with_nulls: bool = False) -> flo
 def _other(shape: IndexShape) -> SizeEstimate:
     size = tuple_size([*shape.keys, *shape.included])
     fill = (shape.fill or DEFAULT_FILL.get(shape.method, 80)) / 100
-    if shape.method == "hash":  # 8-byte tuples hold a hash code; buckets are powers of two in quarters (hashpage.c)
-        buckets = max(2.0, shape.rows / (PAGE * fill / (TUPLE_HEADER + 8 + LINE_POINTER)))
-        phase = 2.0 ** math.floor(math.log2(buckets))
-        step = max(1.0, phase / 4)
-        return SizeEstimate(
-            int(math.ceil(buckets / step) * step) + 2, "one 16-byte entry a row, buckets by powers of two in quarters"
-        )
+    if shape.method == "hash":
+        from indexpilot_tui.engine.whatif.hash_size import hash_index
+
+        return hash_index(shape)
     if shape.method == "brin":
         ranges = max(1, math.ceil(shape.heap_pages / max(1, shape.pages_per_range)))
         entry = _aligned(8 + sum(_aligned(2 * k.width) for k in shape.keys)) + LINE_POINTER
