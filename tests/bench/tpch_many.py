@@ -66,7 +66,8 @@ class Compared:
         return max(abs(self.error(k)) for k in self.server)
 
     def same_plan(self, key: str) -> bool:
-        kinds = [[(n["Node Type"], n.get("Index Name")) for n in nodes(p[key])] for p in (self.server, self.shadow)]
+        named = ("Node Type", "Join Type", "Index Name")
+        kinds = [[tuple(n.get(x) for x in named) for n in nodes(p[key])] for p in (self.server, self.shadow)]
         return kinds[0] == kinds[1]
 
     def cause(self, key: str) -> str:

@@ -129,7 +129,8 @@ async def test_estimates_equal_the_servers(place: Place) -> None:
 
 async def test_a_parameter_is_planned_generically_on_every_major(place: Place) -> None:
     forecast = await _forecast(
-        place, "create index on rich (country)",
+        place,
+        "create index on rich (country)",
         ["select * from rich where id = $1 and country = $2 limit $3", "update rich set p = $1 where id = $2"],
     )
     assert forecast.left_out == ()

@@ -213,7 +213,8 @@ async def test_hostile_names_and_comments_are_names_and_comments(place: Place) -
 async def test_nothing_of_the_targets_code_runs_in_the_shadow(place: Place, tmp_path: Path) -> None:
     """Functions that are declared immutable and write: in an index, a check, a generated column, a view, a domain."""
     mark = f"{place.cluster.data_dir}/side_effect"
-    place.owner.execute(f"""
+    place.owner.execute(
+        f"""
       create function boom(int) returns int immutable language plpgsql as $$
         begin execute $e$copy (select 1) to '{mark}'$e$; return $1; end $$;
       create domain dom as int check (boom(value) = value);
@@ -221,7 +222,8 @@ async def test_nothing_of_the_targets_code_runs_in_the_shadow(place: Place, tmp_
       create index bad_boom on bad (boom(id)); create index bad_where on bad (id) where boom(v) = 1;
       create view seen as select boom(id) as b, id from bad;
       insert into t select 1, 2;
-    """.encode())
+    """.encode()
+    )
     Path(mark).unlink(missing_ok=True)
     simulator = Simulator()
     session = await place.session()

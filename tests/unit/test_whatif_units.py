@@ -53,9 +53,7 @@ def test_btree_sizes_are_close_to_measured_ones(shape: IndexShape, real: int) ->
     rows=st.floats(0, 1e10), distinct=st.floats(0, 1e10), nulls=st.floats(0, 1), width=st.floats(1, 2000),
     method=st.sampled_from(["btree", "hash", "gin", "gist", "brin", "spgist", "bloom"]), varying=st.booleans(),
 )  # fmt: skip
-def test_every_size_is_a_size(
-    rows: float, distinct: float, nulls: float, width: float, method: str, varying: bool
-) -> None:
+def test_every_size_is_a_size(rows: float, distinct: float, nulls: float, width: float, method: str, varying: bool) -> None:
     key = KeyColumn(width, varying, 1, nulls, min(distinct, rows))
     shape = IndexShape(method, rows, (key,), heap_pages=1000)
     size = estimate(shape)
@@ -83,7 +81,9 @@ def test_layout_figures() -> None:
     assert temp_bytes(IndexShape("gin", 10_000_000, (INT4,)), 1 << 20) == 0
 
 
-@pytest.mark.parametrize(("pages", "height"), [(0, 0), (1, 0), (2, 0), (3, 1), (250, 1), (300, 2), (80_000, 2), (100_000, 3)])
+@pytest.mark.parametrize(
+    ("pages", "height"), [(0, 0), (1, 0), (2, 0), (3, 1), (250, 1), (300, 2), (80_000, 2), (100_000, 3)]
+)
 def test_hollow_btrees_have_their_height_in_the_metapage(pages: int, height: int) -> None:
     image = hollow.btree_image(pages, 4)
     magic, version, root, level = struct.unpack_from("<IIII", image, 24)
