@@ -74,8 +74,10 @@ class Demo:
         except psycopg.Error as error:
             said = cluster.log_tail()
             await cluster.stop()
-            raise LocalServerError(f"the demo's data could not be made: {error}\n{said}",
-                                   remedy="free some disk space and memory, or take a smaller --scenario") from error
+            raise LocalServerError(
+                f"the demo's data could not be made: {error}\n{said}",
+                remedy="free some disk space and memory, or take a smaller --scenario",
+            ) from error
         except BaseException:
             await cluster.stop()
             raise
@@ -105,8 +107,9 @@ class Demo:
     async def __aenter__(self) -> Demo:
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                        trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         await self.stop()
 
 
@@ -148,8 +151,9 @@ def _start_workload(cluster: LocalCluster, size: Scenario) -> subprocess.Popen[b
             process.stdin.flush()
     except BrokenPipeError as error:
         _end(process)
-        raise LocalServerError("the demo's workload did not start",
-                               remedy=_log_of(cluster).read_text("utf-8", "replace")[-500:]) from error
+        raise LocalServerError(
+            "the demo's workload did not start", remedy=_log_of(cluster).read_text("utf-8", "replace")[-500:]
+        ) from error
     return process
 
 

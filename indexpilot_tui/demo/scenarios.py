@@ -58,5 +58,6 @@ def find(name: str) -> Scenario:
     try:
         return SCENARIOS[name]
     except KeyError:
-        raise UsageError("there is no such scenario", field="--scenario", value=name,
-                         remedy="one of " + ", ".join(SCENARIOS)) from None
+        raise UsageError(
+            "there is no such scenario", field="--scenario", value=name, remedy="one of " + ", ".join(SCENARIOS)
+        ) from None

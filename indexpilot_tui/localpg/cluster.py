@@ -46,8 +46,9 @@ class LocalCluster:
     server_version_num. `superuser` logs in without a password: only that user and root can reach the socket.
     """
 
-    def __init__(self, directory: Path, bindir: Path, version: int, account: Account,
-                 process: subprocess.Popen[bytes]) -> None:
+    def __init__(
+        self, directory: Path, bindir: Path, version: int, account: Account, process: subprocess.Popen[bytes]
+    ) -> None:
         self.directory = directory
         self.data_dir = directory / leftovers.DATA
         self.socket_dir = directory / "s"
@@ -60,8 +61,9 @@ class LocalCluster:
         self._process = process
 
     @classmethod
-    async def start(cls, purpose: str, *, settings: Mapping[str, str] | None = None, checksums: bool = False,
-                    bindir: Path | None = None) -> LocalCluster:
+    async def start(
+        cls, purpose: str, *, settings: Mapping[str, str] | None = None, checksums: bool = False, bindir: Path | None = None
+    ) -> LocalCluster:
         """Make and start a cluster; about 0.8 s. Leftovers of killed keepers are swept first.
 
         `purpose` (lower-case letters and digits) is in the directory's name; `settings` go to postgresql.conf;
@@ -156,14 +158,19 @@ class LocalCluster:
         if self.directory.exists():  # the keeper was killed: its work falls to us
             await asyncio.to_thread(leftovers.remove_if_stale, self.directory)
             if self.directory.exists():
-                raise LocalServerError("the directory of a local PostgreSQL could not be removed", field="directory",
-                                       value=str(self.directory), remedy="remove it by hand")
+                raise LocalServerError(
+                    "the directory of a local PostgreSQL could not be removed",
+                    field="directory",
+                    value=str(self.directory),
+                    remedy="remove it by hand",
+                )
 
     async def __aenter__(self) -> LocalCluster:
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                        trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         await self.stop()
 
 
@@ -237,7 +244,7 @@ def _start_error(answer: Mapping[str, Any], base: Path) -> LocalServerError:
     stage = {"initdb": "initialised", "start": "started"}.get(str(answer.get("stage")), "prepared")
     for text, cause, remedy in _CAUSES:
         if text in said:
-            return LocalServerError(f"a local PostgreSQL could not be {stage}: {cause}\n{said}",
-                                    remedy=remedy.format(base=base))
-    return LocalServerError(f"a local PostgreSQL could not be {stage}\n{said}",
-                            remedy="see the server's message above")
+            return LocalServerError(
+                f"a local PostgreSQL could not be {stage}: {cause}\n{said}", remedy=remedy.format(base=base)
+            )
+    return LocalServerError(f"a local PostgreSQL could not be {stage}\n{said}", remedy="see the server's message above")

@@ -7,7 +7,15 @@ from __future__ import annotations
 
 import math
 
-from indexpilot_tui.engine.whatif.sizes import DEFAULT_FILL, HEADER, LINE_POINTER, PAGE, TUPLE_HEADER, IndexShape, SizeEstimate
+from indexpilot_tui.engine.whatif.sizes import (
+    DEFAULT_FILL,
+    HEADER,
+    LINE_POINTER,
+    PAGE,
+    TUPLE_HEADER,
+    IndexShape,
+    SizeEstimate,
+)
 
 _ENTRY = TUPLE_HEADER + 8 + LINE_POINTER  # a hash code, aligned
 _ROOM = (PAGE - HEADER - 16) // _ENTRY  # entries a page can hold; 16: HashPageOpaqueData
@@ -44,6 +52,5 @@ def hash_index(shape: IndexShape) -> SizeEstimate:
     split, whole = 2 * (buckets - low), 2 * low - buckets
     load = shape.rows / (2 * low)
     overflow = split * _overflow(load, spread) + whole * _overflow(2 * load, spread)
-    return SizeEstimate(
-        int(buckets + math.ceil(overflow)) + 2, f"one 16-byte entry a row in {buckets:,} buckets, {overflow:,.0f} overflow pages"
-    )
+    basis = f"one 16-byte entry a row in {buckets:,} buckets, {overflow:,.0f} overflow pages"
+    return SizeEstimate(int(buckets + math.ceil(overflow)) + 2, basis)
