@@ -116,7 +116,8 @@ def forecast_lines(forecast: Forecast) -> list[str]:
     lines += [f"  note: {note}" for note in forecast.notes]
     lines.append(
         f"  read from the target: {forecast.read_statements} statements, {forecast.read_ms:.0f} ms; "
-        f"answered by {forecast.backend} in {forecast.elapsed_ms:.0f} ms"
+        f"answered by {forecast.backend} (planner of PostgreSQL {forecast.planner_version // 10_000}) "
+        f"in {forecast.elapsed_ms:.0f} ms"
     )
     return lines
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import statistics
 import time
 from pathlib import Path
 from typing import Any
@@ -62,8 +61,8 @@ def test_simulate_equals_explain_before_and_after_the_real_index(tls_server: Tls
     errors = {}
     for key, q in zip(keys, forecast["queries"], strict=True):
         errors[key] = max(abs(q["cost_before"] / before[key] - 1), abs(q["cost_after"] / after[key] - 1))
-    assert statistics.median(errors.values()) < 0.005, errors
-    assert sum(e <= 0.02 for e in errors.values()) >= 19, errors
-    assert any("PostgreSQL 18, the target runs 15" in reason for reason in forecast["confidence"]["reasons"])
+    # the programs of the target's own major are on this machine; what 18 plans for 15 is held in tests/bench
+    assert forecast["planner_version"] // 10_000 == 15
+    assert max(errors.values()) < 0.001, errors
     with tls_server.connect() as conn:
         conn.execute("drop database tpch with (force)")

@@ -203,7 +203,7 @@ def forecast(ddl: str) -> Forecast:
     )
     left = (LeftOut("9", "select my_ext_fn(total) from orders", "function my_ext_fn(numeric) is not in the shadow"),)
     return Forecast(
-        kind, ddl, NAME, "public.orders", "shadow", 180003, queries, left, 15_930_000_000.0, 2_722_000_000.0,
+        kind, ddl, NAME, "public.orders", "shadow", 180003, 180003, queries, left, 15_930_000_000.0, 2_722_000_000.0,
         IndexForecast(21_400_000, (1.8, 5.5), 23_100_000, 30_000_000), WriteForecast(12.0, 84.0), (),
         Confidence("high", ("the shadow runs the target's own major version",)), 12.4, 6, 231.0,
     )  # fmt: skip

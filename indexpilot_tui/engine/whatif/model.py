@@ -83,6 +83,7 @@ class Forecast:
     table: str
     backend: str  # shadow | hypopg
     server_version: int
+    planner_version: int  # server_version_num of the planner that answered
     queries: tuple[QueryForecast, ...]
     left_out: tuple[LeftOut, ...]
     cost_before: float
@@ -103,6 +104,7 @@ class Forecast:
             "change": {"kind": self.kind, "ddl": self.ddl, "name": self.name, "table": self.table},
             "backend": self.backend,
             "server_version": self.server_version,
+            "planner_version": self.planner_version,
             "queries": [
                 {
                     "queryid": q.queryid,

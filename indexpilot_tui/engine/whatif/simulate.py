@@ -267,6 +267,7 @@ def _assemble(
         table=clean_line(relation.qualified),
         backend="shadow",
         server_version=snapshot.server.version,
+        planner_version=version,
         queries=tuple(queries),
         left_out=tuple(left),
         cost_before=sum(q.cost_before * q.calls for q in queries),

@@ -44,7 +44,7 @@ def forecast_lines(forecast: Forecast, width: int, chosen: int) -> list[Line]:
 def _summary(forecast: Forecast, width: int) -> list[Line]:
     before, after = forecast.cost_before, forecast.cost_after
     index, writes = forecast.index, forecast.writes
-    server = fmt.version(forecast.server_version)
+    server = fmt.version(forecast.planner_version)
     out: list[Line] = [
         line(
             ("workload cost ", "dim"),
