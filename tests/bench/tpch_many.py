@@ -3,7 +3,7 @@
     python -m tests.bench.tpch_many [--scale 0.2] [--bindir DIR] [--embedded]
 
 The 22 queries are priced on the shadow as the target is (base), with the indexes at the sizes that the model forecasts
-(model), and with them at their true sizes (true), each against the server's own EXPLAIN with the real indexes. Without
+(model), and with them at their true sizes, a GIN index's counts of entries and pages included (true), each against the server's own EXPLAIN with the real indexes. Without
 --bindir the target is the embedded PostgreSQL 18; --embedded plans an older target with 18 all the same.
 Exit status 1 when base or true deviates by more than 0.1 % anywhere, or model by more than 2 % without a named cause, on a
 target whose own major is at hand.
@@ -15,7 +15,7 @@ import argparse
 import asyncio
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from psycopg import sql
 
 from indexpilot_tui.engine.postgres.session import Purpose, connect
 from indexpilot_tui.engine.whatif import index
-from indexpilot_tui.engine.whatif.hypothetical import Given, resize
+from indexpilot_tui.engine.whatif.hypothetical import Given, Known, resize
 from indexpilot_tui.engine.whatif.model import Statement
 from indexpilot_tui.engine.whatif.plan import indexes_used, nodes, plans_before
 from indexpilot_tui.engine.whatif.read import read_snapshot
@@ -113,7 +113,14 @@ async def measure(conninfo: str, *, own_major: bool = True, indexes: tuple[str, 
             conn.execute(ddl.encode())
         real = _plans(conn)
         rows = conn.execute("select relname, pg_relation_size(oid) / 8192, reltuples from pg_class where relname ~ '^m..$'")
-        sizes = {name: (int(pages), float(tuples)) for name, pages, tuples in rows}
+        sizes = {name: Known(int(pages), float(tuples)) for name, pages, tuples in rows}
+        for name in [x.split()[2] for x in indexes if " using gin " in x]:
+            conn.execute("create extension if not exists pageinspect")
+            meta = conn.execute(
+                "select n_entry_pages, n_entries from gin_metapage_info(get_raw_page(%s, 0))", (name,)
+            ).fetchone()
+            assert meta is not None
+            sizes[name] = replace(sizes[name], entries=meta[1], entry_pages=meta[0])
         for name in sizes:
             conn.execute(f"drop index {name}".encode())
     await session.close()

@@ -6,12 +6,14 @@ import json
 import struct
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from indexpilot_tui.engine.whatif import hollow
+from indexpilot_tui.engine.whatif.comparisons import DEFAULT_INEQUALITY, compared_columns, share_correction
 from indexpilot_tui.engine.whatif.model import Statement
 from indexpilot_tui.engine.whatif.points import array_items, compared
 from indexpilot_tui.engine.whatif.read import search_path
@@ -24,6 +26,7 @@ from indexpilot_tui.engine.whatif.sizes import (
     tuple_size,
     wal_per_insert,
 )
+from indexpilot_tui.engine.whatif.snapshot import ColumnStats
 from indexpilot_tui.engine.whatif.statements import parse, substituted
 from indexpilot_tui.engine.whatif.workload import read_workload_file
 from indexpilot_tui.errors import UsageError
@@ -195,3 +198,34 @@ def test_bad_workload_files_get_one_message(tmp_path: Path, content: str) -> Non
     assert caught.value.field == "workload"
     with pytest.raises(UsageError):
         read_workload_file(tmp_path / "absent")
+
+
+def _uniform(column: str, low: int, high: int, nulls: str = "0") -> ColumnStats:
+    step = (high - low) / 100
+    bounds = "{" + ",".join(str(low + n * step) for n in range(101)) + "}"
+    none = dict.fromkeys(("mce", "mcef", "elem_counts", "range_lengths", "range_empty", "range_bounds"))
+    return ColumnStats("s", "t", column, False, nulls, 4, -1.0, None, None, bounds, "0", **none)
+
+
+@pytest.mark.parametrize(
+    ("predicate", "share"),
+    [
+        ("a < b", 0.5), ("b > a", 0.5), ("a < c", 1.0), ("c < a", 0.0), ("c >= a", 1.0), ("a < d", 0.125), ("n < b", 0.5),
+        ("a < b AND a < b", 0.25), ("a < c AND (a < b OR a > b)", 1.0),
+    ],
+)  # fmt: skip
+def test_a_comparison_of_columns_knows_where_their_values_lie(predicate: str, share: float) -> None:
+    columns = {"a": (0, 100), "b": (0, 100), "c": (200, 300), "d": (0, 25), "n": (0, 100)}
+    stats = tuple(_uniform(name, *ends, nulls="0.5" if name == "n" else "0") for name, ends in columns.items())
+    known = SimpleNamespace(column_stats=lambda _r, name: next((s for s in stats if s.column == name), None))
+    relation = SimpleNamespace(columns=[SimpleNamespace(name=n, type="numeric") for n in columns])
+    terms = len(compared_columns(predicate))
+    corrected = DEFAULT_INEQUALITY**terms * share_correction(known, relation, predicate)  # type: ignore[arg-type]
+    assert corrected == pytest.approx(share, abs=0.01)
+
+
+def test_a_comparison_of_what_has_no_order_here_is_left_to_the_planner() -> None:
+    known = SimpleNamespace(column_stats=lambda _r, name: _uniform(name, 0, 9))
+    relation = SimpleNamespace(columns=[SimpleNamespace(name=n, type="text") for n in "ab"])
+    for predicate in ("a < b", "a < 'x'", "a = b", "lower(a) < b", "a is not null"):
+        assert share_correction(known, relation, predicate) == 1.0  # type: ignore[arg-type]

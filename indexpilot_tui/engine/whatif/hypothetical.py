@@ -13,8 +13,19 @@ from indexpilot_tui.engine.whatif.index import MadeIndex
 from indexpilot_tui.engine.whatif.shape import mean_key_width, shape_of
 from indexpilot_tui.engine.whatif.sizing import index_image, point, relation_path, write_file
 
-# pages and rows (None: not known) of an index whose size is known better than the model knows it; None: the model's
-Given = Callable[[MadeIndex], tuple[int, float | None] | None]
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A size that is known better than the model knows it. `rows` None: not known; `entries` and `entry_pages` are those of
+    a GIN index's metapage (0: not known)."""
+
+    pages: int
+    rows: float | None = None
+    entries: int = 0
+    entry_pages: int = 0
+
+
+Given = Callable[[MadeIndex], Known | None]  # None: the model's
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +59,12 @@ async def resize(shadow: ShadowDatabase, made: Sequence[MadeIndex], given: Given
         size = sizes.estimate(shape)
         known = given(m) if given is not None else None
         if known is not None:
-            pages, tuples = known
-            if tuples is not None:
-                shape = replace(shape, rows=tuples)
+            if known.rows is not None:
+                shape = replace(shape, rows=known.rows)
             elif m.predicate:  # a size tells how many rows a partial index has better than its predicate does
-                shape = _rows_for(shape, pages)
-            size = replace(size, pages=pages, basis="given", rough=False)
+                shape = _rows_for(shape, known.pages)
+            counts = (known.entries or size.entries, known.entry_pages or size.entry_pages)
+            size = sizes.SizeEstimate(known.pages, "given", False, *counts)
         image = await asyncio.to_thread(image_of, shadow, m, size, shape)
         file = await asyncio.to_thread(write_file, shadow, image, size.pages)
         rows.append((m.oid, file, size.pages, shape.rows, 0))

@@ -8,6 +8,7 @@ import psycopg
 from psycopg import sql
 
 from indexpilot_tui.engine.postgres.text import clean_line
+from indexpilot_tui.engine.whatif.comparisons import share_correction
 from indexpilot_tui.engine.whatif.database import ShadowDatabase
 from indexpilot_tui.engine.whatif.distinct import absolute_distinct, corrected_distinct, joint, numbers
 from indexpilot_tui.engine.whatif.gin_elements import classes
@@ -94,9 +95,12 @@ async def shape_of(
         except psycopg.Error as exc:
             reasons.append(f"the predicate's share of rows is unknown ({clean_line(str(exc), 120)}); all are assumed")
         if compares_columns(made.predicate):
+            factor = share_correction(snapshot, relation, made.predicate)
+            share = min(1.0, share * factor)
+            known = "the planner's default" if factor == 1.0 else "what both columns give if they are independent"
             reasons.append(
                 "the predicate compares columns with each other, for which there are no statistics: that "
-                f"{100 * share:.0f} % of the rows satisfy it is the planner's default"
+                f"{100 * share:.0f} % of the rows satisfy it is {known}"
             )
     names = {c.number: c.name for c in relation.columns}
     types = {c.number: c.type for c in relation.columns}
