@@ -113,10 +113,7 @@ async def shape_of(
             reasons.append(f"no statistics for {clean_line(attribute.expression, 60)}, so the index size is a guess")
         columns.append(key_column(attribute, stats, rows, method=made.method, column_type=types.get(attribute.column, "")))
     options = dict(o.split("=", 1) for o in made.options)
-    # character(n) has an equalimage function in every version, yet 15 does not deduplicate it and 18 does (measured)
-    padded = any(a.type.startswith("character(") for a in made.attributes[: made.key_columns])
-    possible = made.equal_image and not (padded and snapshot.server.version < 180000)
-    deduplicate = possible and options.get("deduplicate_items", "on") in ("on", "true", "1", "yes")
+    deduplicate = made.equal_image and options.get("deduplicate_items", "on") in ("on", "true", "1", "yes")
     together = joint(snapshot, relation, [a.column for a in made.attributes[: made.key_columns]], rows)
     return IndexShape(
         method=made.method,
