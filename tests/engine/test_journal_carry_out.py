@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from indexpilot_tui.engine.journal.journal import Journal, StaleEpochError
+from indexpilot_tui.engine.journal.journal import Journal, Part, StaleEpochError
 from indexpilot_tui.engine.model.change import END_STATES, QueryVerdict, State, Verification
 from indexpilot_tui.engine.model.verdict import Status, Verdict
 from indexpilot_tui.errors import PrivilegeError, ServerError
@@ -172,6 +172,56 @@ async def test_what_needs_an_operator_is_settled_by_a_second_person(room: Room) 
     await bob.resolve(change_id, State.CLEANING, "it is ours")
     assert await alice.orphans() == [change_id]
     assert await alice.takeover(change_id, 30) == 3
+
+
+async def test_a_decision_puts_a_half_dropped_index_back_into_the_queue(room: Room) -> None:
+    alice, olga, bob, zoe = [await room.journal(user) for user in ("j_alice", "j_olga", "j_bob", "j_zoe")]
+    change_id = await room.approved(alice, bob, make_plan(kind="drop", index_oid=4711))
+    claim = await alice.claim(change_id, **claim_terms(rate_max=1))
+    await walk(alice, claim, State.RUNNING, State.UNKNOWN, State.NEEDS_OPERATOR)
+    await refused(zoe.resolve(change_id, State.QUEUED, "go on"), "decision")
+    await refused(zoe.resolve(change_id, "finish", " "), "reason")
+    await zoe.resolve(change_id, "repair", "the report needs it")
+    run = await alice.run(change_id)
+    assert (run.state, run.decision, run.lease_ended) == (State.QUEUED, "repair", True)
+    with pytest.raises(StaleEpochError):
+        await alice.append(change_id, claim.epoch, "note", {})
+    for journal, ended in ((alice, alice.withdraw), (bob, bob.reject)):
+        await refused(ended(change_id, "away with it"), "state")
+        assert (await journal.change(change_id)).state is State.QUEUED
+    again = await olga.claim(change_id, **claim_terms(rate_max=1))  # another operator, without another slot
+    assert again.slot is None
+    approvals = (await alice.change(change_id)).approvals
+    assert {a.approver for a in approvals} == {"j_bob", "j_zoe"}
+    assert (await alice.rate_status(1, 3600)).used == 1
+
+
+async def test_only_a_drop_is_repaired(room: Room) -> None:
+    alice, bob = [await room.journal(user) for user in ("j_alice", "j_bob")]
+    change_id = await room.approved(alice, bob)
+    claim = await alice.claim(change_id, **claim_terms())
+    await walk(alice, claim, State.RUNNING, State.UNKNOWN, State.NEEDS_OPERATOR)
+    await refused(bob.resolve(change_id, "repair", "have it back"), "decision")
+    await bob.resolve(change_id, "finish", "build the rest")
+    assert (await alice.run(change_id)).decision == "finish"
+
+
+async def test_steps_of_a_partitioned_change_are_kept_and_hold_it_in_the_queue(room: Room) -> None:
+    alice, bob = [await room.journal(user) for user in ("j_alice", "j_bob")]
+    change_id = await room.approved(alice, bob)
+    claim = await alice.claim(change_id, **claim_terms())
+    await walk(alice, claim, State.RUNNING)
+    await alice.set_part(change_id, claim.epoch, 0, "begun", None)
+    await alice.set_part(change_id, claim.epoch, 0, "done", 4711)
+    await alice.set_part(change_id, claim.epoch, 1, "begun", None)
+    assert await alice.parts(change_id) == {0: Part("done", 4711), 1: Part("begun", None)}
+    with pytest.raises(StaleEpochError):
+        await alice.set_part(change_id, claim.epoch + 1, 1, "done", 1)
+    await alice.advance(change_id, claim.epoch, State.RUNNING, State.QUEUED, "requeued", {})
+    await refused(bob.reject(change_id, "no"), "state")  # something of it stands
+    for position in (0, 1):
+        await alice.set_part(change_id, claim.epoch, position, "cleaned", None)
+    await bob.reject(change_id, "no")
 
 
 async def test_gates_are_logged_when_a_status_changes(room: Room) -> None:

@@ -21,6 +21,7 @@ import psycopg
 from indexpilot_tui.engine.journal.chain import ChainReport, Verifier
 from indexpilot_tui.engine.journal.records import (
     Claim,
+    Part,
     PhaseStats,
     Policy,
     RateStatus,
@@ -40,7 +41,7 @@ from indexpilot_tui.engine.postgres.session import Session
 from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.errors import IndexPilotError, NotInstalledError, PrivilegeError, UsageError
 
-__all__ = ["Claim", "Journal", "JournalRefusedError", "PhaseStats", "Policy", "RateStatus", "Run", "StaleEpochError"]
+__all__ = ["Claim", "Journal", "JournalRefusedError", "Part", "PhaseStats", "Policy", "RateStatus", "Run", "StaleEpochError"]
 
 _PACKAGE = __package__
 _EVENTS = 2_000  # of one change, newest; more are in `audit export`
@@ -115,10 +116,10 @@ class Journal:
         """End one's own change that has not started."""
         await self._call("withdraw(%s, %s)", (change_id, reason))
 
-    async def resolve(self, change_id: int, to_state: State, reason: str) -> None:
-        """Settle a change that needs_operator: to verifying, cleaning, failed or done. An approver who neither proposed nor
-        ran it; reconcile goes on from there."""
-        await self._call("resolve(%s, %s, %s)", (change_id, to_state.value, reason))
+    async def resolve(self, change_id: int, choice: State | str, reason: str) -> None:
+        """Settle a change that needs_operator: to verifying, cleaning, failed or done, or back into the queue to `finish` it
+        or to `repair` its half-dropped index. An approver who neither proposed nor ran it; reconcile goes on from there."""
+        await self._call("resolve(%s, %s, %s)", (change_id, str(choice), reason))
 
     async def stop_starts(self, reason: str) -> None:
         """Throw the kill switch: no claim succeeds from now on. What runs goes on under its guards."""
@@ -194,6 +195,10 @@ class Journal:
         """Record the index by OID as the catalog has it (None: not there). Writes only what changed."""
         await self._call("set_index(%s, %s, %s::bigint, %s)", (change_id, epoch, oid, valid))
 
+    async def set_part(self, change_id: int, epoch: int, position: int, state: str, oid: int | None) -> None:
+        """Record how far one step of a change on a partitioned table has come: begun, done or cleaned, and its index."""
+        await self._call("set_part(%s, %s, %s, %s, %s::bigint)", (change_id, epoch, position, state, oid))
+
     async def save_stats(
         self,
         change_id: int,
@@ -201,10 +206,12 @@ class Journal:
         taken_at: datetime,
         stats_reset: datetime | None,
         rows: Iterable[dict[str, Any]],
+        context: dict[str, Any] | None = None,
     ) -> None:
-        """Store the statistics of phase proposed, start, end or observed; a later call for the phase replaces them."""
-        args = (change_id, phase, taken_at, stats_reset, dump(list(rows)))
-        await self._call("save_stats(%s, %s, %s, %s::timestamptz, %s::jsonb)", args)
+        """Store the statistics of phase proposed, start, end or observed; a later call for the phase replaces them.
+        `context`: counters of the table, fingerprints of plans."""
+        args = (change_id, phase, taken_at, stats_reset, dump(list(rows)), dump(context or {}))
+        await self._call("save_stats(%s, %s, %s, %s::timestamptz, %s::jsonb, %s::jsonb)", args)
 
     async def save_verification(self, change_id: int, epoch: int, verification: Verification) -> None:
         """Store the verdict of before and after."""
@@ -239,8 +246,20 @@ class Journal:
     async def stats(self, change_id: int) -> dict[str, PhaseStats]:
         """What `save_stats` stored, by phase. Query texts are raw."""
         return {
-            row["phase"]: PhaseStats(row["phase"], row["taken_at"], row["stats_reset"], tuple(json.loads(row["rows"])))
+            row["phase"]: PhaseStats(
+                row["phase"],
+                row["taken_at"],
+                row["stats_reset"],
+                tuple(json.loads(row["rows"])),
+                json.loads(row["context"]),
+            )
             for row in await self._read("stats", {"id": change_id})
+        }
+
+    async def parts(self, change_id: int) -> dict[int, Part]:
+        """The steps of a change on a partitioned table that were begun, by their position in the plan."""
+        return {
+            row["position"]: Part(row["state"], row["index_oid"]) for row in await self._read("parts", {"id": change_id})
         }
 
     async def rate_status(self, max_requests: int, window_s: float) -> RateStatus:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, field, is_dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -47,6 +47,15 @@ class Run:
     backend_start: datetime | None
     abort_reason: str | None
     abort_by: str | None
+    decision: str | None = None  # finish | repair: how a second person settled what needed one
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One step of a change on a partitioned table: begun, done or cleaned; `index_oid` once it was seen."""
+
+    state: str
+    index_oid: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +87,7 @@ class PhaseStats:
     taken_at: datetime
     stats_reset: datetime | None
     rows: tuple[dict[str, Any], ...]
+    context: dict[str, Any] = field(default_factory=dict)  # counters of the table, fingerprints of plans
 
 
 def canonical(plan: Plan) -> str:
@@ -203,4 +213,5 @@ def to_run(row: Mapping[str, Any]) -> Run:
         backend_start=row["backend_start"],
         abort_reason=clean_line(row["abort_reason"]) if row["abort_reason"] is not None else None,
         abort_by=clean_line(row["abort_by"]) if row["abort_by"] is not None else None,
+        decision=row["decision"],
     )

@@ -37,32 +37,53 @@ ACTIVE_STATES = frozenset({State.STARTING, State.RUNNING, State.CANCELLING, Stat
 
 
 @dataclass(frozen=True, slots=True)
+class Step:
+    """One statement of a change on a partitioned table. `deed`: root or branch (the index of a partitioned table itself,
+    without storage), leaf (built concurrently on one partition), attach (makes the index of `table` a part of its parent's).
+
+    `to`: of an attach, the position of the step that makes the index to attach to. `index_oid`: of an attach, the index
+    that stood there before the change; None: the one that this change makes.
+    """
+
+    deed: str
+    ddl: str
+    schema: str
+    table: str
+    table_oid: int
+    index: str
+    to: int | None = None
+    index_oid: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What exactly will be done, and to what. Its hash is what an approval binds.
 
-    `ddl` is the full text that the executor sends (CONCURRENTLY, schema-qualified quoted names, no IF [NOT] EXISTS).
+    `ddl` is the full text that the executor sends (CONCURRENTLY, schema-qualified quoted names, no IF [NOT] EXISTS); on a
+    partitioned table it says what is wanted, and the texts that are sent are those of `steps`.
     """
 
-    kind: str  # create | drop
+    kind: str  # create | drop | reindex
     ddl: str
     schema: str
     table: str
     table_oid: int
     index: str  # raw index name
-    index_oid: int | None  # of the index to drop; None for a create
+    index_oid: int | None  # of the index to drop or to rebuild; None for a create
     method: str
     unique: bool
     owner: str  # owner role of the table
     system_identifier: str
     database: str
     saved: dict[str, Any] = field(default_factory=dict)  # what it takes to go back (definition, comment, options ...)
+    steps: tuple[Step, ...] = ()  # of a partitioned table, in the order of the work
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Plan:
-        return cls(**data)
+        return cls(**{**data, "steps": tuple(Step(**step) for step in data.get("steps", ()))})
 
     @property
     def sha256(self) -> str:

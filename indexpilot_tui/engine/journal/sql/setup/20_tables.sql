@@ -58,6 +58,10 @@ FROM (VALUES
   ('queued starting running cancelling unknown verifying cleaning observing', 'needs_operator', 'advance'),
   -- by its rollback's end, in whatever state that finds it
   ('observing done needs_operator unknown verifying cleaning', 'rolled_back', 'rollback'),
+  -- what is left of a change on a partitioned table that was stopped while it waited
+  ('queued',                                           'cleaning',       'advance'),
+  -- carried on as a second person decided: finish or repair
+  ('needs_operator',                                   'queued',         'resolve'),
   ('needs_operator',                                   'verifying',      'resolve'),
   ('needs_operator',                                   'cleaning',       'resolve'),
   ('needs_operator',                                   'failed',         'resolve'),
@@ -73,7 +77,7 @@ CREATE TABLE IF NOT EXISTS indexpilot.changes (
                               'needs_operator')),
   state_since               timestamptz NOT NULL DEFAULT clock_timestamp(),
   epoch                     bigint NOT NULL DEFAULT 0,       -- the fencing number: one more with every claim and takeover
-  kind                      text NOT NULL CHECK (kind IN ('create', 'drop')),
+  kind                      text NOT NULL CHECK (kind IN ('create', 'drop', 'reindex')),
   plan                      text NOT NULL,                   -- canonical JSON text; what plan_sha256 is the hash of
   plan_sha256               text NOT NULL,
   system_identifier         text NOT NULL,                   -- of the cluster that the plan is for
@@ -95,6 +99,7 @@ CREATE TABLE IF NOT EXISTS indexpilot.changes (
   abort_reason              text,
   abort_by                  text,
   abort_at                  timestamptz,
+  decision                  text CHECK (decision IN ('finish', 'repair')),  -- how a second person settled what needed one
   outcome                   text NOT NULL DEFAULT '',
   verification              text,                            -- JSON
   observe_until             timestamptz
@@ -119,6 +124,16 @@ CREATE TABLE IF NOT EXISTS indexpilot.rate_slots (
 );
 CREATE INDEX IF NOT EXISTS rate_slots_at_idx ON indexpilot.rate_slots (at);
 
+-- What a change on a partitioned table consists of, as far as it was begun: one row a step of its plan.
+CREATE TABLE IF NOT EXISTS indexpilot.change_parts (
+  change_id bigint NOT NULL REFERENCES indexpilot.changes (id),
+  position  integer NOT NULL,                                -- of the step in the plan
+  state     text NOT NULL CHECK (state IN ('begun', 'done', 'cleaned')),
+  index_oid bigint,                                          -- of the index that the step made; NULL: not seen yet
+  since     timestamptz NOT NULL DEFAULT clock_timestamp(),
+  PRIMARY KEY (change_id, position)
+);
+
 CREATE TABLE IF NOT EXISTS indexpilot.gate_verdicts (
   change_id    bigint NOT NULL REFERENCES indexpilot.changes (id),
   guard        text NOT NULL,
@@ -140,5 +155,6 @@ CREATE TABLE IF NOT EXISTS indexpilot.change_stats (
   taken_at    timestamptz NOT NULL,
   stats_reset timestamptz,
   rows        text NOT NULL,                                 -- JSON list
+  context     text NOT NULL DEFAULT '{}',                    -- JSON: counters of the table, fingerprints of plans
   PRIMARY KEY (change_id, phase)
 );

@@ -70,13 +70,20 @@ BEGIN
 END
 $$;
 
+-- Whether a change that waits in the queue has left something half done: its executor ends it, or a person does.
+CREATE OR REPLACE FUNCTION indexpilot._begun(c indexpilot.changes) RETURNS boolean
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT c.state = 'queued' AND (c.decision IS NOT NULL OR (c.attempts > 0 AND (c.kind = 'drop'
+    OR EXISTS (SELECT FROM indexpilot.change_parts p WHERE p.change_id = c.id AND p.state <> 'cleaned'))))
+$$;
+
 -- These words are written by the functions that do these things, and by nobody else.
 CREATE OR REPLACE FUNCTION indexpilot._free_action(p_action text) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
   IF p_action IS NULL OR p_action !~ '^[a-z][a-z0-9_.]{1,62}$' OR p_action IN (
       'proposed', 'approved', 'rejected', 'withdrawn', 'expired', 'claimed', 'takeover', 'abort.requested', 'gates', 'backend',
-      'index', 'stats', 'verification', 'resolved', 'rolled_back', 'starts.stopped', 'starts.allowed') THEN
+      'index', 'part', 'stats', 'verification', 'resolved', 'rolled_back', 'starts.stopped', 'starts.allowed') THEN
     RAISE EXCEPTION 'the log action % is reserved or malformed', coalesce(quote_literal(p_action), 'NULL')
       USING ERRCODE = 'IX004';
   END IF;

@@ -11,7 +11,7 @@ BEGIN
   IF btrim(coalesce(p_reason, '')) = '' THEN
     PERFORM indexpilot._refuse('reason', 'a change needs a reason');
   END IF;
-  IF coalesce(plan ->> 'kind', '') NOT IN ('create', 'drop') OR coalesce(btrim(plan ->> 'ddl'), '') = ''
+  IF coalesce(plan ->> 'kind', '') NOT IN ('create', 'drop', 'reindex') OR coalesce(btrim(plan ->> 'ddl'), '') = ''
      OR coalesce(plan ->> 'system_identifier', '') = '' OR coalesce(plan ->> 'index', '') = '' THEN
     PERFORM indexpilot._refuse('plan', 'the plan lacks its kind, DDL, index or system identifier');
   END IF;
@@ -27,7 +27,7 @@ BEGIN
       PERFORM indexpilot._refuse('rollback', format('change %s is %s: there is nothing to take back', parent.id, parent.state));
     END IF;
     -- It goes without an approval and a rate slot of its own, so it must be the opposite of its parent and nothing else.
-    IF plan ->> 'kind' = parent.kind
+    IF plan ->> 'kind' = parent.kind OR 'reindex' IN (parent.kind, plan ->> 'kind')
        OR (SELECT count(*) FROM unnest(ARRAY['system_identifier', 'database', 'schema', 'table_oid', 'index', 'method', 'unique']) k
            WHERE plan -> k IS DISTINCT FROM before -> k) > 0
        OR (parent.kind = 'create' AND (plan ->> 'index_oid')::bigint IS DISTINCT FROM parent.index_oid) THEN
@@ -84,8 +84,8 @@ DECLARE
 BEGIN
   PERFORM indexpilot._enter();
   c := indexpilot._lock_change(p_id);
-  IF c.state = 'queued' AND c.kind = 'drop' AND c.attempts > 0 THEN
-    PERFORM indexpilot._refuse('state', format('change %s was begun and may have left its index half-dropped', p_id),
+  IF indexpilot._begun(c) THEN
+    PERFORM indexpilot._refuse('state', format('change %s was begun and has left something half done', p_id),
       'abort it: its executor then says what is left to do');
   END IF;
   PERFORM indexpilot._move(c, 'rejected', 'reject');
@@ -105,8 +105,8 @@ BEGIN
     PERFORM indexpilot._refuse('not_requester', format('change %s was proposed by %s, who alone can withdraw it', p_id, c.requested_by),
       'an approver can reject it');
   END IF;
-  IF c.state = 'queued' AND c.kind = 'drop' AND c.attempts > 0 THEN
-    PERFORM indexpilot._refuse('state', format('change %s was begun and may have left its index half-dropped', p_id),
+  IF indexpilot._begun(c) THEN
+    PERFORM indexpilot._refuse('state', format('change %s was begun and has left something half done', p_id),
       'abort it: its executor then says what is left to do');
   END IF;
   PERFORM indexpilot._move(c, 'withdrawn', 'withdraw');
@@ -131,7 +131,7 @@ DECLARE
 BEGIN
   PERFORM indexpilot._enter();
   FOR c IN SELECT * FROM indexpilot.changes x WHERE x.state IN ('proposed', 'approved', 'queued')
-    AND NOT (x.state = 'queued' AND x.kind = 'drop' AND x.attempts > 0)  -- begun: its executor ends it, or a person
+    AND NOT indexpilot._begun(x)
            AND indexpilot.valid_until(x) <= clock_timestamp() ORDER BY x.id FOR UPDATE SKIP LOCKED
   LOOP
     PERFORM indexpilot._move(c, 'expired', 'expire');

@@ -120,18 +120,18 @@ BEGIN
     PERFORM indexpilot._refuse('busy', format('change %s is %s in this cluster, started by %s: one at a time',
       active.id, active.state, active.claimed_by));
   END IF;
-  IF NOT c.rollback THEN
+  IF NOT c.rollback AND c.decision IS NULL THEN  -- what was begun is finished without another slot
     slot := indexpilot._spend_slot(c, pol, p_rate_max, p_rate_window_s);
   END IF;
   PERFORM indexpilot._move(c, 'starting', 'claim');
   UPDATE indexpilot.changes x SET epoch = x.epoch + 1, attempts = x.attempts + 1, claimed_by = session_user,
     claimed_at = clock_timestamp(), claimed_timeline = p_timeline, lease_until = clock_timestamp() + make_interval(secs => p_lease_s),
     backend_pid = NULL, backend_start = NULL, index_valid = NULL, outcome = '',
-    index_oid = CASE WHEN x.kind = 'drop' THEN (x.plan::jsonb ->> 'index_oid')::bigint END
+    index_oid = CASE WHEN x.kind IN ('drop', 'reindex') THEN (x.plan::jsonb ->> 'index_oid')::bigint END
   WHERE x.id = p_id RETURNING x.epoch, x.plan INTO epoch, plan;
   PERFORM indexpilot._log(p_id, epoch, 'claimed', jsonb_build_object('from', c.state, 'slot', slot, 'rate_max', p_rate_max,
     'attempt', c.attempts + 1, 'system_identifier', p_system_identifier, 'timeline', p_timeline, 'lease_s', p_lease_s,
-    'plan_sha256', c.plan_sha256, 'approver', a.approver, 'approved_change', a.change_id));
+    'plan_sha256', c.plan_sha256, 'decision', c.decision, 'approver', a.approver, 'approved_change', a.change_id));
 END
 $$;
 

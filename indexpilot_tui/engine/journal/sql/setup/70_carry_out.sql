@@ -67,6 +67,18 @@ BEGIN
 END
 $$;
 
+-- How far one step of a change on a partitioned table has come.
+CREATE OR REPLACE FUNCTION indexpilot.set_part(p_id bigint, p_epoch bigint, p_position integer, p_state text, p_oid bigint)
+RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '3s' AS $$
+BEGIN
+  PERFORM indexpilot._enter();
+  PERFORM indexpilot._lock_epoch(p_id, p_epoch);
+  INSERT INTO indexpilot.change_parts AS x (change_id, position, state, index_oid) VALUES (p_id, p_position, p_state, p_oid)
+  ON CONFLICT (change_id, position) DO UPDATE SET state = excluded.state, index_oid = excluded.index_oid, since = excluded.since;
+  PERFORM indexpilot._log(p_id, p_epoch, 'part', jsonb_build_object('position', p_position, 'state', p_state, 'oid', p_oid));
+END
+$$;
+
 CREATE OR REPLACE FUNCTION indexpilot.request_abort(p_id bigint, p_reason text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '3s' AS $$
 DECLARE
@@ -114,17 +126,20 @@ BEGIN
 END
 $$;
 
-CREATE OR REPLACE FUNCTION indexpilot.save_stats(p_id bigint, p_phase text, p_taken_at timestamptz, p_stats_reset timestamptz, p_rows jsonb)
+CREATE OR REPLACE FUNCTION indexpilot.save_stats(p_id bigint, p_phase text, p_taken_at timestamptz, p_stats_reset timestamptz,
+  p_rows jsonb, p_context jsonb)
 RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '3s' AS $$
 DECLARE
   c indexpilot.changes;
 BEGIN
   PERFORM indexpilot._enter();
   c := indexpilot._lock_change(p_id);
-  INSERT INTO indexpilot.change_stats VALUES (p_id, p_phase, p_taken_at, p_stats_reset, p_rows::text)
-  ON CONFLICT (change_id, phase) DO UPDATE SET taken_at = excluded.taken_at, stats_reset = excluded.stats_reset, rows = excluded.rows;
+  INSERT INTO indexpilot.change_stats (change_id, phase, taken_at, stats_reset, rows, context)
+  VALUES (p_id, p_phase, p_taken_at, p_stats_reset, p_rows::text, p_context::text)
+  ON CONFLICT (change_id, phase) DO UPDATE SET taken_at = excluded.taken_at, stats_reset = excluded.stats_reset,
+    rows = excluded.rows, context = excluded.context;
   PERFORM indexpilot._log(p_id, c.epoch, 'stats', jsonb_build_object('phase', p_phase, 'taken_at', p_taken_at,
-    'queries', jsonb_array_length(p_rows), 'sha256', indexpilot._sha256(p_rows::text)));
+    'queries', jsonb_array_length(p_rows), 'sha256', indexpilot._sha256(p_rows::text), 'context', p_context));
 END
 $$;
 

@@ -24,11 +24,14 @@ LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_tim
 $$;
 
 -- A contradiction is settled by an approver who neither proposed nor ran the change. The lease is left expired and the epoch
--- raised, so that the next reconcile continues from the state that was chosen.
+-- raised, so that the next reconcile continues from the state that was chosen. `finish` and `repair` put the change back into
+-- the queue, to be carried on as decided; the decision is the second person's approval of that.
 CREATE OR REPLACE FUNCTION indexpilot.resolve(p_id bigint, p_to text, p_reason text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '3s' AS $$
 DECLARE
-  c indexpilot.changes;
+  c        indexpilot.changes;
+  decided  text := CASE WHEN p_to IN ('finish', 'repair') THEN p_to END;
+  to_state text := CASE WHEN p_to IN ('finish', 'repair') THEN 'queued' ELSE p_to END;
 BEGIN
   PERFORM indexpilot._enter();
   c := indexpilot._lock_change(p_id);
@@ -38,9 +41,22 @@ BEGIN
   IF btrim(coalesce(p_reason, '')) = '' THEN
     PERFORM indexpilot._refuse('reason', 'settling a change needs a reason');
   END IF;
-  PERFORM indexpilot._move(c, p_to, 'resolve');
-  UPDATE indexpilot.changes x SET epoch = x.epoch + 1, lease_until = clock_timestamp(),
+  IF (to_state = 'queued') <> (decided IS NOT NULL) THEN
+    PERFORM indexpilot._refuse('decision', 'say finish or repair');
+  END IF;
+  IF decided = 'repair' AND c.kind <> 'drop' THEN
+    PERFORM indexpilot._refuse('decision', format('change %s is a %s: only a half-dropped index is repaired', p_id, c.kind),
+      'finish it, or clean up what is left of it');
+  END IF;
+  PERFORM indexpilot._move(c, to_state, 'resolve');
+  UPDATE indexpilot.changes x SET epoch = x.epoch + 1, lease_until = clock_timestamp(), decision = decided,
+    abort_reason = NULL, abort_by = NULL, abort_at = NULL,
     outcome = format('settled by %s: %s', session_user, p_reason) WHERE x.id = p_id;
-  PERFORM indexpilot._log(p_id, c.epoch + 1, 'resolved', jsonb_build_object('to', p_to, 'reason', p_reason));
+  IF decided IS NOT NULL THEN
+    INSERT INTO indexpilot.approvals AS a (change_id, approver, at, plan_sha256, expires_at)
+    VALUES (p_id, session_user, clock_timestamp(), c.plan_sha256, clock_timestamp() + interval '24 hours')
+    ON CONFLICT (change_id, approver) DO UPDATE SET at = excluded.at, plan_sha256 = excluded.plan_sha256, expires_at = excluded.expires_at;
+  END IF;
+  PERFORM indexpilot._log(p_id, c.epoch + 1, 'resolved', jsonb_build_object('to', to_state, 'decision', decided, 'reason', p_reason));
 END
 $$;

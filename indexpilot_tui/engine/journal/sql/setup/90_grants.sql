@@ -14,8 +14,9 @@ GRANT EXECUTE ON FUNCTION
   indexpilot.renew(bigint, bigint, double precision), indexpilot.takeover(bigint, double precision),
   indexpilot.append(bigint, bigint, text, jsonb), indexpilot.advance(bigint, bigint, text, text, text, jsonb),
   indexpilot.set_backend(bigint, bigint, integer, timestamptz), indexpilot.set_index(bigint, bigint, bigint, boolean),
+  indexpilot.set_part(bigint, bigint, integer, text, bigint),
   indexpilot.record_gates(bigint, jsonb), indexpilot.save_verification(bigint, bigint, jsonb),
-  indexpilot.save_stats(bigint, text, timestamptz, timestamptz, jsonb) TO indexpilot_operator;
+  indexpilot.save_stats(bigint, text, timestamptz, timestamptz, jsonb, jsonb) TO indexpilot_operator;
 GRANT EXECUTE ON FUNCTION
   indexpilot.approve(bigint, text, interval), indexpilot.reject(bigint, text), indexpilot.allow_starts(text),
   indexpilot.resolve(bigint, text, text) TO indexpilot_approver;
