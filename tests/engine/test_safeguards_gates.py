@@ -3,60 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from indexpilot_tui.engine.changes import planning
 from indexpilot_tui.engine.journal.journal import Claim
-from indexpilot_tui.engine.model.change import Plan
 from indexpilot_tui.engine.model.verdict import Status, Verdict
-from indexpilot_tui.engine.postgres.ddl import parse_index_statement
 from indexpilot_tui.engine.postgres.session import Purpose, connect
 from indexpilot_tui.engine.postgres.tls import TlsFacts
 from indexpilot_tui.engine.safeguards import clearance, server_version
 from indexpilot_tui.engine.safeguards.clearance import Clearance, clear, clear_own
 from indexpilot_tui.engine.safeguards.context import Gate, GateContext
-from indexpilot_tui.engine.safeguards.gates import GATES, carry_since, database_now, evaluate
+from indexpilot_tui.engine.safeguards.gates import GATES, carry_since, evaluate
 from indexpilot_tui.errors import RefusedError
-from indexpilot_tui.localpg import LocalCluster
 from indexpilot_tui.settings.model import Settings
 from tests.conftest import socket_target
-from tests.faults.workshop import APPROVER, OWNER, Workshop, make_workshop, quick
+from tests.engine.gates_room import approved, context, plan_of, verdict, workshop
+from tests.faults.workshop import APPROVER, OWNER, Workshop, quick
 
-
-@pytest.fixture
-async def workshop(cluster18: LocalCluster) -> AsyncIterator[Workshop]:
-    async with make_workshop(cluster18) as made:
-        yield made
-
-
-async def context(workshop: Workshop, plan: Plan | None = None, **changed: Any) -> GateContext:
-    now = await database_now(workshop.monitor)
-    values: dict[str, Any] = {
-        "target": workshop.target, "settings": workshop.settings, "session": workshop.monitor, "now": now,
-        "journal": workshop.journal, "plan": plan,
-    }  # fmt: skip
-    return GateContext(**(values | changed))
-
-
-async def plan_of(workshop: Workshop, ddl: str = "create index on app.t (v)") -> Plan:
-    return await planning.make_plan(workshop.monitor, parse_index_statement(ddl))
-
-
-async def verdict(ctx: GateContext, guard: str) -> Verdict:
-    found = [v for v in await evaluate(ctx) if v.guard == guard]
-    assert len(found) == 1, [v.guard for v in await evaluate(ctx)]
-    return found[0]
-
-
-async def approved(workshop: Workshop) -> GateContext:
-    change_id = await workshop.approved("create index on app.t (v)")
-    change = await workshop.journal.change(change_id)
-    return await context(workshop, change.plan, change=change)
+__all__ = ["workshop"]
 
 
 async def test_all_pass_for_an_approved_change_on_a_quiet_server(workshop: Workshop) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from indexpilot_tui.engine.model.verdict import Status, Verdict
 from indexpilot_tui.engine.postgres.queries import load
@@ -13,6 +13,7 @@ from indexpilot_tui.engine.postgres.session import Session
 from indexpilot_tui.settings.model import Settings, Target
 
 PACKAGE = "indexpilot_tui.engine.safeguards"
+BYPASS_SCOPES = frozenset({"window", "rate", "load"})  # what an emergency may lift; nothing else, ever
 
 
 class PlanView(Protocol):
@@ -86,6 +87,26 @@ class PolicyView(Protocol):
     def per_seconds(self) -> int | None: ...
 
 
+class BypassView(Protocol):
+    """An emergency bypass that is in force by the database's clock. `scope` is a subset of BYPASS_SCOPES."""
+
+    @property
+    def scope(self) -> frozenset[str]: ...
+    @property
+    def until(self) -> datetime: ...
+    @property
+    def by(self) -> str: ...
+    @property
+    def reason(self) -> str: ...
+
+
+@runtime_checkable
+class BypassSource(Protocol):
+    """A journal that knows of bypasses: the one in force, or None."""
+
+    async def bypass(self) -> BypassView | None: ...
+
+
 class JournalView(Protocol):
     """What the gates read from the control schema. `session` is the one that it is read through."""
 
@@ -142,13 +163,19 @@ Reader = Callable[[GateContext], Awaitable[list[Verdict]]]
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """One safeguard. `target_wide`: can be asked without a plan. `holds_rollback`: False where a way back is not held up."""
+    """One safeguard. `target_wide`: can be asked without a plan. `holds_rollback`: False where a way back is not held up.
+    `lifted_by`: the scope of an emergency bypass that lifts it (of BYPASS_SCOPES); empty: nothing does."""
 
     name: str
     setting: str
     read: Reader
     target_wide: bool = False
     holds_rollback: bool = True
+    lifted_by: str = ""
+
+    def __post_init__(self) -> None:
+        if self.lifted_by and self.lifted_by not in BYPASS_SCOPES:
+            raise ValueError(f"{self.name}: no bypass lifts {self.lifted_by!r}")
 
 
 def answer(

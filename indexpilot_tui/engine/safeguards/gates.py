@@ -28,7 +28,7 @@ from indexpilot_tui.engine.safeguards import (
     server_version,
     tls,
 )
-from indexpilot_tui.engine.safeguards.context import Gate, GateContext
+from indexpilot_tui.engine.safeguards.context import BypassSource, BypassView, Gate, GateContext
 from indexpilot_tui.errors import IndexPilotError, NotInstalledError, ServerError
 
 # What cannot be lifted first, then whether it may be done, then whether it may be done now.
@@ -70,10 +70,29 @@ async def evaluate(ctx: GateContext, gates: Sequence[Gate] = GATES) -> list[Verd
     Without a plan only the target-wide gates are asked. `since` is carried over from `ctx.previous`.
     """
     found: list[Verdict] = []
-    for gate in gates:
-        if ctx.plan is not None or gate.target_wide:
-            found += await _ask(gate, ctx)
+    asked = [gate for gate in gates if ctx.plan is not None or gate.target_wide]
+    bypass = await bypass_in_force(ctx) if any(gate.lifted_by for gate in asked) else None
+    for gate in asked:
+        verdicts = await _ask(gate, ctx)
+        if bypass is not None and gate.lifted_by in bypass.scope:
+            verdicts = _passed(
+                verdicts, f"lifted by bypass of {_one_line(bypass.by)} until {bypass.until:%Y-%m-%d %H:%M %Z}"
+            )
+        found += verdicts
     return carry_since(ctx.previous, found, ctx.now)
+
+
+async def bypass_in_force(ctx: GateContext) -> BypassView | None:
+    """The emergency bypass that holds at `ctx.now`. One that cannot be read, or has ended, lifts nothing."""
+    source: object = ctx.journal
+    if not isinstance(source, BypassSource):
+        return None
+    try:
+        async with asyncio.timeout(GATE_TIMEOUT_S):
+            bypass = await source.bypass()
+    except _UNREADABLE:
+        return None
+    return bypass if bypass is not None and ctx.now < bypass.until else None
 
 
 async def _ask(gate: Gate, ctx: GateContext) -> list[Verdict]:
@@ -83,13 +102,13 @@ async def _ask(gate: Gate, ctx: GateContext) -> list[Verdict]:
     except _UNREADABLE as exc:
         return [unreadable(gate, exc)]
     if ctx.rollback and not gate.holds_rollback:
-        return [
-            replace(v, status=Status.PASS, evidence=f"{v.evidence} (does not hold a rollback)")
-            if v.status is not Status.PASS
-            else v
-            for v in verdicts
-        ]
+        return _passed(verdicts, "does not hold a rollback")
     return verdicts
+
+
+def _passed(verdicts: Sequence[Verdict], why: str) -> list[Verdict]:
+    """Those that refuse let through, saying why beside what they had to say."""
+    return [v if v.allows else replace(v, status=Status.PASS, evidence=f"{why}: {v.evidence}") for v in verdicts]
 
 
 def unreadable(gate: Gate, exc: BaseException) -> Verdict:

@@ -43,4 +43,4 @@ async def read(ctx: GateContext) -> list[Verdict]:
     ]
 
 
-GATE = Gate(NAME, SETTING, read, target_wide=True, holds_rollback=False)
+GATE = Gate(NAME, SETTING, read, target_wide=True, holds_rollback=False, lifted_by="load")

@@ -40,4 +40,4 @@ async def read(ctx: GateContext) -> list[Verdict]:
     return passed
 
 
-GATE = Gate(NAME, SETTING, read, target_wide=True, holds_rollback=False)
+GATE = Gate(NAME, SETTING, read, target_wide=True, holds_rollback=False, lifted_by="rate")
