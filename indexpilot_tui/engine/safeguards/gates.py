@@ -75,9 +75,8 @@ async def evaluate(ctx: GateContext, gates: Sequence[Gate] = GATES) -> list[Verd
     for gate in asked:
         verdicts = await _ask(gate, ctx)
         if bypass is not None and gate.lifted_by in bypass.scope:
-            verdicts = _passed(
-                verdicts, f"lifted by bypass of {_one_line(bypass.by)} until {bypass.until:%Y-%m-%d %H:%M %Z}"
-            )
+            until = f"{bypass.until:%Y-%m-%d %H:%M %Z}"
+            verdicts = _passed(verdicts, f"lifted by bypass of {clean_line(bypass.by, 80)} until {until}")
         found += verdicts
     return carry_since(ctx.previous, found, ctx.now)
 
