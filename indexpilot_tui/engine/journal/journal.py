@@ -14,12 +14,12 @@ import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-import psycopg
-
-from indexpilot_tui.engine.journal.chain import ChainReport, Verifier
+from indexpilot_tui.engine.journal.emergency import Emergency
+from indexpilot_tui.engine.journal.log import Log
 from indexpilot_tui.engine.journal.records import (
+    Bypass,
     Claim,
     Part,
     PhaseStats,
@@ -29,33 +29,39 @@ from indexpilot_tui.engine.journal.records import (
     canonical,
     dump,
     to_change,
-    to_event,
     to_run,
 )
-from indexpilot_tui.engine.journal.refusals import JournalRefusedError, StaleEpochError, refusal
+from indexpilot_tui.engine.journal.refusals import JournalRefusedError, StaleEpochError
 from indexpilot_tui.engine.journal.setup import SCHEMA_VERSION
-from indexpilot_tui.engine.model.change import Change, Event, Plan, State, Verification
+from indexpilot_tui.engine.model.change import Change, Plan, State, Verification
 from indexpilot_tui.engine.model.verdict import Verdict
 from indexpilot_tui.engine.postgres.queries import load
 from indexpilot_tui.engine.postgres.session import Session
 from indexpilot_tui.engine.postgres.text import clean_line
-from indexpilot_tui.errors import IndexPilotError, NotInstalledError, PrivilegeError, UsageError
+from indexpilot_tui.errors import NotInstalledError, UsageError
 
-__all__ = ["Claim", "Journal", "JournalRefusedError", "Part", "PhaseStats", "Policy", "RateStatus", "Run", "StaleEpochError"]
+__all__ = [
+    "Bypass",
+    "Claim",
+    "Journal",
+    "JournalRefusedError",
+    "Part",
+    "PhaseStats",
+    "Policy",
+    "RateStatus",
+    "Run",
+    "StaleEpochError",
+]
 
 _PACKAGE = __package__
 _EVENTS = 2_000  # of one change, newest; more are in `audit export`
-_PAGE = 1_000
 
 
-class Journal:
+class Journal(Emergency, Log):
     """The control schema through one session.
 
     `may_operate` and `may_approve` tell what this login was granted; a call without the right raises PrivilegeError.
     """
-
-    def __init__(self, session: Session, *, may_operate: bool, may_approve: bool) -> None:
-        self.session, self.may_operate, self.may_approve = session, may_operate, may_approve
 
     @classmethod
     async def open(cls, session: Session) -> Journal:
@@ -120,14 +126,6 @@ class Journal:
         """Settle a change that needs_operator: to verifying, cleaning, failed or done, or back into the queue to `finish` it
         or to `repair` its half-dropped index. An approver who neither proposed nor ran it; reconcile goes on from there."""
         await self._call("resolve(%s, %s, %s)", (change_id, str(choice), reason))
-
-    async def stop_starts(self, reason: str) -> None:
-        """Throw the kill switch: no claim succeeds from now on. What runs goes on under its guards."""
-        await self._call("stop_starts(%s)", (reason,))
-
-    async def allow_starts(self, reason: str) -> None:
-        """Release the kill switch; approvers only."""
-        await self._call("allow_starts(%s)", (reason,))
 
     # -- carrying out --------------------------------------------------------------------------------------------------
 
@@ -267,88 +265,10 @@ class Journal:
         row = await self._row("* FROM indexpilot.rate_status(%s, %s)", (max_requests, window_s))
         return RateStatus(row["used"], row["free_at"])
 
-    async def policy(self) -> Policy:
-        """The kill switch and the administrator's ceiling."""
-        row = (await self._read("policy"))[0]
-        return Policy(
-            row["starts_stopped"],
-            clean_line(row["stopped_reason"] or ""),
-            clean_line(row["stopped_by"] or ""),
-            row["stopped_at"],
-            row["max_starts"],
-            row["per_seconds"],
-        )
-
-    async def kill_switch(self) -> str | None:
-        """Who stopped all starts and why; None while starts are allowed."""
-        policy = await self.policy()
-        return f"{policy.by}: {policy.reason}" if policy.starts_stopped else None
-
-    async def log_rows(self, after: int = 0, limit: int = _PAGE, change_id: int | None = None) -> list[dict[str, Any]]:
-        """Raw rows of the log with seq > `after`, as they were hashed: for export, not for showing."""
-        return await self._read("log_rows", {"after": after, "limit": limit, "change": change_id})
-
-    async def events(self, after: int = 0, limit: int = _PAGE, change_id: int | None = None) -> list[Event]:
-        """The same rows, cleaned, for showing."""
-        return [to_event(row) for row in await self.log_rows(after, limit, change_id)]
-
-    async def verify_chain(self) -> ChainReport:
-        """Compute every hash of the log again, here; the end is compared with the head of the same snapshot."""
-        verifier = Verifier()
-        while True:
-            page = await self._read("chain_page", {"after": verifier.seq, "limit": _PAGE})
-            rows = [row for row in page if row["seq"] is not None]
-            for row in rows:
-                verifier.feed(row)
-            if len(rows) < _PAGE:
-                if not page:
-                    raise NotInstalledError("the head of the log is missing from the control schema")
-                return verifier.report((page[0]["head_seq"], page[0]["head_hash"]))
-
-    # -- the session ---------------------------------------------------------------------------------------------------
-
-    async def _expire(self) -> None:
-        if self.may_operate or self.may_approve:
-            await self._call("expire()", ())
-
     async def _changes(self, change_id: int | None, limit: int, states: Iterable[str] | None, events: int) -> list[Change]:
         wanted = None if states is None else [str(state) for state in states]
         rows = await self._read("changes", {"id": change_id, "limit": limit, "states": wanted, "events": events})
         return [to_change(row) for row in rows]
-
-    async def _read(self, question: str, params: dict[str, Any] | None = None) -> list[dict[str, Any]]:
-        return await self.session.rows(load(_PACKAGE, question), params)
-
-    async def _row(self, call: str, args: tuple[Any, ...]) -> dict[str, Any]:
-        try:
-            row = await self.session.row("SELECT " + call, args)
-        except IndexPilotError as error:
-            self._raise(error, call)
-        if row is None:
-            raise NotInstalledError(f"the control schema's function {call.split('(', maxsplit=1)[0]} gave no answer")
-        return row
-
-    async def _call(self, call: str, args: tuple[Any, ...]) -> Any:
-        return next(iter((await self._row("indexpilot." + call, args)).values()))
-
-    def _raise(self, error: IndexPilotError, call: str) -> NoReturn:
-        """The refusal of ours behind a session's error, if there is one, else that error."""
-        cause = error.__cause__
-        if isinstance(cause, psycopg.Error):
-            ours = refusal(cause)
-            if ours is not None:
-                raise ours from cause
-            if isinstance(cause, psycopg.errors.InsufficientPrivilege):
-                user = clean_line(self.session.facts.session_user)
-                group = "indexpilot_approver" if call.startswith(_APPROVER_CALLS) else "indexpilot_operator"
-                name = call.split("(", maxsplit=1)[0].rsplit(".", maxsplit=1)[-1]
-                raise PrivilegeError(
-                    f"{user} may not {name} changes", remedy=f"GRANT {group} TO {user} (a login that inherits)"
-                ) from cause
-        raise error
-
-
-_APPROVER_CALLS = ("indexpilot.approve(", "indexpilot.reject(", "indexpilot.resolve(", "indexpilot.allow_starts(")
 
 
 def _claimed() -> str:

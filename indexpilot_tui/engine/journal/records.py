@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -68,7 +68,8 @@ class RateStatus:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The kill switch, and the administrator's ceiling on starts (None: there is none)."""
+    """The kill switch, and the administrator's rules: a ceiling on starts (None: there is none), who may approve their own
+    proposals (`self_approval`: never | ordinary | all), and how long a bypass may last (0: there is none)."""
 
     starts_stopped: bool
     reason: str
@@ -76,6 +77,44 @@ class Policy:
     at: datetime | None
     max_starts: int | None
     per_seconds: int | None
+    self_approval: str = "never"
+    bypass_max_minutes: int = 60
+
+
+@dataclass(frozen=True, slots=True)
+class BypassRow:
+    """One emergency bypass. `in_force` and `overdue` (no second person within 24 hours) are by the database's clock, at the
+    time of reading; `uses` counts claims while it was in force."""
+
+    id: int
+    scope: frozenset[str]
+    reason: str
+    by: str
+    at: datetime
+    until: datetime
+    in_force: bool
+    reviewed_by: str | None
+    reviewed_at: datetime | None
+    review_note: str
+    review_until: datetime
+    overdue: bool
+    ended_by: str | None
+    ended_at: datetime | None
+    end_reason: str
+    uses: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bypass:
+    """What is lifted now, by all bypasses in force together. `until`: when the first part of `scope` comes back.
+    `reviewed`: each of them has its second person."""
+
+    scope: frozenset[str]  # of window, rate, load
+    until: datetime
+    by: str
+    reason: str
+    reviewed: bool
+    ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,4 +253,41 @@ def to_run(row: Mapping[str, Any]) -> Run:
         abort_reason=clean_line(row["abort_reason"]) if row["abort_reason"] is not None else None,
         abort_by=clean_line(row["abort_by"]) if row["abort_by"] is not None else None,
         decision=row["decision"],
+    )
+
+
+def to_bypass_row(row: Mapping[str, Any]) -> BypassRow:
+    """One row of the question `bypasses`."""
+    return BypassRow(
+        id=row["id"],
+        scope=frozenset(row["scope"]),
+        reason=clean_line(row["reason"]),
+        by=clean_line(row["granted_by"]),
+        at=row["granted_at"],
+        until=row["until"],
+        in_force=row["in_force"],
+        reviewed_by=clean_line(row["reviewed_by"]) if row["reviewed_by"] is not None else None,
+        reviewed_at=row["reviewed_at"],
+        review_note=clean_line(row["review_note"] or ""),
+        review_until=row["review_until"],
+        overdue=row["overdue"],
+        ended_by=clean_line(row["ended_by"]) if row["ended_by"] is not None else None,
+        ended_at=row["ended_at"],
+        end_reason=clean_line(row["end_reason"] or ""),
+        uses=row["uses"],
+    )
+
+
+def to_bypass(rows: Sequence[BypassRow]) -> Bypass | None:
+    """The bypasses in force as one: what is lifted by any of them, until the first part is lifted by none."""
+    if not rows:
+        return None
+    scope = frozenset(part for row in rows for part in row.scope)
+    return Bypass(
+        scope,
+        min(max(row.until for row in rows if part in row.scope) for part in scope),
+        ", ".join(dict.fromkeys(row.by for row in rows)),
+        "; ".join(dict.fromkeys(row.reason for row in rows)),
+        all(row.reviewed_at is not None for row in rows),
+        tuple(row.id for row in rows),
     )

@@ -5,8 +5,9 @@
 -- What it makes:
 --   roles      indexpilot_owner (NOLOGIN, owns everything here; grant it to nobody) and three groups without login:
 --              indexpilot_monitor  reads: pg_monitor, and SELECT on the tables of this schema
---              indexpilot_operator monitor, and: propose, withdraw, claim, carry out, abort
---              indexpilot_approver monitor, and: approve, reject, settle what needs a person, release the kill switch
+--              indexpilot_operator monitor, and: propose, withdraw, claim, carry out, abort, stop all starts, bypass
+--              indexpilot_approver monitor, and: approve, reject, settle what needs a person, release the kill switch,
+--                                  bypass, and review the bypass of somebody else
 --              and indexpilot_statistics (NOLOGIN; grant it to nobody), the owner of the one function that reads statistics
 --   statistics column_statistics() gives members of indexpilot_monitor what pg_stats would, of tables that they may not read
 --   tables     nobody but indexpilot_owner may write them; every write goes through the SECURITY DEFINER functions below.
@@ -24,6 +25,11 @@
 --
 -- A limit that no console's configuration can exceed, for all starts together (NULL: each console's own limit alone):
 --   UPDATE indexpilot.policy SET max_starts = 5, per_seconds = 3600;
+-- Everything needs two people: who proposed a change does not approve it. A site with a single operator opts out; every row of
+-- the log then shows it ('ordinary' keeps two for DROP of a used or unique index, for UNIQUE and for reviewing a bypass):
+--   UPDATE indexpilot.policy SET self_approval = 'ordinary';                            -- or 'all'; 'never' is the default
+-- An emergency bypass lifts the maintenance window, the rate limit and the load gates for at most an hour; forbid it with
+--   UPDATE indexpilot.policy SET bypass_max_minutes = 0;
 -- Stop all starts at once: SELECT indexpilot.stop_starts('reason');   and again: SELECT indexpilot.allow_starts('reason');
 
 BEGIN;

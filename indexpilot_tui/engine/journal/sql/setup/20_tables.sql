@@ -16,15 +16,20 @@ END
 $version$;
 INSERT INTO indexpilot.schema_version (version) VALUES (1) ON CONFLICT DO NOTHING;
 
--- One row: the kill switch, the administrator's ceiling on starts, and the lock that serialises claims.
+-- One row: the kill switch, what only an administrator sets (there is no function that does), and the lock that serialises
+-- claims.
 CREATE TABLE IF NOT EXISTS indexpilot.policy (
-  only_row       boolean PRIMARY KEY DEFAULT true CHECK (only_row),
-  starts_stopped boolean NOT NULL DEFAULT false,
-  stopped_reason text,
-  stopped_by     text,
-  stopped_at     timestamptz,
-  max_starts     integer CHECK (max_starts >= 0),
-  per_seconds    integer CHECK (per_seconds > 0),
+  only_row           boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+  starts_stopped     boolean NOT NULL DEFAULT false,
+  stopped_reason     text,
+  stopped_by         text,
+  stopped_at         timestamptz,
+  max_starts         integer CHECK (max_starts >= 0),        -- a ceiling on starts, whatever the consoles' configurations say
+  per_seconds        integer CHECK (per_seconds > 0),
+  -- Who may approve what they proposed themselves: nobody (two people for everything), or for sites with a single operator
+  -- 'ordinary' (not DROP of a used or unique index, not UNIQUE) or 'all'. Every row of the log shows it.
+  self_approval      text NOT NULL DEFAULT 'never' CHECK (self_approval IN ('never', 'ordinary', 'all')),
+  bypass_max_minutes integer NOT NULL DEFAULT 60 CHECK (bypass_max_minutes BETWEEN 0 AND 60),  -- 0: no bypass here
   CHECK ((max_starts IS NULL) = (per_seconds IS NULL))
 );
 INSERT INTO indexpilot.policy DEFAULT VALUES ON CONFLICT DO NOTHING;
@@ -132,6 +137,24 @@ CREATE TABLE IF NOT EXISTS indexpilot.change_parts (
   index_oid bigint,                                          -- of the index that the step made; NULL: not seen yet
   since     timestamptz NOT NULL DEFAULT clock_timestamp(),
   PRIMARY KEY (change_id, position)
+);
+
+-- An emergency lifts the window, the rate limit and the load gates, for an hour at most. Whether it still does is asked of
+-- this row at each read: nothing has to run for it to end, and nothing can keep it going.
+CREATE TABLE IF NOT EXISTS indexpilot.bypasses (
+  id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  scope       text[] NOT NULL CHECK (cardinality(scope) > 0 AND scope <@ ARRAY['window', 'rate', 'load']),
+  reason      text NOT NULL CHECK (btrim(reason) <> ''),
+  granted_by  text NOT NULL,
+  granted_at  timestamptz NOT NULL,
+  until       timestamptz NOT NULL CHECK (until > granted_at AND until <= granted_at + interval '60 minutes'),
+  reviewed_by text,                                          -- the second person, before or within 24 hours
+  reviewed_at timestamptz,
+  review_note text,
+  ended_by    text,
+  ended_at    timestamptz,
+  end_reason  text,
+  uses        integer NOT NULL DEFAULT 0                     -- claims while it was in force
 );
 
 CREATE TABLE IF NOT EXISTS indexpilot.gate_verdicts (

@@ -53,8 +53,9 @@ $$;
 CREATE OR REPLACE FUNCTION indexpilot._log(p_change bigint, p_epoch bigint, p_action text, p_detail jsonb) RETURNS bigint
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-  head indexpilot.chain_head;
-  r    indexpilot.mutation_log;
+  head  indexpilot.chain_head;
+  r     indexpilot.mutation_log;
+  alone text;
 BEGIN
   SELECT * INTO STRICT head FROM indexpilot.chain_head FOR UPDATE;
   r.seq := head.seq + 1;
@@ -65,7 +66,9 @@ BEGIN
   r.client_addr := host(inet_client_addr());
   r.claimed := left(nullif(current_setting('indexpilot.claimed', true), ''), 500);
   r.action := p_action;
-  r.detail := coalesce(p_detail, '{}')::text;
+  SELECT p.self_approval INTO alone FROM indexpilot.policy p;
+  r.detail := (coalesce(p_detail, '{}') || CASE WHEN alone = 'never' THEN jsonb '{}'
+                                                ELSE jsonb_build_object('self_approval', alone) END)::text;
   r.prev_hash := head.hash;
   r.hash := indexpilot._hash(r);
   INSERT INTO indexpilot.mutation_log SELECT r.*;
@@ -73,3 +76,21 @@ BEGIN
   RETURN r.seq;
 END
 $$;
+
+-- What an administrator changes in the policy row stands in the log like everything else. (The kill switch logs itself.)
+CREATE OR REPLACE FUNCTION indexpilot._policy_changed() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  was    jsonb := to_jsonb(OLD) - ARRAY['starts_stopped', 'stopped_reason', 'stopped_by', 'stopped_at'];
+  is_now jsonb := to_jsonb(NEW) - ARRAY['starts_stopped', 'stopped_reason', 'stopped_by', 'stopped_at'];
+BEGIN
+  IF was <> is_now THEN
+    PERFORM indexpilot._log(NULL, NULL, 'policy.changed', jsonb_build_object(
+      'from', (SELECT jsonb_object_agg(k, v) FROM jsonb_each(was) AS e (k, v) WHERE is_now -> k <> v),
+      'to', (SELECT jsonb_object_agg(k, v) FROM jsonb_each(is_now) AS e (k, v) WHERE was -> k <> v)));
+  END IF;
+  RETURN NULL;
+END
+$$;
+DROP TRIGGER IF EXISTS changed ON indexpilot.policy;
+CREATE TRIGGER changed AFTER UPDATE ON indexpilot.policy FOR EACH ROW EXECUTE FUNCTION indexpilot._policy_changed();

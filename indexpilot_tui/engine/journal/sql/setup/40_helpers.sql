@@ -83,9 +83,27 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
   IF p_action IS NULL OR p_action !~ '^[a-z][a-z0-9_.]{1,62}$' OR p_action IN (
       'proposed', 'approved', 'rejected', 'withdrawn', 'expired', 'claimed', 'takeover', 'abort.requested', 'gates', 'backend',
-      'index', 'part', 'stats', 'verification', 'resolved', 'rolled_back', 'starts.stopped', 'starts.allowed') THEN
+      'index', 'part', 'stats', 'verification', 'resolved', 'rolled_back', 'starts.stopped', 'starts.allowed',
+      'bypass.on', 'bypass.off', 'bypass.reviewed', 'bypass.used', 'policy.changed') THEN
     RAISE EXCEPTION 'the log action % is reserved or malformed', coalesce(quote_literal(p_action), 'NULL')
       USING ERRCODE = 'IX004';
   END IF;
 END
+$$;
+
+-- Two people always, unless the administrator opted out of everything: DROP of a used or unique index, and UNIQUE. An index
+-- whose use is not known counts as used.
+CREATE OR REPLACE FUNCTION indexpilot._strict(p_plan text) RETURNS boolean
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT CASE p ->> 'kind'
+    WHEN 'drop' THEN coalesce((p ->> 'unique')::boolean, true) OR coalesce((p -> 'saved' ->> 'scans')::numeric, 1) > 0
+    WHEN 'reindex' THEN false  -- the index stays what it was
+    ELSE coalesce((p ->> 'unique')::boolean, true)
+  END FROM (SELECT p_plan::jsonb AS p) AS parsed
+$$;
+
+-- Whether the administrator lets one person be both sides of this plan.
+CREATE OR REPLACE FUNCTION indexpilot._alone(p_plan text) RETURNS boolean
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT p.self_approval = 'all' OR p.self_approval = 'ordinary' AND NOT indexpilot._strict(p_plan) FROM indexpilot.policy p
 $$;

