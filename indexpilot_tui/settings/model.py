@@ -7,15 +7,13 @@ from pathlib import Path
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
+
+from indexpilot_tui.settings.metrics import Metric, MetricName
+from indexpilot_tui.settings.strict import Strict
 
 Weekday = Annotated[int, Field(ge=0, le=6)]  # Monday is 0
 SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
-
-
-class Strict(BaseModel):
-    # built with the first use: each section would else be compiled twice, for itself and inside Settings
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, defer_build=True)
 
 
 class Target(Strict):
@@ -190,11 +188,12 @@ class Operational(Strict):
 
 
 class Settings(Strict):
-    targets: dict[str, Target] = {}
+    targets: dict[str, Target] = Field(default_factory=dict)
     default_target: str | None = None
     observe: Observe = Observe()
     system: System = System()
     rate_limiter: RateLimiter = RateLimiter()
+    metrics: dict[MetricName, Metric] = Field(default_factory=dict)
     production_safeguards: Safeguards = Safeguards()
     approval: ApprovalPolicy = ApprovalPolicy()
     verification: VerificationPolicy = VerificationPolicy()
@@ -202,5 +201,5 @@ class Settings(Strict):
     tui: Tui = Tui()
     operational: Operational = Operational()
     themes_dir: Path | None = None
-    contacts: dict[str, str] = {}
-    origins: dict[str, str] = {}  # dotted key -> where its value came from; filled by the loader
+    contacts: dict[str, str] = Field(default_factory=dict)
+    origins: dict[str, str] = Field(default_factory=dict)  # dotted key -> where its value came from; filled by the loader
