@@ -14,7 +14,7 @@ import pytest
 
 from indexpilot_tui.localpg import LocalCluster
 from indexpilot_tui.settings.model import Settings, Target
-from tests.servers import MUST_RUN, TlsServer, start_tls_server
+from tests.servers import DEBIAN_15, MUST_RUN, TlsServer, require, start_tls_server
 
 
 @pytest.fixture(scope="session")
@@ -24,6 +24,21 @@ def cluster18() -> Iterator[LocalCluster]:
         LocalCluster.start(
             "tests",
             settings={"shared_preload_libraries": "pg_stat_statements", "max_connections": "120", "autovacuum": "off"},
+        )
+    )
+    yield cluster
+    asyncio.run(cluster.stop())
+
+
+@pytest.fixture(scope="session")
+def cluster15() -> Iterator[LocalCluster]:
+    """The same of Debian's PostgreSQL 15, through a unix socket."""
+    require((DEBIAN_15 / "postgres").exists(), "postgresql-15")
+    cluster = asyncio.run(
+        LocalCluster.start(
+            "tests",
+            settings={"shared_preload_libraries": "pg_stat_statements", "max_connections": "120", "autovacuum": "off"},
+            bindir=DEBIAN_15,
         )
     )
     yield cluster

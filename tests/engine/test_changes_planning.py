@@ -122,7 +122,11 @@ async def test_operator_classes_of_extensions_are_qualified(workshop: Workshop) 
          " create table app.p1 partition of app.p for values from (0) to (9)", "drop index app.p1_a_idx", "partitioned"),
         ("create table app.p (a int) partition by range (a); create index pi on app.p (a)", "drop index app.pi",
          "partitioned"),
-        ("create index plain on app.t (w)", "reindex index app.plain", "REINDEX is not offered as a change"),
+        ("", "reindex index app.nowhere", "there is no index"),
+        ("", "reindex index app.t", "not an index"),
+        ("create table app.e (a int, exclude using btree (a with =))", "reindex index app.e_a_excl", "exclusion constraint"),
+        ("create table app.p (a int) partition by range (a); create index pi on app.p (a)", "reindex index app.pi",
+         "has no storage"),
     ],
 )  # fmt: skip
 async def test_what_is_refused_and_why(workshop: Workshop, setup: str, ddl: str, message: str | None) -> None:

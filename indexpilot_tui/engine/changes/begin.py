@@ -7,7 +7,8 @@ import time
 
 from indexpilot_tui.engine.changes.catalog import index_by_name, index_by_oid, table_now
 from indexpilot_tui.engine.changes.executor import Door
-from indexpilot_tui.engine.changes.planning import drop_refusal
+from indexpilot_tui.engine.changes.planning_existing import drop_refusal, reindex_refusal
+from indexpilot_tui.engine.changes.rebuild import standing
 from indexpilot_tui.engine.changes.settle import end_before_the_deed
 from indexpilot_tui.engine.changes.stats import save_stats
 from indexpilot_tui.engine.changes.work import Why, Work
@@ -55,6 +56,7 @@ async def queue_and_claim(work: Work) -> None:
         work.leave = True
         return
     work.index_oid, work.began, work.foreign, work.backend = work.plan.index_oid, False, False, None
+    work.before, work.copy_oid = {}, None
     work.attempts += 1
     work.hold.start_beat()
 
@@ -118,7 +120,9 @@ async def start(work: Work) -> None:
         clearance = await _clear(work)
         if clearance is None or await _contradiction(work):  # asked again: the gates take time, and names change hands
             return
-        work.task = await door.start_change(clearance, work.parent)
+        if work.rebuilding:
+            work.before = await standing(await work.eye(), work.plan)
+        work.task = await door.start_change(clearance, work.parent, repair=work.repair, before=work.before)
         work.began = True
     except StaleEpochError:
         raise
@@ -160,10 +164,12 @@ async def _contradiction(work: Work) -> bool:
         why = f"the table with OID {plan.table_oid} is not {clean_line(plan.schema)}.{clean_line(plan.table)} any more"
     elif plan.kind == "create" and await index_by_name(eye, plan.schema, plan.index) is not None:
         why = f"the name {clean_line(plan.index)} was taken in the meantime"
-    elif plan.kind == "drop":
+    elif plan.kind != "create":
         index = await index_by_oid(eye, plan.index_oid or 0)
         if index is None or (index.schema, index.name) != (plan.schema, plan.index):
             why = f"the index with OID {plan.index_oid} is gone or has another name"
+        elif work.rebuilding:
+            why = await reindex_refusal(eye, plan)
         else:
             why = await drop_refusal(eye, plan, allow_unique=work.rollback or not plan.saved.get("valid", True))
     if not why:

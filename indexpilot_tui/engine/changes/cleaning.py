@@ -9,7 +9,14 @@ import psycopg
 
 from indexpilot_tui.engine.changes.executor import Door, outcome_of
 from indexpilot_tui.engine.changes.guard import Rules
-from indexpilot_tui.engine.changes.settle import back_or_failed, find_ours, fresh_eye, needs_operator, other_server
+from indexpilot_tui.engine.changes.settle import (
+    back_or_failed,
+    decide_rebuild,
+    fresh_eye,
+    leftover_of,
+    needs_operator,
+    other_server,
+)
 from indexpilot_tui.engine.changes.watch import watch
 from indexpilot_tui.engine.changes.work import Work
 from indexpilot_tui.engine.journal.journal import Claim, StaleEpochError
@@ -29,10 +36,14 @@ async def clean(work: Work) -> None:
     tries, last = 0, ""
     while True:
         eye = await fresh_eye(work)
-        facts, wrong = await find_ours(work, eye)
+        facts, wrong = await leftover_of(work, eye)
         wrong = other_server(work, eye) or wrong
         if wrong:
             await needs_operator(work, wrong, [])
+            return
+        if facts is None and work.rebuilding:
+            await work.hold.note("cleaned", {"tries": tries})
+            await decide_rebuild(work, eye)
             return
         if facts is None:
             journal = await work.hold.journal()
@@ -64,7 +75,7 @@ async def _drop_once(work: Work) -> str:
         if work.door is None:
             return "another session holds the lock for changes of this table"
         context = await work.gate_context(claimed=True)
-        facts, wrong = await find_ours(work, context.session)
+        facts, wrong = await leftover_of(work, context.session)
         if facts is None or facts.valid or wrong:
             return wrong or "it changed in between"
         answer = await clear_own(context, Claim(work.change.id, work.hold.epoch, work.plan, None), "clean")

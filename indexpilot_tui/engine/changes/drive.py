@@ -94,8 +94,9 @@ async def _open(job: Job) -> tuple[Work, Run]:
     hold = Hold(journal, lambda: open_journal(job.target, job.settings), book, change_id=change.id, lease_s=lease_s)
     hold.epoch, hold.state = change.epoch, change.state
     work = Work(
-        job.target, job.settings, hold, change, observer, parent=parent if run.rollback else None, attempts=run.attempts
-    )
+        job.target, job.settings, hold, change, observer, parent=parent if run.rollback else None, attempts=run.attempts,
+        repair=run.decision == "repair",
+    )  # fmt: skip
     return work, run
 
 

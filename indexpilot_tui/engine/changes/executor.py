@@ -19,6 +19,7 @@ from indexpilot_tui.engine.changes.agreement import must_agree
 from indexpilot_tui.engine.changes.catalog import Backend, IndexFacts, own_backend
 from indexpilot_tui.engine.changes.hold import Hold
 from indexpilot_tui.engine.changes.job import Job, spawn
+from indexpilot_tui.engine.changes.planning_existing import ddl_for
 from indexpilot_tui.engine.model.change import Change, Plan, State
 from indexpilot_tui.engine.postgres.session import Purpose, Session, connect
 from indexpilot_tui.engine.postgres.text import clean_line
@@ -77,25 +78,35 @@ class Door:
         if self.hold.fenced:
             raise RefusedError("somebody else has taken this change over")
 
-    async def start_change(self, clearance: Clearance, parent: Change | None = None) -> asyncio.Task[None]:
+    async def start_change(
+        self,
+        clearance: Clearance,
+        parent: Change | None = None,
+        *,
+        repair: bool = False,
+        before: dict[str, Any] | None = None,
+    ) -> asyncio.Task[None]:
         """Write `ddl.intent` (state running) and send the plan's DDL. The task ends with the statement; it raises
-        psycopg.Error when the statement did not succeed.
+        psycopg.Error when the statement did not succeed. `before`: what stands now, for the intent row.
 
         The text must say what the plan's fields say, and for a rollback be the opposite of `parent`: the fields are what
-        was judged and approved. RefusedError otherwise.
+        was judged and approved. RefusedError otherwise. `repair`: a second person decided to have the half-dropped index
+        of this plan back, so it is rebuilt, by the same fields.
         """
         self._check(clearance, "change")
         must_agree(self.plan, parent)
+        ddl = ddl_for("reindex", self.plan.schema, self.plan.index) if repair else self.plan.ddl
         intent = {
-            "ddl": self.plan.ddl,
+            "ddl": ddl,
             "pid": self.backend.pid,
             "backend_start": self.backend.start.isoformat(),
             "settings": self.session.readback,
             "plan_sha256": self.plan.sha256,
+            **({"before": before} if before else {}),
         }
         await self.hold.advance(State.RUNNING, "ddl.intent", intent)
         self._check(clearance, "change")  # the process may have been stopped in between
-        return asyncio.create_task(self._send(sql.SQL(self.plan.ddl)))
+        return asyncio.create_task(self._send(sql.SQL(ddl)))
 
     async def start_cleaning(self, clearance: Clearance, index: IndexFacts) -> asyncio.Task[None]:
         """Write `clean.intent` and drop our own INVALID leftover, by the name that its OID has now."""

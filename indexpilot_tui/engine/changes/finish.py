@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import psycopg
 from psycopg import sql
 
+from indexpilot_tui.engine.changes import rebuild
 from indexpilot_tui.engine.changes.catalog import IndexFacts, index_by_oid, index_text
 from indexpilot_tui.engine.changes.executor import Door, outcome_of
 from indexpilot_tui.engine.changes.guard import Rules
@@ -34,8 +37,14 @@ async def verify(work: Work) -> None:
     eye = await fresh_eye(work)
     wrong = other_server(work, eye)
     facts: IndexFacts | None = None
-    if not wrong and work.plan.kind == "create":
-        facts, wrong = await find_ours(work, eye)
+    lost: list[str] = []
+    if not wrong and work.plan.kind != "drop":
+        if work.rebuilding:
+            seen = await rebuild.look(eye, work.plan, work.before, work.copy_oid)
+            facts, wrong = seen.current, seen.wrong or ("" if seen.replaced else "the index was not replaced")
+            lost = await rebuild.lost_properties(eye, work.plan, facts.oid) if facts is not None else []
+        else:
+            facts, wrong = await find_ours(work, eye)
         if not wrong and (facts is None or not (facts.valid and facts.ready and facts.live)):
             wrong = f"the index is not there as it should be ({facts.flags if facts else 'gone'})"
     elif not wrong:
@@ -58,6 +67,10 @@ async def verify(work: Work) -> None:
         detail = {"oid": oid, "valid": True, "ready": True, "live": True, "size_bytes": size, "server": server}
         detail["definition"] = text[0] if text else ""
     detail["outcome"] = _built(work, facts, size)
+    if work.rebuilding and facts is not None:
+        after = await rebuild.standing(eye, replace(work.plan, index_oid=facts.oid))
+        detail |= {"before": _evidence(work.before), "after": _evidence(after), "lost": lost}
+        detail["outcome"] = _rebuilt(work.before, after, lost)
     await _save(work, "end")
     if work.rollback:
         await work.hold.advance(State.DONE, "verified", detail)
@@ -71,6 +84,18 @@ def _built(work: Work, facts: IndexFacts | None, size: int) -> str:
         return "the index is gone"
     after = f" (although: {work.why.sentence})" if work.why.sentence else ""
     return f"the index is valid, {size} bytes{after}"
+
+
+def _evidence(standing: dict[str, Any]) -> dict[str, Any]:
+    return {key: standing.get(key) for key in ("oid", "relfilenode", "size_bytes")}
+
+
+def _rebuilt(before: dict[str, Any], after: dict[str, Any], lost: list[str]) -> str:
+    words = (
+        f"the index was built anew: OID {before.get('oid')} is {after['oid']} now, relfilenode {before.get('relfilenode')}"
+        f" is {after['relfilenode']}, {before.get('size_bytes')} bytes are {after['size_bytes']}"
+    )
+    return f"{words}; not as before: {', '.join(lost)}" if lost else words
 
 
 async def _finish_index(work: Work, facts: IndexFacts) -> None:

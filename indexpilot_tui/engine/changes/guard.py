@@ -72,16 +72,16 @@ class Rules:
     by an operator; a clean-up only to let others pass; finishing touches (ANALYZE, a comment) to let others pass or by
     an operator."""
 
-    kind: str  # create | drop | clean | finish
+    kind: str  # create | drop | reindex | clean | finish
     window: Window | None  # whose end stops a build; None: no end
 
     @property
     def stoppable(self) -> bool:
-        return self.kind in ("create", "finish")
+        return self.kind in ("create", "reindex", "finish")
 
     @property
     def abortable(self) -> bool:
-        return self.kind in ("create", "drop", "finish")
+        return self.kind in ("create", "drop", "reindex", "finish")
 
 
 async def look(session: Session, backend: Backend) -> Reading:

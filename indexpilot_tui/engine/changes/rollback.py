@@ -7,7 +7,7 @@ from typing import Any
 from psycopg import sql
 
 from indexpilot_tui.engine.changes.catalog import IndexFacts, index_by_name, index_by_oid, table_now
-from indexpilot_tui.engine.changes.planning import plan_drop
+from indexpilot_tui.engine.changes.planning_existing import plan_drop
 from indexpilot_tui.engine.journal.journal import Journal
 from indexpilot_tui.engine.model.change import END_STATES, Change, Plan, State
 from indexpilot_tui.engine.postgres.ddl import parse_index_statement, render
@@ -30,6 +30,11 @@ async def plan_rollback(session: Session, change: Change, _settings: Settings | 
         raise RefusedError(f"change {change.id} was made on another cluster")
     if session.facts.database != change.plan.database:
         raise RefusedError(f"change {change.id} was made in database {clean_line(change.plan.database)}")
+    if change.kind == "reindex":
+        raise RefusedError(
+            f"change {change.id} built the same index anew: nothing was lost, so there is nothing to go back to",
+            remedy="if the index is bloated or damaged again, propose REINDEX INDEX again",
+        )
     return await _undo_create(session, change) if change.kind == "create" else await _undo_drop(session, change)
 
 

@@ -6,6 +6,7 @@ import asyncio
 
 import psycopg
 
+from indexpilot_tui.engine.changes import rebuild
 from indexpilot_tui.engine.changes.catalog import IndexFacts, backend_alive, index_by_name, index_by_oid, index_text
 from indexpilot_tui.engine.changes.definition import differences
 from indexpilot_tui.engine.changes.executor import outcome_of
@@ -29,7 +30,7 @@ _ADVICE = {
 def rules_of(work: Work) -> Rules:
     """The guards of this change's own statement. A rollback is not stopped by the end of the window."""
     window = work.settings.production_safeguards.maintenance_window
-    return Rules(work.plan.kind, None if work.rollback or not window.enabled else window)
+    return Rules("reindex" if work.rebuilding else work.plan.kind, None if work.rollback or not window.enabled else window)
 
 
 async def follow(work: Work) -> None:
@@ -77,6 +78,8 @@ async def _decide(work: Work) -> None:
     contradiction = other_server(work, eye)
     if contradiction:
         await needs_operator(work, contradiction, [])
+    elif work.rebuilding:
+        await decide_rebuild(work, eye)
     elif work.plan.kind == "create":
         await _decide_create(work, eye)
     else:
@@ -129,6 +132,14 @@ async def find_ours(work: Work, eye: Session) -> tuple[IndexFacts | None, str]:
     return facts, ""
 
 
+async def leftover_of(work: Work, eye: Session) -> tuple[IndexFacts | None, str]:
+    """What of ours has to be removed: the INVALID index of a build, or a copy of a rebuild; and why it is not ours."""
+    if not work.rebuilding:
+        return await find_ours(work, eye)
+    seen = await rebuild.look(eye, work.plan, work.before, work.copy_oid)
+    return seen.leftover, seen.wrong
+
+
 async def _decide_create(work: Work, eye: Session) -> None:
     for _ in range(20):  # a build that has just ended may still show in the progress view
         facts, wrong = await find_ours(work, eye)
@@ -152,6 +163,41 @@ async def _decide_create(work: Work, eye: Session) -> None:
             "leftover",
             {"oid": facts.oid, "flags": facts.flags, "unique": facts.unique, "why": work.why.sentence},
         )
+
+
+async def decide_rebuild(work: Work, eye: Session) -> None:
+    """The new index in its place, or the old one as before; an INVALID copy of ours is removed first, whichever it is."""
+    plan = work.plan
+    for _ in range(20):  # a build that has just ended may still show in the progress view
+        seen = await rebuild.look(eye, plan, work.before, work.copy_oid)
+        if seen.leftover is None or not seen.leftover.building:
+            break
+        await asyncio.sleep(0.5)
+    if seen.wrong:
+        await needs_operator(work, seen.wrong, [f"\\d {clean_line(plan.schema)}.{clean_line(plan.table)}"])
+    elif seen.leftover is not None:
+        left = seen.leftover
+        told = {"oid": left.oid, "name": clean_line(left.name), "flags": left.flags, "unique": left.unique}
+        await work.hold.advance(State.CLEANING, "leftover", {**told, "replaced": seen.replaced, "why": work.why.sentence})
+    elif not seen.replaced and work.repair:
+        if work.why.retry and work.more_attempts:
+            await back_or_failed(work, "requeued", "the index is half-dropped as before")
+        elif seen.current is not None:
+            await _half_dropped(work, seen.current, f"the repair did not succeed: {work.why.sentence}")
+    elif not seen.replaced:
+        await back_or_failed(work, "requeued", "the index stands as before")
+    elif work.repair and seen.current is not None:
+        await _repaired(work, seen.current)
+    elif seen.current is not None:
+        await work.hold.advance(State.VERIFYING, "verify.intent", {"oid": seen.current.oid, "after": work.why.sentence})
+
+
+async def _repaired(work: Work, facts: IndexFacts) -> None:
+    """The end of a drop that was begun and taken back by a person's decision."""
+    await work.close_door()
+    await (await work.hold.journal()).set_index(work.change.id, work.hold.epoch, facts.oid, facts.valid)
+    outcome = f"the drop was not finished: the index was built anew and is {facts.flags} again (OID {facts.oid})"
+    await work.hold.advance(State.FAILED, "repaired", {"oid": facts.oid, "was": work.plan.index_oid, "outcome": outcome})
 
 
 async def _decide_drop(work: Work, eye: Session) -> None:
@@ -194,7 +240,7 @@ async def end_before_the_deed(work: Work, sentence: str) -> None:
 async def back_or_failed(work: Work, action: str, left: str) -> None:
     """Nothing of ours is left behind: queue again if that may help and attempts are left, else the end."""
     await work.close_door()
-    begun_not = work.resumed and work.plan.kind == "drop"
+    begun_not = work.resumed and work.plan.kind != "create"
     if (work.why.retry or begun_not) and work.more_attempts and work.hold.abort is None:
         work.requeued = True
         await work.hold.advance(State.QUEUED, action, {"why": work.why.sentence, "left": left})

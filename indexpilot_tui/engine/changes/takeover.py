@@ -22,7 +22,8 @@ async def take_over(work: Work, run: Run) -> bool:
     if run.state is State.QUEUED:
         if not run.lease_ended:
             return False
-        work.why, work.resumed = Why("the executor was lost while it waited in the queue", True), True
+        lost = "the executor was lost while it waited in the queue"
+        work.why, work.resumed = Why(work.change.outcome if run.decision else lost, True), True
         return True  # an ordinary claim decides who goes on
     end = time.monotonic() + work.hold.lease_s + 2.0
     while True:
@@ -42,6 +43,11 @@ async def take_over(work: Work, run: Run) -> bool:
     last = since_claim(change)
     work.began = any(event.action == "ddl.intent" for event in last)
     work.foreign = any(event.action == "ddl.outcome" and event.detail.get("sqlstate") == _TAKEN for event in last)
+    for event in last:
+        if event.action == "ddl.intent":
+            work.before = event.detail.get("before") or {}
+        elif event.action == "copy":
+            work.copy_oid = event.detail.get("oid")
     work.why = Why(_reason(last), False)
     work.hold.start_beat()
     if run.state in (State.STARTING, State.RUNNING):

@@ -172,9 +172,8 @@ def _report(w: _Watch, reading: Reading) -> None:
     if phase != w.phase:
         w.phase = phase
         hold.later("phase", reading.progress)
-    if reading.index_oid is not None and reading.index_oid != w.work.index_oid and w.judge.rules.kind == "create":
-        w.work.index_oid = reading.index_oid
-        hold.later_index(reading.index_oid, False)
+    if reading.index_oid is not None and w.judge.rules.kind in ("create", "reindex"):
+        w.work.index_seen(reading.index_oid)
 
 
 async def _begin_stop(w: _Watch, stop: Stop, progress: dict[str, Any]) -> None:

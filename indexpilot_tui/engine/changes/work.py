@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 from indexpilot_tui.engine.changes.catalog import Backend
 from indexpilot_tui.engine.changes.executor import Door
@@ -45,6 +46,9 @@ class Work:
     foreign: bool = False  # the server said that the name was taken: what stands there is not ours
     requeued: bool = False
     resumed: bool = False
+    repair: bool = False  # a second person decided to have the half-dropped index back
+    before: dict[str, Any] = field(default_factory=dict)  # of a rebuild: what stood when it was sent
+    copy_oid: int | None = None  # of a rebuild: the new copy, as the progress view showed it
     leave: bool = False  # stop here; the state is one in which others may act
     why: Why = field(default_factory=Why)
 
@@ -55,6 +59,21 @@ class Work:
     @property
     def rollback(self) -> bool:
         return self.parent is not None
+
+    @property
+    def rebuilding(self) -> bool:
+        """What is sent is a REINDEX."""
+        return self.plan.kind == "reindex" or self.repair
+
+    def index_seen(self, oid: int) -> None:
+        """The progress view shows the index that our statement is making."""
+        if self.rebuilding:
+            if oid != self.copy_oid:
+                self.copy_oid = oid
+                self.hold.later("copy", {"oid": oid})
+        elif oid != self.index_oid:
+            self.index_oid = oid
+            self.hold.later_index(oid, False)
 
     @property
     def state(self) -> State:

@@ -13,12 +13,13 @@ async def read(ctx: GateContext) -> list[Verdict]:
     """Verdicts on old snapshots, on lock holders of the table and on prepared transactions, all in this database.
 
     Measured (safe-index-changes 1.1, 2): CREATE waits for writers of the table and for every older snapshot of the
-    database, not for plain readers; DROP waits for any lock holder of the table. Younger ones than the limit come and
-    go on a busy table; a prepared transaction older than the limit waits for somebody to finish it.
+    database, not for plain readers; DROP waits for any lock holder of the table; REINDEX for both. Younger ones than the
+    limit come and go on a busy table; a prepared transaction older than the limit waits for somebody to finish it.
     """
     limits = ctx.settings.production_safeguards.blockers
     await must_see_everybody(ctx)
     drop = ctx.plan is not None and ctx.plan.kind == "drop"
+    any_lock = ctx.plan is not None and ctx.plan.kind in ("drop", "reindex")
     found: list[Verdict] = []
     if not drop:
         found += await _ages(
@@ -32,9 +33,9 @@ async def read(ctx: GateContext) -> list[Verdict]:
         found += await _ages(
             ctx,
             "lock_holders",
-            {"own": ctx.own_pids, "table_oid": ctx.plan.table_oid, "any_lock": drop},
+            {"own": ctx.own_pids, "table_oid": ctx.plan.table_oid, "any_lock": any_lock},
             limit=("max_writer_age_seconds", limits.max_writer_age_seconds),
-            what="a transaction that uses the table" if drop else "a transaction that wrote to the table",
+            what="a transaction that uses the table" if any_lock else "a transaction that wrote to the table",
         )
     found += await _ages(
         ctx,

@@ -5,7 +5,7 @@ select i.indisprimary as is_primary, i.indisunique as is_unique, i.indisexclusio
        tc.relname::text as table_name, tn.nspname::text as table_schema, tc.oid::int8 as table_oid,
        tn.nspname in ('pg_catalog', 'information_schema', 'pg_toast') as is_system,
        pg_catalog.pg_get_userbyid(tc.relowner)::text as owner,
-       m.amname::text as method,
+       m.amname::text as method, ic.relfilenode::int8 as relfilenode, tc.relpersistence::text as persistence,
        (select con.conname::text from pg_catalog.pg_constraint con
         where con.conindid = ic.oid and con.contype in ('p', 'u', 'x') limit 1) as constraint_name,
        (select con.conname::text from pg_catalog.pg_constraint con
