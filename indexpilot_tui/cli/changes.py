@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from indexpilot_tui.cli.kill_switch import allow, stop
 from indexpilot_tui.cli.options import Common, common_options
 from indexpilot_tui.cli.running import engine_of, print_json, run_async, say
 from indexpilot_tui.errors import CRITICAL, OK, ServerError
@@ -23,7 +24,7 @@ SILENCE_S = 60.0  # an executor asks the gates and claims within seconds
 
 @click.group()
 def changes() -> None:
-    """List, show, propose, approve, reject, withdraw, apply, abort and roll back changes."""
+    """List, show, propose, approve, reject, withdraw, apply, abort and roll back changes; stop or allow all starts."""
 
 
 def _operate(common: Common, target: str | None, work: Callable[[Engine], Awaitable[int]]) -> int:
@@ -133,6 +134,10 @@ def _with_reason(name: str, help_text: str) -> None:
 _with_reason("reject", "Reject a change that has not started.")
 _with_reason("withdraw", "Withdraw one's own change that has not started.")
 _with_reason("abort", "Stop a change that is running: its build is cancelled and its leftover removed.")
+
+
+changes.add_command(stop)
+changes.add_command(allow)
 
 
 @changes.command()

@@ -30,6 +30,7 @@ class Verbs(click.Group):
         "advise": ("indexpilot_tui.cli.advise", "advise"),
         "capture": ("indexpilot_tui.cli.capture", "capture"),
         "changes": ("indexpilot_tui.cli.changes", "changes"),
+        "bypass": ("indexpilot_tui.cli.bypass", "bypass"),
         "audit": ("indexpilot_tui.cli.audit", "audit"),
         "setup-sql": ("indexpilot_tui.cli.setup", "setup_sql_command"),
         "config": ("indexpilot_tui.cli.setup", "config"),

@@ -122,6 +122,7 @@ def _demo_settings(settings: Settings) -> Settings:
         "verification.window_seconds": 20.0,
         "observe.health_interval_seconds": 10.0,
         "observe.unused_min_age_days": 0.0,
+        "bypass.emergency.enabled": True,
     }
     data = settings.model_dump(exclude={"origins"})
     origins = dict(settings.origins)

@@ -12,7 +12,7 @@ from datetime import timedelta
 from indexpilot_tui.engine.changes import executor, finish, planning, reconcile, rollback, stats
 from indexpilot_tui.engine.changes.agreement import must_agree
 from indexpilot_tui.engine.changes.job import control_target
-from indexpilot_tui.engine.journal.journal import Journal
+from indexpilot_tui.engine.journal.journal import Bypass, Journal
 from indexpilot_tui.engine.logs import log
 from indexpilot_tui.engine.model.change import ACTIVE_STATES, Change, Plan, State
 from indexpilot_tui.engine.model.verdict import Verdict
@@ -108,6 +108,11 @@ class Control:
         )
         self._previous[key] = tuple(verdicts)
         return verdicts
+
+    async def bypass(self) -> Bypass | None:
+        """What an emergency lifts now; None when nothing is, or where there is no control schema."""
+        journal = await self._reading()
+        return None if journal is None else await journal.bypass()
 
     # --- deciding --------------------------------------------------------------------------------------------------
 

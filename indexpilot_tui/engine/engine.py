@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from indexpilot_tui.engine.control import Control
+from indexpilot_tui.engine.journal.journal import Bypass
 from indexpilot_tui.engine.logs import log
 from indexpilot_tui.engine.model.change import Change
 from indexpilot_tui.engine.model.verdict import Verdict
@@ -189,6 +190,10 @@ class Engine:
         """The target-wide gates, evaluated now, for the pane."""
         async with self.monitor() as session:
             return await self._control.gates(session)
+
+    async def bypass(self) -> Bypass | None:
+        """What an emergency lifts now, for the banner of every screen."""
+        return await self._control.bypass()
 
     # --- forecast --------------------------------------------------------------------------------------------------
 

@@ -161,6 +161,18 @@ class VerificationPolicy(Strict):
     min_t: Annotated[float, Field(ge=1.5, le=20)] = 3.0
 
 
+class EmergencyBypass(Strict):
+    """`enabled`: whether this configuration may switch a bypass on (one of somebody else holds here, too);
+    `auto_recover_after_seconds`: how long it lasts unless told otherwise. The control schema allows an hour at most."""
+
+    enabled: bool = False
+    auto_recover_after_seconds: Annotated[int, Field(ge=1, le=3600)] = 3600
+
+
+class BypassPolicy(Strict):
+    emergency: EmergencyBypass = EmergencyBypass()
+
+
 class Control(Strict):
     """Where the control schema lives; the target's own database when `dsn` is empty."""
 
@@ -196,6 +208,7 @@ class Settings(Strict):
     metrics: dict[MetricName, Metric] = Field(default_factory=dict)
     production_safeguards: Safeguards = Safeguards()
     approval: ApprovalPolicy = ApprovalPolicy()
+    bypass: BypassPolicy = BypassPolicy()
     verification: VerificationPolicy = VerificationPolicy()
     control: Control = Control()
     tui: Tui = Tui()

@@ -13,6 +13,7 @@ from indexpilot_tui.engine.model.verdict import Status, Verdict
 from indexpilot_tui.errors import IndexPilotError
 
 if TYPE_CHECKING:
+    from indexpilot_tui.engine.journal.records import Bypass
     from indexpilot_tui.engine.model.change import Change, State
     from indexpilot_tui.engine.observe.model import Observation
     from indexpilot_tui.tui.clock import Clock
@@ -46,6 +47,7 @@ class Snapshot:
     error: str = ""
     throttle: tuple[Verdict, ...] | None = None
     throttle_error: str = ""
+    bypass: Bypass | None = None
     changes: tuple[Change, ...] = ()
     changes_error: str = ""
     notes: tuple[Note, ...] = ()
@@ -116,7 +118,8 @@ class Feed:
             )
         if everything or self._turn % 2 == 0:
             try:
-                snapshot = replace(snapshot, throttle=tuple(await self.engine.throttle()), throttle_error="")
+                verdicts, bypass = tuple(await self.engine.throttle()), await self.engine.bypass()
+                snapshot = replace(snapshot, throttle=verdicts, bypass=bypass, throttle_error="")
             except IndexPilotError as exc:
                 snapshot = replace(snapshot, throttle_error=exc.message)
         if self.engine.control_available and (everything or self._turn % 2):
@@ -150,6 +153,8 @@ class Feed:
             if earlier is None or earlier.status is not verdict.status:
                 tone = "ok" if verdict.allows else "crit" if verdict.status is Status.BLOCK else "warn"
                 self.note(tone, f"{verdict.guard} {verdict.status.value}: {verdict.evidence}")
+        if new.bypass != old.bypass:
+            self.note(*_of_bypass(new.bypass))
         states: dict[int, State] = {c.id: c.state for c in old.changes}
         for change in reversed(new.changes):
             if change.id not in states and not old.changes and change.ended:
@@ -159,6 +164,12 @@ class Feed:
         note = new.observation.hotspots.epoch_note if new.observation else ""
         if note and note != (old.observation.hotspots.epoch_note if old.observation else ""):
             self.note("warn", f"statistics: {note}")
+
+
+def _of_bypass(bypass: Bypass | None) -> tuple[str, str]:
+    if bypass is None:
+        return "ok", "the emergency bypass has ended: every gate holds again"
+    return "crit", f"BYPASS of {' and '.join(sorted(bypass.scope))} by {bypass.by}: {bypass.reason}"
 
 
 def change_tone(change: Change) -> str:

@@ -17,7 +17,7 @@ from indexpilot_tui.engine.postgres.text import clean
 Span: TypeAlias = tuple[str, str]
 Line: TypeAlias = tuple[Span, ...]
 
-TONES = ("plain", "dim", "bold", "head", "accent", "ok", "warn", "crit", "add", "del", "badge", "inverse")
+TONES = ("plain", "dim", "bold", "head", "accent", "ok", "warn", "crit", "add", "del", "badge", "inverse", "alarm")
 
 
 def flat(text: str) -> str:

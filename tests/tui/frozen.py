@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+from indexpilot_tui.engine.journal.records import Bypass
 from indexpilot_tui.engine.model.change import (
     Approval,
     Change,
@@ -80,6 +81,7 @@ class FrozenEngine:
     store: dict[int, Change] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
     closed: bool = False
+    lifted: Bypass | None = None
     sent: deque[SentStatement] = field(default_factory=lambda: deque(sample.sent(), maxlen=500))
 
     async def close(self) -> None:
@@ -102,6 +104,9 @@ class FrozenEngine:
     async def gates(self, ddl_or_change: str | Change) -> list[Verdict]:
         approved = isinstance(ddl_or_change, Change) and bool(ddl_or_change.approvals)
         return [sample.approval_gate(v, approved) for v in self.gates_now]
+
+    async def bypass(self) -> Bypass | None:
+        return self.lifted
 
     async def throttle(self) -> list[Verdict]:
         return [v for v in self.gates_now if v.guard not in ("approval", "privilege")]

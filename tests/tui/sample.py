@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from indexpilot_tui.engine.journal.records import Bypass
 from indexpilot_tui.engine.model.change import Change, Event, Plan, QueryVerdict, State, Verification
 from indexpilot_tui.engine.model.verdict import Status, Verdict
 from indexpilot_tui.engine.observe.model import (
@@ -143,6 +144,11 @@ def gates() -> list[Verdict]:
         verdict("load", "37 active", "40", f"{safeguards}.throttle.max_active_backends", "below the limit"),
         verdict("blockers", "4.2 s", "30 s", f"{safeguards}.blockers.max_snapshot_age_seconds", "no old snapshot"),
     ]
+
+
+def bypass(reviewed: bool = False) -> Bypass:
+    until = NOW + timedelta(minutes=41)
+    return Bypass(frozenset({"window", "rate"}), until, "alice", "incident 4711: checkout is down", reviewed, (3,))
 
 
 def approval_gate(verdict: Verdict, approved: bool) -> Verdict:

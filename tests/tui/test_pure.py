@@ -18,6 +18,7 @@ from indexpilot_tui.tui.lines import Segment, changed_cells, fit, line, pad, tex
 from indexpilot_tui.tui.panes.matching import Filter
 from indexpilot_tui.tui.plandiff import plan_lines
 from indexpilot_tui.tui.widgets.plot import draw, finite
+from indexpilot_tui.tui.widgets.strip import StripState, strip_lines
 from tests.tui import sample
 from tests.tui.frozen import FrozenClock, FrozenEngine
 
@@ -166,3 +167,26 @@ async def test_what_was_not_read_is_not_open() -> None:
     await feed.once()
     assert feed.snapshot.gate_open is None
     assert feed.snapshot.throttle_error == "no answer"
+
+
+async def test_a_bypass_is_told_in_words_on_every_width_and_its_end_too() -> None:
+    clock, engine = FrozenClock(), FrozenEngine(lifted=sample.bypass())
+    feed = Feed(engine, clock.clock(), lambda _: None)
+    await feed.once()
+
+    def strip(width: int) -> tuple[str, ...]:
+        state = StripState("shop", "production", engine, feed.snapshot, clock.now, clock.mono, 10.0)
+        return tuple(text_of(entry) for entry in strip_lines(state, width))
+
+    for width in (80, 120):
+        lines = strip(width)
+        assert len(lines) == 3
+        assert lines[2].startswith(" BYPASS: rate, window lifted until ")
+        assert "by alice, not reviewed" in lines[2]
+        assert cell_len(lines[2]) == width
+    assert any(note.tone == "crit" and "BYPASS of rate and window by alice" in note.text for note in feed.snapshot.notes)
+    engine.lifted = None
+    feed.hurry()
+    await feed.once()
+    assert len(strip(80)) == 2
+    assert any("bypass has ended" in note.text for note in feed.snapshot.notes)

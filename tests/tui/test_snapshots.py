@@ -75,12 +75,27 @@ async def stale(on: Stage, pilot: Pilot[Any]) -> None:
     await tick(on, pilot, 42)
 
 
+async def bypass(on: Stage, pilot: Pilot[Any]) -> None:
+    await settle(pilot)
+    on.engine.lifted = sample.bypass()
+    await tick(on, pilot)
+
+
+async def bypass_while_building(on: Stage, pilot: Pilot[Any]) -> None:
+    on.engine.lifted = sample.bypass(reviewed=True)
+    await to_running(pilot)
+    await tick(on, pilot)
+
+
 CASES: dict[str, tuple[str, str, tuple[int, int], Walk]] = {
     "first_wide_dark": (DARK, "demo", WIDE, keys()),
     "first_wide_light_production": (LIGHT, "production", WIDE, keys()),
     "first_narrow_dark_production": (DARK, "production", NARROW, keys()),
     "first_narrow_light": (LIGHT, "demo", NARROW, keys("3")),
     "stale_wide": (DARK, "staging", WIDE, stale),
+    "bypass_wide": (DARK, "development", WIDE, bypass),
+    "bypass_narrow": (LIGHT, "production", NARROW, bypass),
+    "bypass_building_narrow": (DARK, "production", NARROW, bypass_while_building),
     "query_wide": (DARK, "demo", WIDE, keys("enter")),
     "query_narrow": (LIGHT, "demo", NARROW, keys("enter")),
     "finding_narrow": (DARK, "demo", NARROW, keys("2", "enter")),

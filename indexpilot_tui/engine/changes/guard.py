@@ -124,13 +124,13 @@ class Judge:
             return 0.0
         return clock - self._since.setdefault(key, clock)
 
-    def judge(self, reading: Reading, clock: float) -> Stop | None:
-        """The first reason to stop, or None. `clock`: time.monotonic()."""
+    def judge(self, reading: Reading, clock: float, *, window_lifted: bool = False) -> Stop | None:
+        """The first reason to stop, or None. `clock`: time.monotonic(). `window_lifted`: by an emergency bypass, now."""
         return (
             self._yield(reading, clock)
             or self._lock(reading, clock)
             or self._waiting(reading, clock)
-            or self._window(reading)
+            or (None if window_lifted else self._window(reading))
         )
 
     def _yield(self, reading: Reading, clock: float) -> Stop | None:

@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import Any
 
 import psycopg
 
 from indexpilot_tui.engine.changes.backlog import Backlog, Row, transient
 from indexpilot_tui.engine.changes.book import Book
-from indexpilot_tui.engine.journal.journal import Journal, JournalRefusedError, StaleEpochError
+from indexpilot_tui.engine.journal.journal import Bypass, Journal, JournalRefusedError, StaleEpochError
 from indexpilot_tui.engine.model.change import END_STATES, State
 from indexpilot_tui.errors import ConnectError, IndexPilotError, ServerError
 
@@ -45,6 +46,7 @@ class Hold:
         self.fenced = False
         self.failures = 0  # renewals that failed in a row
         self.abort: str | None = None  # who wants us to stop, and why
+        self._bypass: Bypass | None = None  # as of the last beat
         self.terminated = False  # this process was told to end (SIGTERM)
         self._beat: asyncio.Task[None] | None = None
         self._opening = asyncio.Lock()
@@ -276,10 +278,16 @@ class Hold:
                             return
                         renewed, self.failures = time.monotonic(), 0
                     self.abort = self.abort or await journal.abort_requested(self.change_id)
+                    self._bypass = await journal.bypass()
             except _FAILED:
                 self.failures += 1
                 await asyncio.sleep(self.lease_s / 3 - ABORT_POLL_S if self.lease_s > 3 * ABORT_POLL_S else 0)
             await asyncio.sleep(min(ABORT_POLL_S, self.lease_s / 6))
+
+    def lifts(self, scope: str, now: datetime) -> bool:
+        """Whether an emergency bypass lifts `scope` at `now` (the server's clock). One whose end has come lifts nothing,
+        also when the journal cannot be asked any more."""
+        return self._bypass is not None and scope in self._bypass.scope and now < self._bypass.until
 
     async def close(self) -> None:
         """End the lease's renewal and the session; rows that still wait get NOTE_S, then they stay in the local copy."""

@@ -121,7 +121,8 @@ async def _tick(w: _Watch) -> bool:
         return False
     _report(w, reading)
     if w.stop is None:
-        stop = _outside(w) or w.judge.judge(reading, clock)
+        lifted = w.work.hold.lifts("window", reading.now)
+        stop = _outside(w) or w.judge.judge(reading, clock, window_lifted=lifted)
         if stop is not None:
             await _begin_stop(w, stop, reading.progress)
     elif clock - w.stopped_at > TERMINATE_S and not w.terminated:

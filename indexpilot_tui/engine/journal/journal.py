@@ -20,6 +20,7 @@ from indexpilot_tui.engine.journal.emergency import Emergency
 from indexpilot_tui.engine.journal.log import Log
 from indexpilot_tui.engine.journal.records import (
     Bypass,
+    BypassRow,
     Claim,
     Part,
     PhaseStats,
@@ -42,6 +43,7 @@ from indexpilot_tui.errors import NotInstalledError, UsageError
 
 __all__ = [
     "Bypass",
+    "BypassRow",
     "Claim",
     "Journal",
     "JournalRefusedError",

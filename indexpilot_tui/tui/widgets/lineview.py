@@ -40,6 +40,7 @@ class LineView(ScrollView, can_focus=True):
     LineView > .line--del { color: $ip-crit; }
     LineView > .line--badge { background: $ip-frame-development; color: $ip-frame-text; text-style: bold; }
     LineView > .line--inverse { background: $foreground; color: $background; text-style: bold; }
+    LineView > .line--alarm { background: $ip-frame-production; color: $ip-frame-text; text-style: bold; }
     LineView > .line--cursor { background: $ip-cursor; color: $foreground; text-style: bold; }
     LineView > .line--cursor-away { background: $background; color: $foreground; }
     """

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from indexpilot_tui.tui import format as fmt
-from indexpilot_tui.tui.lines import Line, Segment, fit, line
+from indexpilot_tui.tui.lines import Line, Segment, fit, line, pad
 from indexpilot_tui.tui.widgets.lineview import LineView
 
 if TYPE_CHECKING:
+    from indexpilot_tui.engine.journal.records import Bypass
     from indexpilot_tui.engine.postgres.session import Facts
     from indexpilot_tui.tui.feed import Snapshot
     from indexpilot_tui.tui.port import ConsoleEngine
@@ -34,9 +36,13 @@ class StripState:
 
 
 class StatusStrip(LineView, can_focus=False):
-    """Two lines; only the one that changed is repainted (the clock: once a second, one line)."""
+    """Two lines, and a red third one while an emergency bypass is in force. Only the one that changed is repainted (the
+    clock: once a second, one line)."""
 
-    DEFAULT_CSS = "StatusStrip { height: 2; overflow-y: hidden; background: $surface; }"
+    DEFAULT_CSS = "StatusStrip { overflow-y: hidden; background: $surface; }"
+
+    def __init__(self, lines: Sequence[Line], *, id: str | None = None) -> None:
+        super().__init__(lines, id=id, grow=3)
 
     def show(self, state: StripState) -> None:
         """Draw the state."""
@@ -44,9 +50,18 @@ class StatusStrip(LineView, can_focus=False):
         self.set_lines(strip_lines(state, width))
 
 
-def strip_lines(state: StripState, width: int) -> tuple[Line, Line]:
-    """Both lines, fitted to `width` cells; what matters least gives way first."""
-    return fit(_identity(state), width), fit(_condition(state), width)
+def strip_lines(state: StripState, width: int) -> tuple[Line, ...]:
+    """The lines, fitted to `width` cells; what matters least gives way first."""
+    lines = (fit(_identity(state), width), fit(_condition(state), width))
+    bypass = state.snapshot.bypass
+    return lines if bypass is None else (*lines, _alarm(bypass, width))
+
+
+def _alarm(bypass: Bypass, width: int) -> Line:
+    """What is lifted, until when, by whom and why; the reason gives way first."""
+    what = f" BYPASS: {', '.join(sorted(bypass.scope))} lifted until {fmt.clock(bypass.until)}"
+    who = f" by {bypass.by}{'' if bypass.reviewed else ', not reviewed'}"
+    return line((pad(f"{what}{who}: {bypass.reason}", width), "alarm"))
 
 
 def _identity(state: StripState) -> list[Segment]:
