@@ -11,6 +11,7 @@ from datetime import timedelta
 
 from indexpilot_tui.engine.changes import executor, finish, planning, reconcile, rollback, stats
 from indexpilot_tui.engine.changes.agreement import must_agree
+from indexpilot_tui.engine.changes.estimate import estimator
 from indexpilot_tui.engine.changes.job import control_target
 from indexpilot_tui.engine.journal.journal import Bypass, Journal
 from indexpilot_tui.engine.logs import log
@@ -104,6 +105,7 @@ class Control:
                 parent=parent,
                 rollback=parent is not None,
                 previous=self._previous.get(key, ()),
+                estimate=estimator(session, plan) if plan is not None else None,
             )
         )
         self._previous[key] = tuple(verdicts)

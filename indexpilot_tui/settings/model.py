@@ -75,6 +75,7 @@ class Window(Strict):
     end_minute: Annotated[int, Field(ge=0, le=59)] = 0
     days_of_week: Annotated[tuple[Weekday, ...], Field(min_length=1)] = (0, 1, 2, 3, 4, 5, 6)
     timezone: str = "UTC"
+    max_clock_skew_seconds: Annotated[float, Field(gt=0, le=60)] = 5.0  # this machine against the database
 
     @field_validator("timezone")
     @classmethod

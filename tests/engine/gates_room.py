@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from indexpilot_tui.engine.changes import planning
+from indexpilot_tui.engine.changes.estimate import estimator
 from indexpilot_tui.engine.model.change import Plan
 from indexpilot_tui.engine.model.verdict import Verdict
 from indexpilot_tui.engine.postgres.ddl import parse_index_statement
@@ -27,7 +28,7 @@ async def context(workshop: Workshop, plan: Plan | None = None, **changed: Any) 
     now = await database_now(workshop.monitor)
     values: dict[str, Any] = {
         "target": workshop.target, "settings": workshop.settings, "session": workshop.monitor, "now": now,
-        "journal": workshop.journal, "plan": plan,
+        "journal": workshop.journal, "plan": plan, "estimate": estimator(workshop.monitor, plan) if plan else None,
     }  # fmt: skip
     return GateContext(**(values | changed))
 

@@ -11,8 +11,9 @@ import pytest
 from indexpilot_tui.engine.model.verdict import Status
 from indexpilot_tui.engine.safeguards.context import Gate, GateContext
 from indexpilot_tui.engine.safeguards.gates import GATES, evaluate
+from indexpilot_tui.engine.safeguards.maintenance_window import opening
 from indexpilot_tui.errors import ServerError
-from indexpilot_tui.settings.model import Settings
+from indexpilot_tui.settings.model import Settings, Window
 from tests.engine.gates_room import approved, context, plan_of, verdict, workshop
 from tests.faults.workshop import Workshop
 
@@ -31,7 +32,7 @@ class Bypass:
 
 @dataclass
 class Row:
-    """The workshop's journal with a bypass in it (None: none)."""
+    """The workshop's journal, with one bypass in it that ends when the test says."""
 
     journal: Any
     answer: Bypass | Exception | None = field(default_factory=Bypass)
@@ -100,3 +101,23 @@ async def test_a_load_that_cannot_be_read_is_lifted_with_its_reason(workshop: Wo
     v = await verdict(ctx, "load")
     assert v.allows
     assert "could not be read" in v.evidence
+
+
+async def test_the_row_in_the_control_schema_lifts_and_its_end_brings_back(workshop: Workshop) -> None:
+    closed = {"production_safeguards": {"maintenance_window": {"timezone": far_away()}, "throttle": {"enabled": False}}}
+    ctx = await context(workshop, settings=Settings.model_validate(closed))
+    assert (await verdict(ctx, "maintenance_window")).status is Status.WAIT
+    await workshop.journal.bypass_on(["window"], "incident 7", 60)
+    v = await verdict(ctx, "maintenance_window")
+    assert v.allows
+    assert v.evidence.startswith("lifted by bypass of w_operator until ")
+    await workshop.journal.bypass_off("over")
+    assert (await verdict(ctx, "maintenance_window")).status is Status.WAIT
+
+
+def far_away() -> str:
+    """A zone in which the night's window is closed now."""
+    return next(
+        zone for zone in ("UTC", "Asia/Tokyo", "America/New_York")
+        if not opening(Window(timezone=zone), datetime.now(UTC) + timedelta(seconds=5)).open
+    )  # fmt: skip

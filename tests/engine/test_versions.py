@@ -50,7 +50,7 @@ SAMPLES: dict[str, Any] = {
     "table": "t", "database": "postgres", "seconds": 5.0,
 }  # fmt: skip
 # asked by a login with a role of the control schema, which exists there
-WITH_ROLE = ("engine/journal", "engine/whatif/stats_reader")
+WITH_ROLE = ("engine/journal", "engine/whatif/stats_reader", "engine/changes/build_widths")
 REFUSED: dict[str, str] = {}  # room/name: what the server says
 
 

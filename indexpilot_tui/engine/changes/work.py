@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from indexpilot_tui.engine.changes.catalog import Backend
+from indexpilot_tui.engine.changes.estimate import estimator
 from indexpilot_tui.engine.changes.executor import Door
 from indexpilot_tui.engine.changes.hold import RECONNECT_S, Hold
 from indexpilot_tui.engine.model.change import Change, Plan, State
@@ -115,6 +116,7 @@ class Work:
             rollback=self.rollback,
             claimed=claimed,
             previous=self.change.verdicts,
+            estimate=estimator(eye, self.plan),
         )
 
     async def close_door(self) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
+from indexpilot_tui.engine.model.estimate import BuildEstimate
 from indexpilot_tui.engine.model.verdict import Status, Verdict
 from indexpilot_tui.engine.postgres.queries import load
 from indexpilot_tui.engine.postgres.session import Session
@@ -100,13 +101,6 @@ class BypassView(Protocol):
     def reason(self) -> str: ...
 
 
-@runtime_checkable
-class BypassSource(Protocol):
-    """A journal that knows of bypasses: the one in force, or None."""
-
-    async def bypass(self) -> BypassView | None: ...
-
-
 class JournalView(Protocol):
     """What the gates read from the control schema. `session` is the one that it is read through."""
 
@@ -115,6 +109,7 @@ class JournalView(Protocol):
     async def rate_status(self, max_requests: int, window_s: float, /) -> RateView: ...
     async def changes(self, limit: int, states: Any, /) -> Sequence[ChangeView]: ...
     async def policy(self) -> PolicyView: ...
+    async def bypass(self) -> BypassView | None: ...
     async def alone(self, change_id: int, /) -> bool: ...
 
 
@@ -123,7 +118,8 @@ class GateContext:
     """One evaluation. `now` is the database's clock. `session` asks the questions; `executor` is the session that would
     send the DDL, where there is one already. Without `plan` only the target-wide gates are asked. `change` is the
     change as the journal has it (None: not proposed yet), `parent` the change that a rollback takes back.
-    `claimed`: our own claim already holds the slot of the rate limit and of "one at a time".
+    `claimed`: our own claim already holds the slot of the rate limit and of "one at a time". `estimate` asks what the plan
+    would take (None, with a plan: nobody can tell, and gates that need it say `unknown`).
     """
 
     target: Target
@@ -138,6 +134,7 @@ class GateContext:
     rollback: bool = False
     claimed: bool = False
     previous: tuple[Verdict, ...] = ()
+    estimate: Callable[[], Awaitable[BuildEstimate]] | None = None
 
     @property
     def sessions(self) -> tuple[Session, ...]:
@@ -154,6 +151,12 @@ class GateContext:
         if self.plan is None:
             raise ValueError("this gate needs a plan")
         return self.plan
+
+    async def the_estimate(self) -> BuildEstimate:
+        """What the plan would take. Raises ValueError when nobody can tell, or what the asking raised."""
+        if self.estimate is None:
+            raise ValueError("there is no estimate of what this change takes")
+        return await self.estimate()
 
     def sql(self, name: str) -> str:
         return load(PACKAGE, name, self.session.facts.server_version)

@@ -15,6 +15,7 @@ from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.engine.safeguards import (
     approval,
     blockers,
+    clock,
     direct_session,
     kill_switch,
     leftovers,
@@ -28,7 +29,7 @@ from indexpilot_tui.engine.safeguards import (
     server_version,
     tls,
 )
-from indexpilot_tui.engine.safeguards.context import BypassSource, BypassView, Gate, GateContext
+from indexpilot_tui.engine.safeguards.context import BypassView, Gate, GateContext
 from indexpilot_tui.errors import IndexPilotError, NotInstalledError, ServerError
 
 # What cannot be lifted first, then whether it may be done, then whether it may be done now.
@@ -40,6 +41,7 @@ GATES: tuple[Gate, ...] = (
     privilege.GATE,
     kill_switch.GATE,
     approval.GATE,
+    clock.GATE,
     maintenance_window.GATE,
     rate_limit.GATE,
     one_at_a_time.GATE,
@@ -83,12 +85,11 @@ async def evaluate(ctx: GateContext, gates: Sequence[Gate] = GATES) -> list[Verd
 
 async def bypass_in_force(ctx: GateContext) -> BypassView | None:
     """The emergency bypass that holds at `ctx.now`. One that cannot be read, or has ended, lifts nothing."""
-    source: object = ctx.journal
-    if not isinstance(source, BypassSource):
+    if ctx.journal is None:
         return None
     try:
         async with asyncio.timeout(GATE_TIMEOUT_S):
-            bypass = await source.bypass()
+            bypass = await ctx.journal.bypass()
     except _UNREADABLE:
         return None
     return bypass if bypass is not None and ctx.now < bypass.until else None

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
 
 from indexpilot_tui.engine.model.verdict import Status, Verdict
 from indexpilot_tui.engine.safeguards.context import Gate, GateContext, answer
@@ -49,6 +49,13 @@ def opening(window: Window, now: datetime) -> Opening:
     return Opening(False, None, min(ahead) if ahead else None)
 
 
+def longest(window: Window) -> timedelta:
+    """How long the window is open at a time, by the clock on the wall."""
+    day = date(2000, 1, 1)
+    last = day if window.end > window.start else day + timedelta(days=1)
+    return datetime.combine(last, window.end) - datetime.combine(day, window.start)
+
+
 def _instant(wall: datetime, *, fold: int) -> datetime:
     """The moment of a wall-clock time. One that does not exist (clocks put forward) becomes the end of the gap.
 
@@ -76,29 +83,52 @@ def _gap_end(before: datetime, after: datetime, wall: datetime) -> datetime:
 
 
 async def read(ctx: GateContext) -> list[Verdict]:
-    """Wait outside the window, with the time at which it opens; there is no "too far away" that lets one through."""
+    """Wait outside the window, with the time at which it opens, and inside when what is planned would not end in it. There
+    is no "too far away" that lets one through."""
     window = ctx.settings.production_safeguards.maintenance_window
     if not window.enabled:
         return answer(NAME, Status.PASS, "switched off in the configuration", setting=f"{SETTING}.enabled")
     state = opening(window, ctx.now)
     local = ctx.now.astimezone(window.zone)
     limit = f"{window.start:%H:%M}-{window.end:%H:%M} {window.timezone}"
-    measured = f"{local:%a %H:%M}"
+    told = Verdict(NAME, Status.PASS, f"{local:%a %H:%M}", limit, SETTING, "")
     if state.open and state.closes_at is not None:
-        closes = state.closes_at.astimezone(window.zone)
-        return answer(NAME, Status.PASS, f"open until {closes:%a %H:%M}", measured=measured, limit=limit, setting=SETTING)
+        return [await _inside(ctx, state.closes_at, told)]
     if state.opens_at is None:
-        return answer(NAME, Status.BLOCK, "the window never opens", measured=measured, limit=limit, setting=SETTING)
+        return [replace(told, status=Status.BLOCK, evidence="the window never opens")]
     opens = state.opens_at.astimezone(window.zone)
-    return answer(
-        NAME,
-        Status.WAIT,
-        f"closed; opens {opens:%a %Y-%m-%d %H:%M} {window.timezone}",
-        measured=measured,
-        limit=limit,
-        setting=SETTING,
-        retry_at=state.opens_at,
-    )
+    evidence = f"closed; opens {opens:%a %Y-%m-%d %H:%M} {window.timezone}"
+    return [replace(told, status=Status.WAIT, evidence=evidence, retry_at=state.opens_at)]
+
+
+async def _inside(ctx: GateContext, closes_at: datetime, told: Verdict) -> Verdict:
+    """Open: whether there is time enough left for the plan. A way back is not counted: its window has no end."""
+    window = ctx.settings.production_safeguards.maintenance_window
+    closes = f"open until {closes_at.astimezone(window.zone):%a %H:%M}"
+    if ctx.plan is None or ctx.rollback:
+        return replace(told, evidence=closes)
+    seconds = (await ctx.the_estimate()).seconds
+    if seconds is None:
+        return replace(told, evidence=f"{closes}; how long this takes is not known")
+    needed = timedelta(seconds=seconds)
+    takes = f"the change may take {duration(seconds)}"
+    if needed >= longest(window):
+        why = f"{takes}, longer than the window is ever open: lengthen it for this change"
+        return replace(told, status=Status.BLOCK, evidence=why)
+    if ctx.now + needed >= closes_at:
+        again = opening(window, closes_at).opens_at
+        return replace(told, status=Status.WAIT, evidence=f"{closes}; {takes}, too long for what is left", retry_at=again)
+    return replace(told, evidence=f"{closes}; {takes}")
+
+
+def duration(seconds: float) -> str:
+    """A length of time, in the two largest units."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 GATE = Gate(NAME, SETTING, read, target_wide=True, holds_rollback=False, lifted_by="window")
