@@ -27,7 +27,7 @@ def show(target: str | None, limit: int, common: Common) -> int:
         if common.json:
             print_json([{"seq": e.seq, "at": e.at, "actor": e.actor, "action": e.action, "detail": e.detail} for e in rows])
         else:
-            from indexpilot_tui.cli.changes import brief
+            from indexpilot_tui.cli.change_output import brief
 
             for e in rows:
                 click.echo(f"{e.seq:>6} {e.at.isoformat(timespec='seconds')} {e.actor} {e.action} {brief(e.detail)}")

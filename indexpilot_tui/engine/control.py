@@ -25,6 +25,15 @@ from indexpilot_tui.errors import IndexPilotError, NotInstalledError, RefusedErr
 from indexpilot_tui.settings.model import Settings, Target
 
 MAX_REASON = 1_000
+# how a change that needs a person is settled, and what the control schema calls it
+RESOLUTIONS: dict[str, str] = {
+    "finish": "finish",
+    "repair": "repair",
+    "clean": State.CLEANING,
+    "verify": State.VERIFYING,
+    "fail": State.FAILED,
+    "done": State.DONE,
+}
 
 
 class Control:
@@ -190,6 +199,21 @@ class Control:
         await journal.request_abort(change_id, _reason(reason))
         self._log("change.abort_requested", change_id, journal)
         return await journal.change(change_id)
+
+    async def resolve(self, change_id: int, choice: str, reason: str) -> Change:
+        """Settle a change that needs a person; where this login may operate, an executor goes on with it at once."""
+        if choice not in RESOLUTIONS:
+            raise UsageError(
+                f"a change is not settled by {choice!r}", field="choice", remedy=f"one of {', '.join(RESOLUTIONS)}"
+            )
+        async with self._approver() as journal:
+            await journal.resolve(change_id, RESOLUTIONS[choice], _reason(reason))
+            self._log("change.resolved", change_id, journal, choice=choice)
+        journal = await self.require()
+        change = await journal.change(change_id)
+        if not change.ended and journal.may_operate:
+            await executor.spawn(self.target, self.settings, change_id, resume=True)
+        return change
 
     async def keep(self, change_id: int) -> Change:
         journal = await self.require()

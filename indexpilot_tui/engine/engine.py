@@ -280,6 +280,22 @@ class Engine:
         async with self.monitor() as session:
             return await self._control.rollback(session, change_id, reason)
 
+    @property
+    def may_carry_out(self) -> bool:
+        """Whether this login may start an executor."""
+        journal = self._control.journal
+        return self.operate and journal is not None and journal.may_operate
+
+    def carries_on(self, change: Change) -> bool:
+        """Whether this engine has just had an executor take the change over, so that there is nothing more to start."""
+        return not change.ended and any(notice.startswith(f"change {change.id} (") for notice in self.notices)
+
+    async def resolve(self, change_id: int, choice: str, reason: str) -> Change:
+        """Settle a change that needs an operator, as an approver who neither proposed nor ran it: finish, repair, clean,
+        verify, fail or done. Where this login may operate, what was decided is carried out at once."""
+        self._unlocked()
+        return await self._control.resolve(change_id, choice, reason)
+
     async def keep(self, change_id: int) -> Change:
         """End the observation of a change: it stays."""
         self._unlocked()

@@ -7,7 +7,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from indexpilot_tui.engine.changes.guard import PHASE_BEFORE_BUILD, Judge, Reading, Rules, Waiter
+from indexpilot_tui.engine.changes.work import Work
+from indexpilot_tui.engine.model.change import Change, State
 from indexpilot_tui.settings.model import Observer, Window
+from tests.engine.journal_room import make_plan
 
 QUIET = Reading(
     now=datetime(2026, 6, 10, 3, tzinfo=UTC), gone=False, idle=False, waits_for="", phase="building index", index_oid=None,
@@ -83,3 +86,22 @@ def test_the_end_of_the_window() -> None:
 def test_a_clean_up_gives_way_as_well() -> None:
     assert guard_after(seen(waiters=waiter("AccessExclusiveLock", 1.0)), 0, Rules("clean", None)) == "yield"
     assert not Rules("clean", None).abortable
+
+
+def test_the_old_index_in_the_progress_view_is_not_taken_for_its_copy() -> None:
+    """The view shows the old index while its copy is made, and again while it is marked dead."""
+
+    class Hold:
+        rows: list[tuple[str, dict[str, Any]]] = []  # noqa: RUF012
+
+        def later(self, action: str, detail: dict[str, Any]) -> None:
+            self.rows.append((action, detail))
+
+    plan = make_plan(kind="reindex", index_oid=7)
+    now = datetime(2026, 6, 10, 3, tzinfo=UTC)
+    change = Change(1, State.RUNNING, 1, "reindex", plan, plan.sha256, "t", "r", None, "alice", now, now)
+    work = Work(None, None, Hold(), change, None)  # type: ignore[arg-type]
+    for oid in (7, 8, 8, 7):
+        work.index_seen(oid)
+    assert work.copy_oid == 8
+    assert Hold.rows == [("copy", {"oid": 8})]

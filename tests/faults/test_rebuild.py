@@ -126,7 +126,8 @@ async def test_kill_of_the_executor_in_mid_rebuild_ends_with_one_valid_index(eit
     held = either.blocker(*OLD_SNAPSHOT)
     pid = await either.spawn(change_id)
     await phase(either, "waiting for old snapshots", change_id)
-    await either.until_event(change_id, "copy")
+    copied = await either.until_event(change_id, "copy")
+    assert next(e.detail for e in copied.events if e.action == "copy") == {"oid": oid_of(either, "app.spare_ccnew")}
     kill(pid)
     task = asyncio.create_task(reconcile(either.target, either.settings, either.journal, detach=False))
     await either.until_event(change_id, "takeover", 15)

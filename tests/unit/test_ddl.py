@@ -74,3 +74,11 @@ def test_no_name_can_leave_its_quotes(schema: str, table: str, index: str) -> No
     drop = render(parse_index_statement("drop index i"), schema=schema, table="", index=index, concurrently=True)
     dropped = parse_index_statement(drop)
     assert (dropped.schema, dropped.index) == (schema, index)
+
+
+@pytest.mark.parametrize("ddl", ["reindex index app.spare", "REINDEX (CONCURRENTLY, VERBOSE) INDEX app.spare"])
+def test_a_rebuild_is_written_as_every_supported_server_reads_it(ddl: str) -> None:
+    """PostgreSQL 13 does not know REINDEX (CONCURRENTLY)."""
+    text = render(parse_index_statement(ddl), schema="App", table="", index="spare", concurrently=True)
+    assert text == 'REINDEX INDEX CONCURRENTLY "App".spare'
+    assert parse_index_statement(text).concurrently

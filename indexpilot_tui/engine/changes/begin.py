@@ -49,6 +49,7 @@ async def queue_and_claim(work: Work) -> None:
         await _claim(work)
     except JournalRefusedError as exc:
         if work.requeued and exc.code in _PASSING:
+            work.attempted = True
             return  # drive comes here again
         await work.hold.note("apply.refused", {"outcome": exc.message, "code": exc.code})
         if work.state is State.QUEUED:
@@ -58,6 +59,7 @@ async def queue_and_claim(work: Work) -> None:
     work.index_oid, work.began, work.foreign, work.backend = work.plan.index_oid, False, False, None
     work.before, work.copy_oid = {}, None
     work.attempts += 1
+    work.attempted = True
     work.hold.start_beat()
 
 
@@ -88,7 +90,9 @@ async def _wait_in_queue(work: Work) -> None:
     limits = work.settings.production_safeguards.observer
     end = time.monotonic() + limits.waiting_phase_seconds
     while True:
-        await asyncio.sleep(limits.requeue_delay_seconds)
+        if work.attempted:  # what a predecessor left in the queue is not held up once more
+            await asyncio.sleep(limits.requeue_delay_seconds)
+        work.attempted = True
         if work.hold.fenced:
             raise StaleEpochError("another executor has taken this change over")
         if work.hold.abort is not None:

@@ -222,7 +222,10 @@ async def _half_dropped(work: Work, facts: IndexFacts, sentence: str) -> None:
     await needs_operator(
         work,
         f"{sentence}; the index is half-dropped ({facts.flags}): no query uses it, writes still pay for it",
-        [f"DROP INDEX CONCURRENTLY {name};  -- finish", f"REINDEX INDEX CONCURRENTLY {name};  -- or have it back"],
+        [
+            f"indexpilot changes resolve {work.change.id} --finish   # DROP INDEX CONCURRENTLY {name}",
+            f"indexpilot changes resolve {work.change.id} --repair   # or have it back: REINDEX INDEX CONCURRENTLY {name}",
+        ],
     )
 
 

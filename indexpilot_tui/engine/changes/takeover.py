@@ -24,6 +24,8 @@ async def take_over(work: Work, run: Run) -> bool:
             return False
         lost = "the executor was lost while it waited in the queue"
         work.why, work.resumed = Why(work.change.outcome if run.decision else lost, True), True
+        work.requeued = True
+        work.hold.start_beat()
         return True  # an ordinary claim decides who goes on
     end = time.monotonic() + work.hold.lease_s + 2.0
     while True:

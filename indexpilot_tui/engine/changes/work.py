@@ -46,6 +46,7 @@ class Work:
     began: bool = False  # DDL of this change was sent since the last claim, by us or by a predecessor
     foreign: bool = False  # the server said that the name was taken: what stands there is not ours
     requeued: bool = False
+    attempted: bool = False  # this process has asked the gates for it before
     resumed: bool = False
     repair: bool = False  # a second person decided to have the half-dropped index back
     before: dict[str, Any] = field(default_factory=dict)  # of a rebuild: what stood when it was sent
@@ -68,8 +69,8 @@ class Work:
 
     def index_seen(self, oid: int) -> None:
         """The progress view shows the index that our statement is making."""
-        if self.rebuilding:
-            if oid != self.copy_oid:
+        if self.rebuilding:  # the view shows the old index, too: while its copy is made, and while it is marked dead
+            if oid not in (self.copy_oid, self.plan.index_oid):
                 self.copy_oid = oid
                 self.hold.later("copy", {"oid": oid})
         elif oid != self.index_oid:

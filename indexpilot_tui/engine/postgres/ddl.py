@@ -230,6 +230,6 @@ def render(statement: IndexStatement, *, schema: str, table: str, index: str, co
         node.reindex_stmt.relation.schemaname = schema
         node.reindex_stmt.relation.relname = index
         del node.reindex_stmt.params[:]
-        if concurrently:
-            node.reindex_stmt.params.add().def_elem.defname = "concurrently"
+        if concurrently:  # the parser's own way to write it, REINDEX (CONCURRENTLY), is unknown to 13
+            return _deparse(node).replace("REINDEX INDEX ", "REINDEX INDEX CONCURRENTLY ", 1)
     return _deparse(node)
