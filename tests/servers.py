@@ -137,6 +137,7 @@ def start_tls_server(bindir: Path = DEBIAN_15, settings: dict[str, str] | None =
         "ssl": "on", "ssl_cert_file": str(crt), "ssl_key_file": str(key), "listen_addresses": "127.0.0.1",
         "port": str(port), "unix_socket_directories": "", "fsync": "off", "shared_buffers": "256MB",
         "shared_preload_libraries": "pg_stat_statements", "max_wal_size": "4GB", "log_min_messages": "warning", "autovacuum": "off",
+        "archive_mode": "on", "archive_command": "/bin/true",  # production changes nothing without a backup
     } | (settings or {})  # fmt: skip
     with (data / "postgresql.conf").open("a") as f:
         f.writelines(f"{k} = '{v}'\n" for k, v in conf.items())
@@ -148,7 +149,8 @@ def start_tls_server(bindir: Path = DEBIAN_15, settings: dict[str, str] | None =
     server._write_passfile()
     for _ in range(100):
         try:
-            server.connect().close()
+            with server.connect() as conn:
+                conn.execute("select pg_switch_wal()")
         except psycopg.OperationalError:
             if process.poll() is not None:
                 break

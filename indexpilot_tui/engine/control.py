@@ -21,6 +21,7 @@ from indexpilot_tui.engine.postgres.ddl import parse_index_statement
 from indexpilot_tui.engine.postgres.session import Purpose, Session, Sink, connect
 from indexpilot_tui.engine.safeguards import gates
 from indexpilot_tui.engine.safeguards.context import GateContext
+from indexpilot_tui.engine.safeguards.memory import Memory
 from indexpilot_tui.errors import IndexPilotError, NotInstalledError, RefusedError, UsageError
 from indexpilot_tui.settings.model import Settings, Target
 
@@ -45,6 +46,7 @@ class Control:
         self.reason = "the control schema has not been looked for yet"
         self._sink = sink
         self._previous: dict[str, tuple[Verdict, ...]] = {}
+        self._memory = Memory()
 
     async def open(self) -> None:
         """Look for the control schema. A missing, foreign or unreadable one is told by `reason`, and blocks changes."""
@@ -115,6 +117,7 @@ class Control:
                 rollback=parent is not None,
                 previous=self._previous.get(key, ()),
                 estimate=estimator(session, plan) if plan is not None else None,
+                memory=self._memory,
             )
         )
         self._previous[key] = tuple(verdicts)

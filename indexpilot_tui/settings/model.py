@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import Field, field_validator, model_validator
 
 from indexpilot_tui.settings.metrics import Metric, MetricName
+from indexpilot_tui.settings.safeguards import Backup, Disk, Megabytes, StorageBudget
 from indexpilot_tui.settings.strict import Strict
 
 Weekday = Annotated[int, Field(ge=0, le=6)]  # Monday is 0
@@ -38,6 +39,7 @@ class Target(Strict):
     password_env: str | None = None  # name of the environment variable that holds the password
     password_command: tuple[str, ...] = ()  # argv, no shell; run again at each connect
     allow_unix_socket_changes: bool = False  # a unix socket has no TLS; changes through one only with this
+    disk_capacity_mb: Megabytes | None = None  # of the volume that all of the cluster is on
 
     @property
     def production(self) -> bool:
@@ -145,6 +147,9 @@ class Safeguards(Strict):
     maintenance_window: Window = Window()
     throttle: Throttle = Throttle()
     blockers: Blockers = Blockers()
+    disk: Disk = Disk()
+    storage_budget: StorageBudget = StorageBudget()
+    backup: Backup = Backup()
     observer: Observer = Observer()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +15,9 @@ from indexpilot_tui.engine.model.verdict import Verdict
 from indexpilot_tui.engine.postgres.ddl import parse_index_statement
 from indexpilot_tui.engine.safeguards.context import GateContext
 from indexpilot_tui.engine.safeguards.gates import database_now, evaluate
+from indexpilot_tui.engine.safeguards.memory import Memory
 from indexpilot_tui.localpg import LocalCluster
+from indexpilot_tui.settings.model import Settings
 from tests.faults.workshop import Workshop, make_workshop
 
 
@@ -41,6 +44,30 @@ async def verdict(ctx: GateContext, guard: str) -> Verdict:
     found = [v for v in await evaluate(ctx) if v.guard == guard]
     assert len(found) == 1, [v.guard for v in await evaluate(ctx)]
     return found[0]
+
+
+def printing(text: str, **more: Any) -> dict[str, Any]:
+    """A metric whose command prints this; not kept, so that each evaluation runs it."""
+    return {"command": ["printf", "%s", text], "max_age_seconds": 0} | more
+
+
+def configured(
+    ctx: GateContext, *, metrics: dict[str, Any] | None = None, environment: str | None = None,
+    target: dict[str, Any] | None = None, **safeguards: dict[str, Any],
+) -> GateContext:  # fmt: skip
+    """The same evaluation with other settings, and nothing remembered of the one before."""
+    data = ctx.settings.model_dump()
+    for section, values in safeguards.items():
+        data["production_safeguards"][section] |= values
+    data["metrics"] = metrics or {}
+    update = (target or {}) | ({"environment": environment} if environment else {})
+    changed = ctx.target.model_copy(update=update)
+    return replace(ctx, settings=Settings.model_validate(data), target=changed, memory=Memory())
+
+
+async def refusing(ctx: GateContext) -> dict[str, Verdict]:
+    """The verdicts that refuse, by their guard's name."""
+    return {v.guard: v for v in await evaluate(ctx) if not v.allows}
 
 
 async def approved(workshop: Workshop) -> GateContext:

@@ -15,6 +15,7 @@ from indexpilot_tui.engine.model.change import Change, Plan, State
 from indexpilot_tui.engine.postgres.session import Purpose, Session, connect
 from indexpilot_tui.engine.safeguards.context import GateContext
 from indexpilot_tui.engine.safeguards.gates import database_now
+from indexpilot_tui.engine.safeguards.memory import Memory
 from indexpilot_tui.errors import ConnectError
 from indexpilot_tui.settings.model import Settings, Target
 
@@ -53,6 +54,7 @@ class Work:
     copy_oid: int | None = None  # of a rebuild: the new copy, as the progress view showed it
     leave: bool = False  # stop here; the state is one in which others may act
     why: Why = field(default_factory=Why)
+    memory: Memory = field(default_factory=Memory)  # of the gates
 
     @property
     def plan(self) -> Plan:
@@ -118,6 +120,7 @@ class Work:
             claimed=claimed,
             previous=self.change.verdicts,
             estimate=estimator(eye, self.plan),
+            memory=self.memory,
         )
 
     async def close_door(self) -> None:

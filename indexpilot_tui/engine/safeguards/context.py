@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -11,6 +11,7 @@ from indexpilot_tui.engine.model.estimate import BuildEstimate
 from indexpilot_tui.engine.model.verdict import Status, Verdict
 from indexpilot_tui.engine.postgres.queries import load
 from indexpilot_tui.engine.postgres.session import Session
+from indexpilot_tui.engine.safeguards.memory import Memory
 from indexpilot_tui.settings.model import Settings, Target
 
 PACKAGE = "indexpilot_tui.engine.safeguards"
@@ -119,7 +120,7 @@ class GateContext:
     send the DDL, where there is one already. Without `plan` only the target-wide gates are asked. `change` is the
     change as the journal has it (None: not proposed yet), `parent` the change that a rollback takes back.
     `claimed`: our own claim already holds the slot of the rate limit and of "one at a time". `estimate` asks what the plan
-    would take (None, with a plan: nobody can tell, and gates that need it say `unknown`).
+    would take (None, with a plan: nobody can tell, and gates that need it say `unknown`); `memory` is the asker's.
     """
 
     target: Target
@@ -135,6 +136,7 @@ class GateContext:
     claimed: bool = False
     previous: tuple[Verdict, ...] = ()
     estimate: Callable[[], Awaitable[BuildEstimate]] | None = None
+    memory: Memory = field(default_factory=Memory)
 
     @property
     def sessions(self) -> tuple[Session, ...]:

@@ -14,9 +14,11 @@ from indexpilot_tui.engine.postgres.session import Session
 from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.engine.safeguards import (
     approval,
+    backup,
     blockers,
     clock,
     direct_session,
+    disk,
     kill_switch,
     leftovers,
     load,
@@ -27,6 +29,7 @@ from indexpilot_tui.engine.safeguards import (
     rate_limit,
     same_table_ddl,
     server_version,
+    storage_budget,
     tls,
 )
 from indexpilot_tui.engine.safeguards.context import BypassView, Gate, GateContext
@@ -46,6 +49,9 @@ GATES: tuple[Gate, ...] = (
     rate_limit.GATE,
     one_at_a_time.GATE,
     load.GATE,
+    disk.GATE,
+    storage_budget.GATE,
+    backup.GATE,
     blockers.GATE,
     same_table_ddl.GATE,
     leftovers.GATE,

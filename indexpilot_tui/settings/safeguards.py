@@ -1,0 +1,45 @@
+"""Limits of the safeguards that look beyond the lock tables: disk, storage, backup.
+
+`enabled: null` means: demanded of production, and elsewhere in force as soon as it is configured. What is demanded and not
+configured counts as not measured, and so refuses.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from indexpilot_tui.settings.metrics import MetricName, MetricReference
+from indexpilot_tui.settings.strict import Strict
+
+Megabytes = Annotated[float, Field(gt=0)]
+
+
+class Disk(Strict):
+    """Room for what a build writes. Free space cannot be seen from SQL: `metric` names one that answers with an object of
+    `free_bytes` and `total_bytes`, or a target's `disk_capacity_mb` tells how large the volume is."""
+
+    enabled: bool | None = None
+    metric: MetricName | None = None
+    tablespace_metrics: dict[str, MetricName] = Field(default_factory=dict)  # of volumes of their own, by tablespace
+    safety_factor: Annotated[float, Field(ge=1, le=10)] = 1.3  # on the estimate
+    min_free_pct: Annotated[float, Field(ge=0, lt=100)] = 10.0  # must be left afterwards
+
+
+class StorageBudget(Strict):
+    """How much room indexes may take, the planned one included. null: no limit."""
+
+    enabled: bool = True
+    max_storage_total_mb: Megabytes | None = None  # of all indexes of the database
+    max_storage_per_table_mb: Megabytes | None = None
+    warn_threshold_pct: Annotated[float, Field(gt=0, le=100)] = 80.0
+
+
+class Backup(Strict):
+    """No change without a way back to before it: the age of the last archived WAL, or of what `metric` proves, seconds."""
+
+    enabled: bool | None = None
+    max_archive_age_seconds: Annotated[float, Field(gt=0)] = 3600.0
+    metric: MetricReference | None = None  # the age of the last good backup in seconds; replaces the archiver's word
+    max_backup_age_seconds: Annotated[float, Field(gt=0)] = 86_400.0
