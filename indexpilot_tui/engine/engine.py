@@ -49,7 +49,7 @@ class Engine:
         self.target, self.settings, self.operate = target, settings, operate
         self.sent: deque[SentStatement] = deque(maxlen=COMMAND_LOG)
         self.notices: list[str] = []  # what was found and mended when the engine opened
-        self.watcher = Watcher(settings)
+        self.watcher = Watcher(settings, target.cores)
         self._pool = MonitorPool(target, settings, self.sent.append)
         self._control = Control(target, settings, self.sent.append, second_login)
         self._watch: Session | None = None

@@ -38,6 +38,7 @@ class Target(Strict):
     connect_timeout: Annotated[int, Field(ge=1, le=60)] = 10  # seconds
     password_env: str | None = None  # name of the environment variable that holds the password
     password_command: tuple[str, ...] = ()  # argv, no shell; run again at each connect
+    cores: Annotated[int, Field(ge=1, le=10_000)] | None = None  # CPUs of the server's machine: SQL cannot see them
     allow_unix_socket_changes: bool = False  # a unix socket has no TLS; changes through one only with this
     disk_capacity_mb: Megabytes | None = None  # of the volume that all of the cluster is on
 
@@ -51,7 +52,7 @@ class Observe(Strict):
     health_interval_seconds: Annotated[float, Field(ge=5, le=3600)] = 30.0
     statement_timeout_ms: Annotated[int, Field(ge=100, le=60_000)] = 5_000
     lock_timeout_ms: Annotated[int, Field(ge=10, le=10_000)] = 100
-    server_ms_per_minute_budget: Annotated[float, Field(gt=0)] = 600.0
+    server_ms_per_minute_budget: Annotated[float, Field(gt=0)] = 60.0  # 0.1 % of one core
     unused_min_age_days: Annotated[float, Field(ge=0)] = 14.0  # a younger statistics window says so instead of "unused"
 
 

@@ -17,7 +17,8 @@ from indexpilot_tui.settings.model import Observe, Settings, Target
 from tests.conftest import socket_target
 
 _numbers = count(1)
-SETTINGS = Settings(observe=Observe(unused_min_age_days=0))
+# no back-off: each refresh of a test reads everything that is due
+SETTINGS = Settings(observe=Observe(unused_min_age_days=0, server_ms_per_minute_budget=1e6))
 
 
 @dataclass

@@ -11,7 +11,8 @@ import pytest
 from indexpilot_tui.engine.observe.ask import Asker, Question, Refusal, question
 from indexpilot_tui.engine.observe.health import health_questions, read_health
 from indexpilot_tui.engine.observe.model import FindingKind
-from indexpilot_tui.engine.observe.observer import Source, Watcher, statements_question
+from indexpilot_tui.engine.observe.observer import Watcher
+from indexpilot_tui.engine.observe.source import Source, statements_question
 from indexpilot_tui.engine.observe.top import top_statements
 from indexpilot_tui.errors import ServerError
 from indexpilot_tui.localpg import LocalCluster
@@ -99,9 +100,11 @@ async def test_an_ordinary_refresh_is_one_round_trip_of_four_statements(place: P
         await watcher.refresh(session)
         seen = [await watcher.refresh(session) for _ in range(6)]
     assert [o.cost.round_trips for o in seen[2:]] == [1] * 4
-    assert [o.cost.statements for o in seen[2:]] == [4] * 4
+    assert all(o.cost.statements <= 4 for o in seen[2:])
     assert seen[-1].health is seen[0].health  # read once in its own interval
-    assert seen[-1].cost.server_ms > 0
+    assert all(0 < o.cost.server_ms < 5 for o in seen[2:])
+    assert seen[0].signals is not None
+    assert seen[0].signals.replication is not None
 
 
 async def test_the_questions_of_older_servers_are_sound(place: Place) -> None:
@@ -110,7 +113,7 @@ async def test_the_questions_of_older_servers_are_sound(place: Place) -> None:
     old = Source("stat statements", 130000)
     asker = Asker()
     questions = [
-        question("probe", 130000), question("activity", 130000), question("builds", 130000), *health_questions(130000),
+        question("probe", 130000), question("builds", 130000), *health_questions(130000),
         statements_question("statements", old, ""), statements_question("texts", old, "", queryids=[1, 2]),
         statements_question("top_statements", old, "", limit=3),
     ]  # fmt: skip
@@ -151,7 +154,7 @@ async def test_without_the_extension_it_says_what_to_do_and_finds_it_later(clust
         assert seen.activity.active_backends is not None
         assert seen.health is not None
         await place.run("create extension pg_stat_statements")
-        watcher._health_due = 0.0  # as if the interval of health had passed
+        watcher._rota.hurry("probe")  # as if its interval had passed
         await watcher.refresh(session)
         assert (await watcher.refresh(session)).hotspots.available
         await place.run("drop extension pg_stat_statements")
@@ -167,7 +170,8 @@ async def test_a_schema_that_may_not_be_used_is_named_with_its_grant(place: Plac
 
 
 async def test_a_lasting_refusal_is_sent_once_and_a_passing_one_again(place: Place) -> None:
-    asker = Asker()
+    now = [0.0]
+    asker = Asker(clock=lambda: now[0])
     secret = Question("secret", "select * from secret", remedy="GRANT SELECT ON secret TO me")
     slow = Question("slow", "select pg_catalog.pg_sleep(1)")
     fine = Question("fine", "select 1 as one")
@@ -186,10 +190,15 @@ async def test_a_lasting_refusal_is_sent_once_and_a_passing_one_again(place: Pla
         assert isinstance(passing, Refusal)
         assert not passing.lasting
         asker.take_tally()
-        again = await asker.ask(session, [secret, fine])
+        again = await asker.ask(session, [secret, slow, fine])
         assert again["fine"] == [{"one": 1}]
         assert again["secret"] is refusal
+        assert again["slow"] is passing  # it rests
         assert asker.take_tally().statements == 1
+        now[0] += passing.pause_s
+        longer = (await asker.ask(session, [slow]))["slow"]
+        assert isinstance(longer, Refusal)
+        assert longer.pause_s == 2 * passing.pause_s
         await place.run(f"grant select on secret to {blind}")
         asker.forget()
         assert (await asker.ask(session, [secret]))["secret"] == []

@@ -1,36 +1,28 @@
-"""What the server does now: sessions, the oldest transaction, locks waited for, index builds."""
+"""What the server does now, as the panes show it: sessions, the oldest transaction, locks waited for, index builds."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from indexpilot_tui.engine.observe.ask import Refusal, Rows
 from indexpilot_tui.engine.observe.model import Activity, BuildProgress
+from indexpilot_tui.engine.observe.pulse import Pulse, Rates
 from indexpilot_tui.engine.postgres.text import clean_line
 
 NOT_MEASURED = Activity(None, None, None, "", None, None, None, None, None, None)
-GRANT_MONITOR = "GRANT pg_monitor TO {role}"
 
 
-def activity_of(row: Mapping[str, Any], xacts_per_s: float | None) -> Activity:
-    """An Activity from the row of `activity.sql`.
-
-    Where sessions are hidden from this role, whatever rests on their state is None: a count of the visible ones would
-    look like a quiet server.
-    """
-    visible = not row["hidden"]
+def activity_of(pulse: Pulse, rates: Rates) -> Activity:
+    """The Activity from a reading of the pulse and the rates since the one before."""
     return Activity(
-        active_backends=row["active_backends"] if visible else None,
-        oldest_xact_s=(row["oldest_xact_s"] or 0.0) if visible else None,
-        oldest_xact_pid=row["oldest_xact_pid"] if visible else None,
-        oldest_xact_query=clean_line(row["oldest_xact_query"] or "", 500) if visible else "",
-        oldest_snapshot_s=(row["oldest_snapshot_s"] or 0.0) if visible else None,
-        prepared_xacts=row["prepared_xacts"],
-        lock_waiters=row["lock_waiters"] if visible else None,
-        connections=row["connections"],
-        max_connections=row["max_connections"],
-        xacts_per_s=xacts_per_s,
+        active_backends=pulse.active_backends,
+        oldest_xact_s=pulse.oldest_xact_s,
+        oldest_xact_pid=pulse.oldest_xact_pid,
+        oldest_xact_query=pulse.oldest_xact_query,
+        oldest_snapshot_s=pulse.oldest_snapshot_s,
+        prepared_xacts=pulse.prepared_xacts,
+        lock_waiters=pulse.lock_waiters,
+        connections=pulse.client_backends,
+        max_connections=pulse.max_connections,
+        xacts_per_s=rates.xacts,
     )
 
 

@@ -1,8 +1,9 @@
 """Questions to a target: many in one round trip, a refusal of one is no failure of the others, and each is counted.
 
-All questions of a round go out in one pipeline. When the server answers one with an error, the round is asked again one
-by one (a failed statement takes the rest of its pipeline with it); a question that this role may not ask, or that the
-server does not know, is remembered and not sent again until `forget`.
+All questions of a round go out in one pipeline. When the server answers one with an error, those behind it are asked again
+(a failed statement takes the rest of its pipeline with it). A question that this role may not ask, or that the server does
+not know, is remembered and not sent again until `forget`; one that took too long or met a lock rests for a while, each
+time longer.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from indexpilot_tui.engine.postgres.queries import load
 from indexpilot_tui.engine.postgres.session import Session
 from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.engine.postgres.translation import translate
+from indexpilot_tui.errors import IndexPilotError
 
 PACKAGE = "indexpilot_tui.engine.observe"
 # answers that will be the same in two seconds: no right, no such object or column, library not loaded
@@ -35,6 +37,7 @@ _LASTING = (
 # Prepared from this execution on. Measured on 18: a refresh of three questions takes 0.7 ms prepared, 2.8 ms not
 # (planning the statistics views is most of it). Never behind a pooler, where the next statement may meet another server.
 _PREPARE_AFTER = 2
+_PAUSE_S, _LONGEST_PAUSE_S = 10.0, 600.0  # how long a question rests that failed for a passing reason: doubled each time
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +57,15 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a question has no answer. `lasting`: it is not asked again before `forget`. Cleaned text."""
+    """Why a question has no answer. `lasting`: it is not asked again before `forget`; else not before `again_at`, by the
+    asker's clock, and each time later. Cleaned text."""
 
     name: str
     reason: str
     remedy: str
     lasting: bool
+    again_at: float = 0.0
+    pause_s: float = 0.0
 
     def __str__(self) -> str:
         return f"{self.name}: {self.reason}" + (f" ({self.remedy})" if self.remedy else "")
@@ -70,23 +76,28 @@ Rows = list[dict[str, Any]]
 
 @dataclass(slots=True)
 class Tally:
-    """What a round cost: `ms` is the time of the round trips as this side sees it, so an upper bound of the server's own."""
+    """What rounds cost. `ms` is the time of the round trips as this side sees it; what the server itself took it says in
+    the pulse."""
 
     statements: int = 0
     round_trips: int = 0
     ms: float = 0.0
 
 
-def question(name: str, server_version: int, *, remedy: str = "", **params: Any) -> Question:
+def question(name: str, server_version: int, *, remedy: str = "", bulk: bool = False, **params: Any) -> Question:
     """The question of `sql/NAME.sql` for a server (`server_version_num`)."""
-    return Question(name, load(PACKAGE, name, server_version), params or None, remedy)
+    return Question(name, load(PACKAGE, name, server_version), params or None, remedy, bulk)
 
 
 @dataclass(slots=True)
 class Asker:
-    """Asks questions on one session after another, remembers refusals, counts cost."""
+    """Asks questions on one session after another, remembers refusals, counts cost.
+
+    `deadline_s`: a server that is silent for so long has lost the session (that of the session itself, where it has one).
+    """
 
     clock: Callable[[], float] = time.perf_counter
+    deadline_s: float | None = None
     refused: dict[str, Refusal] = field(default_factory=dict)
     tally: Tally = field(default_factory=Tally)
 
@@ -100,66 +111,75 @@ class Asker:
         return taken
 
     async def ask(self, session: Session, questions: Sequence[Question]) -> dict[str, Rows | Refusal]:
-        """Answer per question name: rows as dicts, or the Refusal.
+        """Answer per question name: rows as dicts, or the Refusal. In the order of the questions, in one round trip,
+        unless one is refused: those behind it are asked again.
 
-        Raises ConnectError when the session is lost; any other error of the server is a Refusal.
+        Raises ConnectError when the session is lost or silent; any other error of the server is a Refusal.
         """
-        answers: dict[str, Rows | Refusal] = {q.name: self.refused[q.name] for q in questions if q.name in self.refused}
-        open_questions = [q for q in questions if q.name not in answers]
-        if not open_questions:
-            return answers
-        try:
-            answers |= await self._together(session, open_questions)
-        except psycopg.Error as exc:
-            if session.closed:
-                raise translate(exc, "observe") from exc
+        answers: dict[str, Rows | Refusal] = {}
+        left: list[Question] = []
+        for q in questions:
+            known = self.refused.get(q.name)
+            if known is not None and (known.lasting or self.clock() < known.again_at):
+                answers[q.name] = known
+            else:
+                left.append(q)
+        again: set[str] = set()
+        while left:
+            done, error = await self._together(session, left)
+            answers |= done
+            for name in done:
+                self.refused.pop(name, None)
+            if error is None:
+                return answers
+            failed, left = left[len(done)], left[len(done) + 1 :]
             # a plan kept from before an ALTER EXTENSION is one reason for an error: none survives one
             await session.execute("deallocate all")
-            for single in open_questions:
-                answers[single.name] = await self._alone(session, single)
+            if isinstance(error, pg.FeatureNotSupported) and failed.name not in again:
+                again.add(failed.name)
+                left.insert(0, failed)
+            else:
+                answers[failed.name] = self._refuse(failed, error)
         return answers
 
-    async def _together(self, session: Session, questions: Sequence[Question]) -> dict[str, Rows]:
+    def _refuse(self, q: Question, error: psycopg.Error) -> Refusal:
+        reason = clean_line(error.diag.message_primary or str(error), 300)
+        if isinstance(error, pg.QueryCanceled) and self.deadline_s is not None:
+            reason += " (statement_timeout is observe.statement_timeout_ms)"
+        before = self.refused.get(q.name)
+        pause = _PAUSE_S if before is None else min(_LONGEST_PAUSE_S, before.pause_s * 2)
+        refusal = Refusal(q.name, reason, q.remedy, isinstance(error, _LASTING), self.clock() + pause, pause)
+        self.refused[q.name] = refusal
+        return refusal
+
+    async def _together(
+        self, session: Session, questions: Sequence[Question]
+    ) -> tuple[dict[str, Rows], psycopg.Error | None]:
+        """One pipeline: the answers up to the first error, and that error. Raises ConnectError when the session is lost."""
         start = self.clock()
-        cursors = []
-        error = ""
+        cursors: list[AsyncCursor[Any]] = []
+        error: psycopg.Error | None = None
+        text = ""
         threshold = session.conn.prepare_threshold
         if session.facts.direct:
             session.conn.prepare_threshold = _PREPARE_AFTER
         try:
-            async with session.conn.pipeline():
-                for q in questions:
-                    cursor = _cursor(session, q)
-                    await cursor.execute(_bytes(q.text), q.params)
-                    cursors.append(cursor)
-            answers = {q.name: _rows(q, await cursor.fetchall()) for q, cursor in zip(questions, cursors, strict=True)}
-        except psycopg.Error as exc:
-            error = clean_line(str(exc), 200)
+            error = await session.within(_pipeline(session, questions, cursors), session.deadline_s or self.deadline_s)
+            done = [cursor for cursor in cursors if _answered(cursor)]
+            if error is not None and session.closed:
+                raise translate(error, "observe") from error
+            rows = {q.name: _rows(q, await c.fetchall()) for q, c in zip(questions, done, strict=False)}
+        except IndexPilotError as exc:
+            text = clean_line(exc.message, 200)
             raise
         finally:
             session.conn.prepare_threshold = threshold
             ms = self._count(start, len(questions))
+            if error is not None:
+                text = clean_line(str(error), 200)
             for q in questions:
-                session.record(_text(session, q), ms / len(questions), error)
-        return answers
-
-    async def _alone(self, session: Session, q: Question) -> Rows | Refusal:
-        start = self.clock()
-        error = ""
-        try:
-            async with _cursor(session, q) as cursor:
-                await cursor.execute(_bytes(q.text), q.params)
-                return _rows(q, await cursor.fetchall())
-        except psycopg.Error as exc:
-            if session.closed:
-                raise translate(exc, q.name) from exc
-            error = clean_line(exc.diag.message_primary or str(exc), 300)
-            refusal = Refusal(q.name, error, q.remedy, isinstance(exc, _LASTING))
-            if refusal.lasting:
-                self.refused[q.name] = refusal
-            return refusal
-        finally:
-            session.record(_text(session, q), self._count(start, 1), error)
+                session.record(_text(session, q), ms / len(questions), text)
+        return rows, error
 
     def _count(self, start: float, statements: int) -> float:
         ms = (self.clock() - start) * 1000
@@ -167,6 +187,30 @@ class Asker:
         self.tally.round_trips += 1
         self.tally.ms += ms
         return ms
+
+
+async def _pipeline(
+    session: Session, questions: Sequence[Question], cursors: list[AsyncCursor[Any]]
+) -> psycopg.Error | None:
+    """Send all, in one round trip; the first error, which the server lets no later statement survive."""
+    error: psycopg.Error | None = None
+    try:
+        async with session.conn.pipeline():
+            for q in questions:
+                cursor = _cursor(session, q)
+                cursors.append(cursor)
+                try:
+                    await cursor.execute(_bytes(q.text), q.params)
+                except psycopg.Error as exc:  # the answer to an earlier one came already
+                    error = error or exc
+                    break
+    except psycopg.Error as exc:
+        error = error or exc
+    return error
+
+
+def _answered(cursor: AsyncCursor[Any]) -> bool:
+    return cursor.pgresult is not None and cursor.pgresult.status == psycopg.pq.ExecStatus.TUPLES_OK
 
 
 def _cursor(session: Session, q: Question) -> AsyncCursor[Any]:

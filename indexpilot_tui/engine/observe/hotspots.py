@@ -81,8 +81,8 @@ class HotspotTracker:
         names = {text.users.get(user, "") for user in users}
         return names == {self.own_user} and bool(_OURS.search(text.raw) or _UTILITY.match(text.raw))
 
-    def hotspots(self, interval: Interval) -> Hotspots:
-        """The busiest statements of the interval, by execution time; adds a point to their histories."""
+    def hotspots(self, interval: Interval, *, record: bool = True) -> Hotspots:
+        """The busiest statements of the interval, by execution time; `record` adds a point to their histories."""
         if self.previous is None:
             raise ValueError("no read was noted yet")
         seconds = interval.seconds
@@ -92,7 +92,8 @@ class HotspotTracker:
         items: list[Hotspot] = []
         if seconds > 0:
             top = _busiest(grown)[:SHOWN]
-            self.histories.add(self.previous.at, seconds, dict(top), grown)
+            if record:
+                self.histories.add(self.previous.at, seconds, dict(top), grown)
             items = [self._item(q, c, seconds, total, users_of[q]) for q, c in top]
         return Hotspots(
             items=tuple(items),

@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from indexpilot_tui.engine.observe.signals import Signals
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,13 +171,17 @@ class BuildProgress:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What looking costs the target: of the last refresh, and a minute (extrapolated from the refreshes so far)."""
+    """What looking costs the target: of the last refresh, and a minute (extrapolated from the refreshes so far), in ms of
+    the server's own clock. `slower`: questions that come less often than wanted because of the budget, each with its
+    seconds now."""
 
     statements: int
     round_trips: int
     server_ms: float
     statements_per_min: float
     ms_per_min: float
+    budget_ms_per_min: float = 0.0
+    slower: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,3 +196,4 @@ class Observation:
     cost: Cost
     error: str = ""
     refused: tuple[str, ...] = field(default=())
+    signals: Signals | None = None

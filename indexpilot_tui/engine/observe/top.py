@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from indexpilot_tui.engine.observe.ask import Asker, Refusal, question
-from indexpilot_tui.engine.observe.observer import source_of, statements_question
+from indexpilot_tui.engine.observe.source import source_of, statements_question
 from indexpilot_tui.engine.postgres.session import Session
 from indexpilot_tui.errors import ServerError
 

@@ -131,6 +131,11 @@ class Session:
         """All rows as dicts. Raises the IndexPilotError that fits the server's answer, ConnectError after `deadline_s`."""
         return await _answered(self.conn, self._rows(query, params), self.deadline_s)
 
+    async def within(self, question: Coroutine[Any, Any, T], seconds: float | None) -> T:
+        """The answer to what was sent on `conn` directly, within `seconds`. A silent server loses the session:
+        ConnectError."""
+        return await _answered(self.conn, question, seconds)
+
     async def _rows(self, query: Query, params: Params) -> list[dict[str, Any]]:
         text = query if isinstance(query, str) else query.as_string(self.conn)
         start = time.perf_counter()

@@ -1,6 +1,5 @@
 -- Index builds of this database that run now, and the session that each waits for.
-/* indexpilot */
-select p.pid,
+select /* indexpilot */ p.pid,
        p.index_relid::int8 as index_oid,
        coalesce(i.nspname || '.' || i.relname, '') as index_name,
        coalesce(t.nspname || '.' || t.relname, '') as table_name,

@@ -1,6 +1,5 @@
 -- Every foreign key of the user schemas (of partitions: only the one on top), with the traffic on the table it points to.
-/* indexpilot */
-with locked as materialized (
+with /* indexpilot */ locked as materialized (
   select distinct l.relation from pg_catalog.pg_locks l
   where l.locktype = 'relation' and l.mode = 'AccessExclusiveLock'
     and l.database = (select d.oid from pg_catalog.pg_database d where d.datname = pg_catalog.current_database())

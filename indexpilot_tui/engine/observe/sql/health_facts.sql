@@ -2,8 +2,7 @@
 -- Before 15 the database's own reset time is always known. From 15 on it is null until somebody resets; then the counters
 -- are as old as the cumulative statistics themselves, which start anew (with all the fixed ones, such as the background
 -- writer's) after a crash. A reset of the background writer's alone only makes the window look shorter than it is.
-/* indexpilot */
-select pg_catalog.clock_timestamp() as at,
+select /* indexpilot */ pg_catalog.clock_timestamp() as at,
        coalesce(pg_catalog.pg_stat_get_db_stat_reset_time(d.oid),
                 case when pg_catalog.current_setting('server_version_num')::int >= 150000
                      then pg_catalog.pg_stat_get_bgwriter_stat_reset_time() end) as stats_since,

@@ -3,8 +3,7 @@
 -- where somebody holds or waits for AccessExclusiveLock; sizes, states and scans come from the catalog and the statistics.
 -- "busy": a session other than VACUUM or ANALYZE holds ShareUpdateExclusiveLock on the table, as CREATE, REINDEX and DROP
 -- INDEX CONCURRENTLY do all the time, and so an invalid index there may be work in progress.
-/* indexpilot */
-with locks as materialized (
+with /* indexpilot */ locks as materialized (
   select l.relation, l.mode, l.pid
   from pg_catalog.pg_locks l
   where l.locktype = 'relation' and l.mode in ('AccessExclusiveLock', 'ShareUpdateExclusiveLock')

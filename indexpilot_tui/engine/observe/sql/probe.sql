@@ -1,7 +1,7 @@
 -- What of the statistics this role can see: where pg_stat_statements lives, its version, and two memberships. One row.
--- Every text of ours begins with the marker comment: pg_stat_statements keeps it, and so our own reads can be told apart.
-/* indexpilot */
-select pg_catalog.pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') as reads_all_stats,
+-- Every text of ours has the marker comment behind its first word: pg_stat_statements keeps it there (18 drops one before it), and so our
+-- own reads can be told apart.
+select /* indexpilot */ pg_catalog.pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') as reads_all_stats,
        pg_catalog.pg_has_role(current_user, 'pg_read_all_settings', 'USAGE') as reads_all_settings,
        current_user::text as role_name,
        e.extversion as extension_version,

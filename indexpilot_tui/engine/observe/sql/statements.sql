@@ -1,8 +1,7 @@
 -- Counters of pg_stat_statements 1.8 (PostgreSQL 13) for this database, without texts.
 -- The version is the extension's, not the server's. No times and no names: there may be thousands of rows, every refresh.
 -- The order of the columns is that of `counters.read_of`.
-/* indexpilot */
-select s.userid::int8, s.queryid, true,
+select /* indexpilot */ s.userid::int8, s.queryid, true,
        s.calls, s.total_exec_time, s.stddev_exec_time, s.rows, s.shared_blks_hit, s.shared_blks_read,
        s.temp_blks_read + s.temp_blks_written, s.wal_bytes::float8
 from {schema}.pg_stat_statements(false) s

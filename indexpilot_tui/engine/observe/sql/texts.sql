@@ -1,6 +1,5 @@
 -- Texts and owners of statements that were not seen before. Once per queryid: this reads the whole text file of the server.
-/* indexpilot */
-select distinct on (s.queryid, s.userid) s.queryid, s.userid::int8 as userid,
+select /* indexpilot */ distinct on (s.queryid, s.userid) s.queryid, s.userid::int8 as userid,
        pg_catalog.pg_get_userbyid(s.userid)::text as user_name,
        pg_catalog.left(s.query, 100000) as query
 from {schema}.pg_stat_statements(true) s

@@ -1,7 +1,6 @@
 -- The statements of this database with the largest share of the execution time since pg_stat_statements began to count.
 -- "share" is of all statements of this database but the ones that carry our marker. Texts are raw: to plan, not to show.
-/* indexpilot */
-select t.queryid, t.query, t.calls, t.total_ms, t.share
+select /* indexpilot */ t.queryid, t.query, t.calls, t.total_ms, t.share
 from (
   select s.queryid, pg_catalog.min(s.query) as query, pg_catalog.sum(s.calls)::float8 as calls,
          pg_catalog.sum(s.total_exec_time)::float8 as total_ms,
