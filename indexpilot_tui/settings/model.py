@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import Field, field_validator, model_validator
 
 from indexpilot_tui.settings.metrics import Metric, MetricName
-from indexpilot_tui.settings.safeguards import Backup, Disk, Megabytes, StorageBudget
+from indexpilot_tui.settings.safeguards import Backup, CpuThrottle, Disk, Megabytes, StorageBudget, Throttle
 from indexpilot_tui.settings.strict import Strict
 
 Weekday = Annotated[int, Field(ge=0, le=6)]  # Monday is 0
@@ -40,6 +40,7 @@ class Target(Strict):
     password_command: tuple[str, ...] = ()  # argv, no shell; run again at each connect
     cores: Annotated[int, Field(ge=1, le=10_000)] | None = None  # CPUs of the server's machine: SQL cannot see them
     allow_unix_socket_changes: bool = False  # a unix socket has no TLS; changes through one only with this
+    cpu_cores: Annotated[int, Field(ge=1)] | None = None  # of the server
     disk_capacity_mb: Megabytes | None = None  # of the volume that all of the cluster is on
 
     @property
@@ -117,15 +118,6 @@ class RateLimiter(Strict):
     index_creation: Rate = Rate()
 
 
-class Throttle(Strict):
-    """First load gate: limits on what the server itself reports."""
-
-    enabled: bool = True
-    max_active_backends: Annotated[int, Field(ge=1)] = 40
-    max_oldest_xact_seconds: Annotated[float, Field(gt=0)] = 300.0
-    max_lock_waiters: Annotated[int, Field(ge=0)] = 5
-
-
 class Blockers(Strict):
     max_snapshot_age_seconds: Annotated[float, Field(ge=0)] = 30.0
     max_writer_age_seconds: Annotated[float, Field(ge=0)] = 30.0
@@ -147,6 +139,7 @@ class Observer(Strict):
 class Safeguards(Strict):
     maintenance_window: Window = Window()
     throttle: Throttle = Throttle()
+    cpu_throttle: CpuThrottle = CpuThrottle()
     blockers: Blockers = Blockers()
     disk: Disk = Disk()
     storage_budget: StorageBudget = StorageBudget()

@@ -1,4 +1,4 @@
-"""Limits of the safeguards that look beyond the lock tables: disk, storage, backup.
+"""Limits of the safeguards that look beyond the lock tables: load, disk, storage, backup.
 
 `enabled: null` means: demanded of production, and elsewhere in force as soon as it is configured. What is demanded and not
 configured counts as not measured, and so refuses.
@@ -14,6 +14,31 @@ from indexpilot_tui.settings.metrics import MetricName, MetricReference
 from indexpilot_tui.settings.strict import Strict
 
 Megabytes = Annotated[float, Field(gt=0)]
+
+
+class Throttle(Strict):
+    """Limits on what the server itself reports, in two samples; null: none."""
+
+    enabled: bool = True
+    sample_seconds: Annotated[float, Field(ge=0.1, le=3)] = 1.0  # between the two, at least
+    cooldown_seconds: Annotated[float, Field(ge=0, le=3600)] = 30.0  # after a refusal
+    max_active_backends: Annotated[int, Field(ge=1)] = 40
+    max_oldest_xact_seconds: Annotated[float, Field(gt=0)] = 300.0
+    max_lock_waiters: Annotated[int, Field(ge=0)] = 5
+    max_lwlock_waits: Annotated[int, Field(ge=0)] | None = 10
+    max_io_waits: Annotated[int, Field(ge=0)] | None = 20
+    max_transactions_per_second: Annotated[float, Field(gt=0)] | None = None
+    max_wal_mb_per_second: Annotated[float, Field(gt=0)] | None = None
+    max_requested_checkpoints: Annotated[int, Field(ge=0)] | None = 1  # from one sample to the next
+
+
+class CpuThrottle(Strict):
+    """The server's CPU, never the console's: from a metric in per cent, or from `cpu_cores` of the target."""
+
+    enabled: bool | None = None
+    metric: MetricReference | None = None
+    cpu_threshold: Annotated[float, Field(gt=0, le=1000)] = 80.0  # per cent
+    cpu_cooldown: Annotated[float, Field(ge=0, le=3600)] = 30.0  # seconds after a refusal
 
 
 class Disk(Strict):

@@ -170,7 +170,8 @@ Reader = Callable[[GateContext], Awaitable[list[Verdict]]]
 @dataclass(frozen=True, slots=True)
 class Gate:
     """One safeguard. `target_wide`: can be asked without a plan. `holds_rollback`: False where a way back is not held up.
-    `lifted_by`: the scope of an emergency bypass that lifts it (of BYPASS_SCOPES); empty: nothing does."""
+    `lifted_by`: the scope of an emergency bypass that lifts it (of BYPASS_SCOPES); empty: nothing does. `prime` is asked
+    before all gates, and takes a first reading that `read` compares with."""
 
     name: str
     setting: str
@@ -178,6 +179,7 @@ class Gate:
     target_wide: bool = False
     holds_rollback: bool = True
     lifted_by: str = ""
+    prime: Callable[[GateContext], Awaitable[None]] | None = None
 
     def __post_init__(self) -> None:
         if self.lifted_by and self.lifted_by not in BYPASS_SCOPES:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -17,6 +18,7 @@ from indexpilot_tui.engine.safeguards import (
     backup,
     blockers,
     clock,
+    cpu,
     direct_session,
     disk,
     kill_switch,
@@ -49,6 +51,7 @@ GATES: tuple[Gate, ...] = (
     rate_limit.GATE,
     one_at_a_time.GATE,
     load.GATE,
+    cpu.GATE,
     disk.GATE,
     storage_budget.GATE,
     backup.GATE,
@@ -79,6 +82,7 @@ async def evaluate(ctx: GateContext, gates: Sequence[Gate] = GATES) -> list[Verd
     """
     found: list[Verdict] = []
     asked = [gate for gate in gates if ctx.plan is not None or gate.target_wide]
+    await _prime(asked, ctx)
     bypass = await bypass_in_force(ctx) if any(gate.lifted_by for gate in asked) else None
     for gate in asked:
         verdicts = await _ask(gate, ctx)
@@ -87,6 +91,15 @@ async def evaluate(ctx: GateContext, gates: Sequence[Gate] = GATES) -> list[Verd
             verdicts = _passed(verdicts, f"lifted by bypass of {clean_line(bypass.by, 80)} until {until}")
         found += verdicts
     return carry_since(ctx.previous, found, ctx.now)
+
+
+async def _prime(gates: Sequence[Gate], ctx: GateContext) -> None:
+    """First readings. One that fails is tried again by its gate, which then says why."""
+    for gate in gates:
+        if gate.prime is not None:
+            with contextlib.suppress(*_UNREADABLE):
+                async with asyncio.timeout(GATE_TIMEOUT_S):
+                    await gate.prime(ctx)
 
 
 async def bypass_in_force(ctx: GateContext) -> BypassView | None:

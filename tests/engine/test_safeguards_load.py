@@ -1,0 +1,241 @@
+"""The load gates: each figure at its limit, two samples, the cool-down, and a CPU that is the server's."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+
+from indexpilot_tui.engine.model.verdict import Status, Verdict
+from indexpilot_tui.engine.safeguards import cpu
+from indexpilot_tui.engine.safeguards.context import GateContext
+from indexpilot_tui.engine.safeguards.gates import evaluate
+from indexpilot_tui.engine.safeguards.load import (
+    COUNTERS,
+    LEVELS,
+    Load,
+    Sample,
+    compare,
+    cooled,
+    judge,
+    look,
+    measure,
+    sample_of,
+)
+from indexpilot_tui.engine.safeguards.memory import Memory, Two
+from indexpilot_tui.settings.safeguards import Throttle
+from tests.engine.gates_room import approved, configured, context, printing, refusing, workshop
+from tests.faults.workshop import Workshop
+
+__all__ = ["workshop"]
+
+NOW = datetime(2026, 6, 10, 3, tzinfo=UTC)
+QUICK = {"enabled": True, "sample_seconds": 0.2, "cooldown_seconds": 0}
+
+
+def load(seconds: float = 2, **figures: float) -> Load:
+    return Load(
+        {k: figures.get(k, 0) for k in LEVELS}, {k: figures.get(k, 0) for k in COUNTERS}, seconds, 7
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("figure", "guard", "key", "limit", "at"),
+    [
+        ("active_backends", "active_backends", "max_active_backends", 40, 40),
+        ("oldest_xact_s", "oldest_transaction", "max_oldest_xact_seconds", 300, 300),
+        ("lock_waiters", "lock_waiters", "max_lock_waiters", 5, 5),
+        ("lwlock_waits", "lwlock_waits", "max_lwlock_waits", 10, 10),
+        ("io_waits", "io_waits", "max_io_waits", 20, 20),
+        ("transactions", "transactions", "max_transactions_per_second", 500, 1000),  # in two seconds
+        ("wal_bytes", "wal", "max_wal_mb_per_second", 10, 20e6),
+        ("checkpoints", "checkpoints", "max_requested_checkpoints", 1, 1),
+    ],
+)
+def test_each_figure_at_its_limit(figure: str, guard: str, key: str, limit: float, at: float) -> None:
+    limits = Throttle.model_validate({key: limit})
+    passing = {v.guard: v for v in judge(load(**{figure: at}), limits)}[f"load.{guard}"]
+    assert passing.status is Status.PASS
+    assert passing.setting == f"production_safeguards.throttle.{key}"
+    held = [v for v in judge(load(**{figure: at + 0.01 * max(1, at)}), limits) if not v.allows]
+    assert [(v.guard, v.status) for v in held] == [(f"load.{guard}", Status.WAIT)]
+    if key in ("max_lwlock_waits", "max_io_waits", "max_wal_mb_per_second", "max_requested_checkpoints"):
+        unlimited = judge(load(**{figure: 1e12}), Throttle.model_validate({key: None}))
+        assert f"load.{guard}" not in {v.guard for v in unlimited}
+
+
+def test_the_higher_of_two_samples_counts_and_counters_by_their_growth() -> None:
+    before = Sample(dict.fromkeys((*LEVELS, *COUNTERS), 5.0), 1)
+    after = Sample(dict.fromkeys(LEVELS, 3.0) | dict.fromkeys(COUNTERS, 11.0), 2)
+    found = compare(Two(before, after, 3))
+    assert set(found.levels.values()) == {5.0}
+    assert (found.rate("transactions"), found.oldest_pid) == (2.0, 2)
+    with pytest.raises(ValueError, match="reset"):
+        compare(Two(after, before, 3))
+    assert compare(Two(before, before, 3)).rate("wal_bytes") == 0
+
+
+def held(guard: str, status: Status = Status.WAIT, retry_at: datetime | None = None) -> Verdict:
+    return Verdict(guard, status, "", "", "", "it is hot", None, retry_at)
+
+
+def test_a_refusal_stands_for_the_cool_down() -> None:
+    refused = cooled([held("load.a")], [], NOW, 30)
+    assert refused[0].retry_at == NOW + timedelta(seconds=30)
+    better = [held("load.a", Status.PASS), held("load.b", Status.PASS)]
+    during = cooled(better, refused, NOW + timedelta(seconds=29.9), 30)
+    assert [v.status for v in during] == [Status.WAIT, Status.PASS]
+    assert during[0].retry_at == NOW + timedelta(seconds=30)  # not longer and longer
+    assert during[0].evidence == "cools down: it is hot"
+    after = cooled(better, during, NOW + timedelta(seconds=30), 30)
+    assert [v.status for v in after] == [Status.PASS, Status.PASS]
+    again = cooled([held("load.a")], during, NOW + timedelta(seconds=10), 30)
+    assert again[0].retry_at == NOW + timedelta(seconds=40)
+
+
+@contextmanager
+def busy(workshop: Workshop, statement: str, sessions: int = 1) -> Iterator[None]:
+    """Sessions that run a statement over and over until the block ends."""
+    stop = threading.Event()
+
+    def run() -> None:
+        with psycopg.connect(workshop.cluster.conninfo(workshop.dbname), autocommit=True) as conn:
+            while not stop.is_set():
+                conn.execute(statement.encode())
+
+    threads = [threading.Thread(target=run) for _ in range(sessions)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(10)
+
+
+async def test_real_load_is_seen_and_refuses_alone(workshop: Workshop) -> None:
+    ctx = await approved(workshop)
+    assert await refusing(configured(ctx, throttle=QUICK)) == {}
+    with busy(workshop, "select count(*) from generate_series(1, 3000000)", 2):
+        await asyncio.sleep(0.5)
+        found = await measure(configured(ctx, throttle=QUICK))
+        assert found.levels["active_backends"] >= 2
+        assert found.levels["on_cpu"] >= 1
+        assert list(await refusing(configured(ctx, throttle=QUICK | {"max_active_backends": 1}))) == ["load.active_backends"]
+        cores = configured(ctx, target={"cpu_cores": 1}, cpu_throttle={"cpu_threshold": 50, "cpu_cooldown": 0})
+        assert list(await refusing(cores)) == ["cpu_throttle"]
+    with busy(workshop, "select 1"):
+        busy_rate = (await measure(configured(ctx, throttle=QUICK | {"sample_seconds": 1.5}))).rate("transactions")
+    assert busy_rate > 50
+    before = workshop.sql("select pg_current_wal_lsn() - '0/0'")[0][0]
+    with busy(workshop, "update app.t set v = v where id < 2000"):
+        await asyncio.sleep(0.3)
+        tight = QUICK | {"max_wal_mb_per_second": 0.001}
+        assert list(await refusing(configured(ctx, throttle=tight))) == ["load.wal"]
+    assert workshop.sql("select pg_current_wal_lsn() - '0/0'")[0][0] > before
+
+
+async def test_requested_checkpoints_are_pressure(workshop: Workshop) -> None:
+    ctx = configured(await approved(workshop), throttle=QUICK | {"max_requested_checkpoints": 0})
+    assert await refusing(ctx) == {}
+    await asyncio.to_thread(workshop.sql, "checkpoint")  # counted between the sample held and the next
+    later = replace(ctx, now=ctx.now + timedelta(seconds=1))
+    assert list(await refusing(later)) == ["load.checkpoints"]
+
+
+async def test_lock_waiters_and_our_own_sessions(workshop: Workshop) -> None:
+    ctx = await approved(workshop)
+    workshop.blocker("lock table app.other in access exclusive mode")
+    waiting = threading.Thread(target=lambda: _blocked(workshop))
+    waiting.start()
+    await asyncio.sleep(0.5)
+    refused = await refusing(configured(ctx, throttle=QUICK | {"max_lock_waiters": 0}))
+    assert list(refused) == ["load.lock_waiters"]
+    for conn in workshop._opened:
+        conn.rollback()
+    waiting.join(10)
+
+
+def _blocked(workshop: Workshop) -> None:
+    workshop.sql("select count(*) from app.other")
+
+
+async def test_the_second_sample_waits_and_a_held_one_serves(workshop: Workshop) -> None:
+    ctx = configured(await context(workshop), throttle=QUICK | {"sample_seconds": 0.6})
+    start = time.monotonic()
+    await evaluate(ctx)
+    assert time.monotonic() - start >= 0.6
+    await asyncio.sleep(0.6)
+    start = time.monotonic()
+    await evaluate(replace(ctx, now=ctx.now + timedelta(seconds=1)))
+    assert time.monotonic() - start < 0.5
+
+
+async def test_all_gates_of_an_evaluation_share_one_measurement(workshop: Workshop) -> None:
+    ctx = configured(await context(workshop), throttle=QUICK, target={"cpu_cores": 4})
+    assert await measure(ctx) is await measure(ctx)
+    assert await measure(ctx) is not await measure(replace(ctx, now=ctx.now + timedelta(seconds=1)))
+
+
+async def test_a_reading_too_old_tells_nothing_about_now(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    ctx = configured(await context(workshop), throttle=QUICK)
+    memory = Memory()
+    monkeypatch.setattr("indexpilot_tui.engine.safeguards.memory.STALE_S", 0.3)
+    await memory.first("x", lambda: look(ctx))
+    await asyncio.sleep(0.4)
+    two = await memory.two("x", 0.1, lambda: look(ctx))
+    assert two.seconds < 0.3
+
+
+async def test_what_is_missing_in_a_sample_is_unknown(workshop: Workshop) -> None:
+    row = await workshop.monitor.row((await context(workshop)).sql("load"), {"own": []})
+    assert row is not None
+    for key in (*LEVELS, *COUNTERS):
+        with pytest.raises(ValueError, match=key):
+            sample_of(row | {key: None})
+
+
+@pytest.mark.parametrize(("used", "allowed"), [(0, True), (80, True), (80.01, False), (400, False)])
+def test_the_edge_of_cpu(used: float, allowed: bool) -> None:
+    assert cpu.judge(used, 80, "x").allows is allowed
+
+
+async def test_cpu_comes_from_a_metric_or_from_cores_and_production_must_know(workshop: Workshop) -> None:
+    ctx = await approved(workshop)
+    base: dict[str, Any] = {"backup": {"enabled": False}, "environment": "production"}
+    room = {"disk_capacity_mb": 1e9}
+    unknown = await refusing(configured(ctx, target=room, **base))
+    assert {k: v.status for k, v in unknown.items()} == {"cpu_throttle": Status.UNKNOWN}
+    assert "production_safeguards.cpu_throttle.metric" in unknown["cpu_throttle"].evidence
+    assert await refusing(configured(ctx, target=room | {"cpu_cores": 64}, **base)) == {}
+    assert await refusing(configured(ctx, target=room, cpu_throttle={"enabled": False}, **base)) == {}
+    for printed, status in (
+        ('{"cpu_pct": 80}', None), ('{"cpu_pct": 80.5}', Status.WAIT), ('{"cpu_pct": null}', Status.UNKNOWN),
+        ('{"cpu_pct": -1}', Status.UNKNOWN), ('{"cpu_pct": NaN}', Status.UNKNOWN), ("", Status.UNKNOWN), ("7", Status.UNKNOWN),
+    ):  # fmt: skip
+        tried = configured(ctx, metrics={"host": printing(printed)}, cpu_throttle={"metric": "host.cpu_pct"})
+        refused = await refusing(tried)
+        assert {k: v.status for k, v in refused.items()} == ({} if status is None else {"cpu_throttle": status}), printed
+        assert await refusing(replace(tried, rollback=True)) == {} or status is Status.UNKNOWN
+
+
+async def test_a_hot_cpu_is_not_believed_to_be_cold_at_once(workshop: Workshop) -> None:
+    ctx = await approved(workshop)
+    hot = configured(ctx, metrics={"h": printing("95")}, cpu_throttle={"metric": "h"})
+    first = await evaluate(hot)
+    cold = configured(ctx, metrics={"h": printing("5")}, cpu_throttle={"metric": "h"})
+
+    def later(seconds: float) -> GateContext:
+        return replace(cold, previous=tuple(first), now=ctx.now + timedelta(seconds=seconds))
+
+    assert list(await refusing(later(29))) == ["cpu_throttle"]
+    assert await refusing(later(30)) == {}
