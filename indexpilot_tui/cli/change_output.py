@@ -94,6 +94,7 @@ def change_lines(change: Change) -> list[str]:
     lines = [
         f"change {change.id}: {change.state.value} since {change.state_since.isoformat(timespec='seconds')}",
         f"  {shown(change.plan.ddl)}",
+        *(f"    {number}. {shown(step.ddl)}" for number, step in enumerate(change.plan.steps, 1)),
         f"  target {shown(change.target)}, proposed by {shown(change.requested_by)}: {shown(change.reason)}",
         f"  plan sha256 {change.plan_sha256}",
     ]

@@ -13,6 +13,7 @@ from indexpilot_tui.engine.changes import executor, finish, planning, reconcile,
 from indexpilot_tui.engine.changes.agreement import must_agree
 from indexpilot_tui.engine.changes.estimate import estimator
 from indexpilot_tui.engine.changes.job import control_target
+from indexpilot_tui.engine.changes.planning_parts import judged
 from indexpilot_tui.engine.journal.journal import Bypass, Journal
 from indexpilot_tui.engine.logs import log
 from indexpilot_tui.engine.model.change import ACTIVE_STATES, Change, Plan, State
@@ -103,6 +104,7 @@ class Control:
         if isinstance(subject, str):
             plan = await planning.make_plan(session, parse_index_statement(subject), self.settings)
         parent = await journal.change(change.parent_id) if journal and change and change.parent_id else None
+        plan = judged(plan) if plan else None
         key = plan.sha256 if plan else ""
         verdicts = await gates.evaluate(
             GateContext(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from indexpilot_tui.engine.changes.definition import differences
+from indexpilot_tui.engine.changes.planning_parts import step_disagreement
 from indexpilot_tui.engine.model.change import Change, Plan
 from indexpilot_tui.engine.postgres.ddl import parse_index_statement, render
 from indexpilot_tui.errors import RefusedError, UsageError
@@ -24,6 +25,8 @@ def disagreement(plan: Plan, parent: Change | None = None) -> str:
     different = [f"{key}: planned {said[key]}, written {found[key]}" for key in said if said[key] != found[key]]
     if not different and canonical != plan.ddl:
         different = ["it is not written as a plan's statement is"]
+    if not different and plan.steps:
+        different = [text for text in [step_disagreement(plan)] if text]
     if not different and parent is not None:
         different = _not_the_opposite(plan, parent)
     return "; ".join(different)

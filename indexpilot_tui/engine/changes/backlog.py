@@ -21,13 +21,15 @@ _PASSING = ("08", "40", "53", "55", "57", "58", "25")
 
 @dataclass(slots=True)
 class Row:
-    """One log row. `to`: the move that it tells of. `index`: its detail is the index's OID for the change's row.
+    """One log row. `to`: the move that it tells of. `index`: its detail is the index's OID for the change's row, `part`: for
+    the row of a step.
     `booked`: the local copy was tried. `failed`: the journal was tried once. `done` is set when it has left the line."""
 
     action: str
     detail: dict[str, Any]
     to: State | None = None
     index: bool = False
+    part: bool = False
     booked: bool = False
     failed: bool = False
     at: datetime = field(default_factory=lambda: datetime.now(UTC))

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 
+from indexpilot_tui.engine.changes import group
 from indexpilot_tui.engine.changes.catalog import index_by_name, index_by_oid, table_now
 from indexpilot_tui.engine.changes.executor import Door
 from indexpilot_tui.engine.changes.planning_existing import drop_refusal, reindex_refusal
 from indexpilot_tui.engine.changes.rebuild import standing
-from indexpilot_tui.engine.changes.settle import end_before_the_deed
+from indexpilot_tui.engine.changes.settle import end_before_the_deed, in_words
 from indexpilot_tui.engine.changes.stats import save_stats
 from indexpilot_tui.engine.changes.work import Why, Work
 from indexpilot_tui.engine.journal.journal import Claim, JournalRefusedError, StaleEpochError
@@ -24,14 +25,10 @@ from indexpilot_tui.errors import IndexPilotError
 _PASSING = ("busy", "rate_limit")
 
 
-def in_words(refused: list[Verdict]) -> str:
-    """The refusing verdicts as one sentence."""
-    return "; ".join(f"{v.guard} {v.status.value}: {v.evidence}" for v in refused[:4])
-
-
 async def queue_and_claim(work: Work) -> None:
     """Ask the gates; claim when all pass. The first time a refusal is final and the change stays as it was; a change that
-    was queued again waits for its gates, up to `observer.waiting_phase_seconds`."""
+    was queued again waits for its gates, up to `observer.waiting_phase_seconds`, or when a part of it stands already as
+    long as its approval lasts."""
     if work.requeued:
         await _wait_in_queue(work)
         if work.state is not State.QUEUED:
@@ -53,7 +50,7 @@ async def queue_and_claim(work: Work) -> None:
             return  # drive comes here again
         await work.hold.note("apply.refused", {"outcome": exc.message, "code": exc.code})
         if work.state is State.QUEUED:
-            await end_before_the_deed(work, f"{work.why.sentence}; then {exc.message}")
+            await _end(work, f"{work.why.sentence}; then {exc.message}")
         work.leave = True
         return
     work.index_oid, work.began, work.foreign, work.backend = work.plan.index_oid, False, False, None
@@ -64,10 +61,14 @@ async def queue_and_claim(work: Work) -> None:
 
 
 async def _gates(work: Work, *, claimed: bool) -> list[Verdict]:
-    context = await work.gate_context(claimed=claimed)
+    context = await work.gate_context(claimed=claimed, position=await group.judged_step(work))
     verdicts = await evaluate(context)
     await (await work.hold.journal()).record_gates(work.change.id, verdicts)
     return refusals(verdicts)
+
+
+async def _end(work: Work, sentence: str) -> None:
+    await (group.end_in_queue if work.plan.steps else end_before_the_deed)(work, sentence)
 
 
 async def _claim(work: Work) -> None:
@@ -96,14 +97,14 @@ async def _wait_in_queue(work: Work) -> None:
         if work.hold.fenced:
             raise StaleEpochError("another executor has taken this change over")
         if work.hold.abort is not None:
-            await end_before_the_deed(work, f"stopped on request of {work.hold.abort}")
+            await _end(work, f"stopped on request of {work.hold.abort}")
             return
         refused = await _gates(work, claimed=False)
         if not refused:
             return
-        if time.monotonic() > end or any(v.status is Status.BLOCK for v in refused):
+        if (time.monotonic() > end and not await group.stands(work)) or any(v.status is Status.BLOCK for v in refused):
             words = f"{work.why.sentence}; could not start again: {in_words(refused)}"
-            await end_before_the_deed(work, words)
+            await _end(work, words)
             return
 
 
@@ -124,6 +125,10 @@ async def start(work: Work) -> None:
         clearance = await _clear(work)
         if clearance is None or await _contradiction(work):  # asked again: the gates take time, and names change hands
             return
+        if work.plan.steps:
+            await door.begin_steps(clearance, work.parent)
+            work.began = True
+            return
         if work.rebuilding:
             work.before = await standing(await work.eye(), work.plan)
         work.task = await door.start_change(clearance, work.parent, repair=work.repair, before=work.before)
@@ -137,7 +142,7 @@ async def start(work: Work) -> None:
 
 
 async def _clear(work: Work) -> Clearance | None:
-    context = await work.gate_context(claimed=True)
+    context = await work.gate_context(claimed=True, position=await group.judged_step(work))
     answer = await clear(context, Claim(work.change.id, work.hold.epoch, work.plan, None))
     if isinstance(answer, Clearance):
         return answer
@@ -156,7 +161,7 @@ async def _not_now(work: Work, sentence: str, *, retry: bool) -> None:
         work.requeued = True
         await work.hold.advance(State.QUEUED, "requeued", {"why": sentence})
     else:
-        await end_before_the_deed(work, sentence)
+        await _end(work, sentence)
 
 
 async def _contradiction(work: Work) -> bool:
@@ -166,6 +171,8 @@ async def _contradiction(work: Work) -> bool:
     why = ""
     if table is None or table[:2] != (plan.schema if plan.kind == "create" else table[0], plan.table):
         why = f"the table with OID {plan.table_oid} is not {clean_line(plan.schema)}.{clean_line(plan.table)} any more"
+    elif plan.kind == "create" and plan.steps:
+        why = await group.contradiction(work)
     elif plan.kind == "create" and await index_by_name(eye, plan.schema, plan.index) is not None:
         why = f"the name {clean_line(plan.index)} was taken in the meantime"
     elif plan.kind != "create":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import psycopg
 
@@ -33,6 +34,8 @@ class IndexFacts:
     unique: bool
     has_expressions: bool
     building: bool
+    partitioned: bool = False  # the index of a partitioned table itself: no storage, and valid once all its parts are
+    parent: int | None = None  # the index that this one is a part of
 
     @property
     def flags(self) -> str:
@@ -61,8 +64,15 @@ async def index_by_name(session: Session, schema: str, name: str) -> IndexFacts 
 
 async def _index(session: Session, oid: int | None, schema: str | None, name: str | None) -> IndexFacts | None:
     row = await session.row(question("index", session), {"oid": oid, "schema": schema, "name": name})
-    if row is None:
-        return None
+    return _facts(row) if row is not None else None
+
+
+async def indexes_of(session: Session, tables: list[int]) -> list[IndexFacts]:
+    """Every index of these tables (by OID), in no order."""
+    return [_facts(row) for row in await session.rows(question("part_indexes", session), {"tables": tables})]
+
+
+def _facts(row: dict[str, Any]) -> IndexFacts:
     return IndexFacts(
         oid=row["oid"],
         schema=row["schema"],
@@ -74,6 +84,8 @@ async def _index(session: Session, oid: int | None, schema: str | None, name: st
         unique=row["is_unique"],
         has_expressions=row["has_expressions"],
         building=row["building"],
+        partitioned=row["relkind"] == "I",
+        parent=row["parent"],
     )
 
 

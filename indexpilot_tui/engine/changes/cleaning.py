@@ -27,7 +27,14 @@ from indexpilot_tui.engine.safeguards.gates import refusals
 from indexpilot_tui.errors import ConnectError, IndexPilotError
 
 PAGE_AFTER_S = 900.0  # reference, section 1: a leftover that lives longer needs a person
+UNIQUE_PAUSE_S = 1.0
 _BACK_OFF_S = (0.2, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
+
+
+def pause(tries: int, *, unique: bool) -> float:
+    """Seconds before the next try. A UNIQUE leftover rejects rows of the application: it is not left alone for long."""
+    seconds = _BACK_OFF_S[min(tries, len(_BACK_OFF_S) - 1)]
+    return min(seconds, UNIQUE_PAUSE_S) if unique else seconds
 
 
 async def clean(work: Work) -> None:
@@ -63,7 +70,7 @@ async def clean(work: Work) -> None:
             )
             return
         last = await _drop_once(work)
-        await asyncio.sleep(_BACK_OFF_S[min(tries, len(_BACK_OFF_S) - 1)] if last else 0)
+        await asyncio.sleep(pause(tries, unique=facts.unique and facts.ready) if last else 0)
         tries += 1
 
 

@@ -17,7 +17,7 @@ def differences(planned: str, found: str) -> list[str]:
     collations, so: columns, order, NULLS, method, uniqueness, INCLUDE must be equal, an operator class or collation must
     be equal where the server shows one, and of expressions and predicates the columns in them.
     """
-    a, b = parse_index_statement(planned), parse_index_statement(found)
+    a, b = parse_index_statement(planned), parse_index_statement(found, only=True)
     found_out = [
         f"{what}: planned {x}, found {y}"
         for what, x, y in (
@@ -39,7 +39,7 @@ def differences(planned: str, found: str) -> list[str]:
 
 def identical(planned: IndexStatement, found: str) -> bool:
     """Whether an existing definition is certainly the same index (texts of all parts equal): then a second is waste."""
-    other = parse_index_statement(found)
+    other = parse_index_statement(found, only=True)
 
     def parts(s: IndexStatement) -> tuple[Any, ...]:
         return s.method, s.unique, s.columns, s.include, s.where, bool(_stmt(s).nulls_not_distinct)

@@ -8,7 +8,7 @@ import time
 import traceback
 from collections.abc import Awaitable, Callable
 
-from indexpilot_tui.engine.changes import begin, cleaning, finish, settle
+from indexpilot_tui.engine.changes import begin, cleaning, finish, group, group_clean, settle
 from indexpilot_tui.engine.changes.book import Book
 from indexpilot_tui.engine.changes.catalog import busy
 from indexpilot_tui.engine.changes.hold import RECONNECT_S, Hold
@@ -22,16 +22,26 @@ from indexpilot_tui.errors import OK, UNKNOWN, ConnectError, IndexPilotError, Se
 
 Step = Callable[[Work], Awaitable[None]]
 
+
+def _either(single: Step, several: Step) -> Step:
+    """A change of one statement, or one of several steps on a partitioned table."""
+
+    async def step(work: Work) -> None:
+        await (several if work.plan.steps else single)(work)
+
+    return step
+
+
 # What each state asks for. A state that is not here is none of an executor's business.
 STEPS: dict[State, Step] = {
     State.PROPOSED: begin.queue_and_claim,  # a rollback, covered by its parent's approval
     State.APPROVED: begin.queue_and_claim,
     State.QUEUED: begin.queue_and_claim,
     State.STARTING: begin.start,
-    State.RUNNING: settle.follow,
-    State.CANCELLING: settle.follow,
-    State.UNKNOWN: settle.follow,
-    State.CLEANING: cleaning.clean,
+    State.RUNNING: _either(settle.follow, group.follow),
+    State.CANCELLING: _either(settle.follow, group.follow),
+    State.UNKNOWN: _either(settle.follow, group.follow),
+    State.CLEANING: _either(cleaning.clean, group_clean.clean),
     State.VERIFYING: finish.verify,
     State.OBSERVING: finish.observe,
 }

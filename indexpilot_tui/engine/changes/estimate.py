@@ -51,6 +51,8 @@ async def build_estimate(session: Session, plan: Plan) -> BuildEstimate:
     """What the plan takes as things stand now. Raises ServerError when the server does not tell (the table is gone)."""
     if plan.kind == "drop":
         return BuildEstimate(0, 0, 0, None, "", "a drop frees space; how long it waits for others is not known")
+    if not plan.builds:
+        return BuildEstimate(0, 0, 0, None, "", "this step builds nothing; how long it waits for others is not known")
     table = await session.row(question("build_table", session), {"table_oid": plan.table_oid})
     if table is None or not table["tables"]:
         raise ServerError(f"the table {plan.schema}.{plan.table} has no storage that could be measured")

@@ -30,7 +30,13 @@ from indexpilot_tui.settings.model import Settings, Target
 __all__ = ["LOCK_CLASS", "Door", "main", "spawn"]
 
 FINISH_LOCK = "2s"  # unlike a build, these leave nothing behind when they give up
+STEP_LOCK = "1s"  # the same; whoever came after it waits as long
 LOCK_CLASS = 0x1D8F  # first key of our advisory locks; the second is the table's OID - 2^31 (as pg_repack does)
+
+
+def lock_key(table_oid: int) -> tuple[int, int]:
+    """The two keys of a table's advisory lock."""
+    return LOCK_CLASS, table_oid - 2**31
 
 
 class Door:
@@ -55,8 +61,7 @@ class Door:
         """
         session = await connect(target, Purpose.EXECUTOR, settings, application_name=f"ixp:{hold.change_id}:{hold.epoch}")
         try:
-            key = plan.table_oid - 2**31
-            got = await session.value("select pg_catalog.pg_try_advisory_lock(%s::int, %s::int)", (LOCK_CLASS, key))
+            got = await session.value("select pg_catalog.pg_try_advisory_lock(%s::int, %s::int)", lock_key(plan.table_oid))
             if got is not True:
                 await session.close()
                 return None
@@ -108,13 +113,53 @@ class Door:
         self._check(clearance, "change")  # the process may have been stopped in between
         return asyncio.create_task(self._send(sql.SQL(ddl)))
 
-    async def start_cleaning(self, clearance: Clearance, index: IndexFacts) -> asyncio.Task[None]:
-        """Write `clean.intent` and drop our own INVALID leftover, by the name that its OID has now."""
+    async def begin_steps(self, clearance: Clearance, parent: Change | None = None) -> None:
+        """Write `ddl.intent` (state running) for a change on a partitioned table, with the text of every step. Nothing is
+        sent yet: each step has an intent row of its own."""
+        self._check(clearance, "change")
+        must_agree(self.plan, parent)
+        intent = {
+            "ddl": self.plan.ddl,
+            "steps": [step.ddl for step in self.plan.steps],
+            "pid": self.backend.pid,
+            "backend_start": self.backend.start.isoformat(),
+            "settings": self.session.readback,
+            "plan_sha256": self.plan.sha256,
+        }
+        await self.hold.advance(State.RUNNING, "ddl.intent", intent)
+
+    async def start_step(self, clearance: Clearance, position: int) -> asyncio.Task[None]:
+        """Write the intent row of one step and send it; one that wants a lock which stops others waits for it no longer
+        than STEP_LOCK. The table of a build is locked for other changes of ours as long as this session lives."""
+        self._check(clearance, "change")
+        step = self.plan.steps[position]
+        if step.deed == "leaf" and not await self._try_lock(step.table_oid):
+            raise RefusedError(f"another session holds the lock for changes of {clean_line(step.table)}")
+        intent = {"position": position, "deed": step.deed, "ddl": step.ddl, "pid": self.backend.pid}
+        await self.hold.append("part.intent", intent)
+        await self.hold.set_part(position, "begun", None)
+        self._check(clearance, "change")
+        statement = sql.SQL(step.ddl)
+        if step.deed == "leaf":
+            return asyncio.create_task(self._send(statement))
+        return asyncio.create_task(self._briefly(statement, STEP_LOCK))
+
+    async def _try_lock(self, table_oid: int) -> bool:
+        got = await self.session.value("select pg_catalog.pg_try_advisory_lock(%s::int, %s::int)", lock_key(table_oid))
+        return got is True
+
+    async def start_cleaning(
+        self, clearance: Clearance, index: IndexFacts, *, made_by_us: bool = False
+    ) -> asyncio.Task[None]:
+        """Write `clean.intent` and drop our own INVALID leftover, by the name that its OID has now. `made_by_us`: the index
+        is a finished part of a change on a partitioned table that is given up, recorded by its OID. That of a partitioned
+        table itself cannot be dropped concurrently: it waits for its locks no longer than STEP_LOCK."""
         self._check(clearance, "clean")
-        if index.valid:
+        if index.valid and not made_by_us:
             raise RefusedError(f"index {index.oid} is valid: it is not a leftover")
         pinned = f"ixp_leftover_{index.oid}"
-        statement = sql.SQL("drop index concurrently {}").format(sql.Identifier(index.schema, pinned))
+        drop = sql.SQL("drop index {}") if index.partitioned else sql.SQL("drop index concurrently {}")
+        statement = drop.format(sql.Identifier(index.schema, pinned))
         await self.hold.append(
             "clean.intent",
             {"oid": index.oid, "name": f"{index.schema}.{index.name}", "flags": index.flags, "unique": index.unique,
@@ -122,7 +167,7 @@ class Door:
         )  # fmt: skip
         self._check(clearance, "clean")
         await self._pin(index, pinned)
-        return asyncio.create_task(self._send(statement))
+        return asyncio.create_task(self._briefly(statement, STEP_LOCK) if index.partitioned else self._send(statement))
 
     async def _pin(self, index: IndexFacts, pinned: str) -> None:
         """Give our leftover a name that nobody else uses. DROP INDEX goes by name, and a name is resolved again after a
@@ -150,10 +195,10 @@ class Door:
         self._check(clearance, "finish")
         await self.hold.append(f"{action}.intent", {"ddl": statement.as_string(None), "pid": self.backend.pid})
         self._check(clearance, "finish")
-        return asyncio.create_task(self._finish(statement))
+        return asyncio.create_task(self._briefly(statement, FINISH_LOCK))
 
-    async def _finish(self, statement: sql.Composed) -> None:
-        await self._set_lock_timeout(FINISH_LOCK)
+    async def _briefly(self, statement: sql.Composed | sql.SQL, lock_timeout: str) -> None:
+        await self._set_lock_timeout(lock_timeout)
         try:
             await self._send(statement)
         finally:

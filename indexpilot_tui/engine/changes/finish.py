@@ -11,13 +11,14 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from indexpilot_tui.engine.changes import rebuild
+from indexpilot_tui.engine.changes import group, rebuild
 from indexpilot_tui.engine.changes.catalog import IndexFacts, index_by_oid, index_text
 from indexpilot_tui.engine.changes.executor import Door, outcome_of
 from indexpilot_tui.engine.changes.guard import Rules
 from indexpilot_tui.engine.changes.rollback import propose_rollback, restoring
 from indexpilot_tui.engine.changes.settle import find_ours, fresh_eye, needs_operator, other_server
 from indexpilot_tui.engine.changes.stats import save_stats
+from indexpilot_tui.engine.changes.truth import proof
 from indexpilot_tui.engine.changes.verification import REGRESSED
 from indexpilot_tui.engine.changes.verification import verify as judge
 from indexpilot_tui.engine.changes.watch import watch
@@ -38,8 +39,12 @@ async def verify(work: Work) -> None:
     wrong = other_server(work, eye)
     facts: IndexFacts | None = None
     lost: list[str] = []
+    covered: dict[str, int] = {}
     if not wrong and work.plan.kind != "drop":
-        if work.rebuilding:
+        if work.plan.steps:
+            truth = await group.truth_of(work)
+            facts, (wrong, covered) = truth.root, await proof(eye, work.plan, truth)
+        elif work.rebuilding:
             seen = await rebuild.look(eye, work.plan, work.before, work.copy_oid)
             facts, wrong = seen.current, seen.wrong or ("" if seen.replaced else "the index was not replaced")
             lost = await rebuild.lost_properties(eye, work.plan, facts.oid) if facts is not None else []
@@ -66,7 +71,9 @@ async def verify(work: Work) -> None:
     if facts is not None:
         detail = {"oid": oid, "valid": True, "ready": True, "live": True, "size_bytes": size, "server": server}
         detail["definition"] = text[0] if text else ""
-    detail["outcome"] = _built(work, facts, size)
+    size = covered.get("size_bytes", size)
+    detail |= covered
+    detail["outcome"] = _built(work, facts, size) + (f", on {covered['covered']} partitions" if covered else "")
     if work.rebuilding and facts is not None:
         after = await rebuild.standing(eye, replace(work.plan, index_oid=facts.oid))
         detail |= {"before": _evidence(work.before), "after": _evidence(after), "lost": lost}

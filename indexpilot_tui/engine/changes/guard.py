@@ -70,18 +70,18 @@ class Stop:
 class Rules:
     """Which guards act. A half-dropped index is not the old one again, so a drop is only stopped to let others pass or
     by an operator; a clean-up only to let others pass; finishing touches (ANALYZE, a comment) to let others pass or by
-    an operator."""
+    an operator; a step that holds its lock for a moment only like those."""
 
-    kind: str  # create | drop | reindex | clean | finish
+    kind: str  # create | drop | reindex | clean | finish | step
     window: Window | None  # whose end stops a build; None: no end
 
     @property
     def stoppable(self) -> bool:
-        return self.kind in ("create", "reindex", "finish")
+        return self.kind in ("create", "reindex", "finish", "step")
 
     @property
     def abortable(self) -> bool:
-        return self.kind in ("create", "drop", "reindex", "finish")
+        return self.kind in ("create", "drop", "reindex", "finish", "step")
 
 
 async def look(session: Session, backend: Backend) -> Reading:

@@ -123,12 +123,20 @@ class Hold:
     async def append(self, action: str, detail: dict[str, Any]) -> None:
         """One log row, local copy first. If this raises there must be no deed."""
         detail = self._copied(action, detail)
+        await self._in_line(lambda journal: journal.append(self.change_id, self.epoch, action, detail))
+
+    async def set_part(self, position: int, state: str, oid: int | None) -> None:
+        """How far a step has come, after every row that waits. If this raises there must be no deed."""
+        self._copied("part", {"position": position, "state": state, "oid": oid})
+        await self._in_line(lambda journal: journal.set_part(self.change_id, self.epoch, position, state, oid))
+
+    async def _in_line(self, write: Callable[[Journal], Awaitable[Any]]) -> None:
         async with self._line:
             for last in (False, True):
                 journal = await self.journal()
                 try:
                     await self._flush(journal)
-                    await journal.append(self.change_id, self.epoch, action, detail)
+                    await write(journal)
                 except StaleEpochError:
                     self.fenced = True
                     raise
@@ -159,6 +167,10 @@ class Hold:
     def later_index(self, oid: int, valid: bool) -> None:
         """The same for the index's OID, which goes to the change's row in the journal (`Journal.set_index`)."""
         self._put(Row("index.oid", {"oid": oid, "valid": valid}, index=True))
+
+    def later_part(self, position: int, oid: int) -> None:
+        """The same for the index that a step of a change on a partitioned table is making (`Journal.set_part`)."""
+        self._put(Row("part.oid", {"position": position, "state": "begun", "oid": oid}, part=True))
 
     async def note(self, action: str, detail: dict[str, Any]) -> None:
         """A log row that nothing depends on (an outcome, a phase). Each copy gets it that can be written; the journal,
@@ -232,6 +244,10 @@ class Hold:
     async def _write(self, journal: Journal, row: Row) -> None:
         if row.index:
             await journal.set_index(self.change_id, self.epoch, row.detail["oid"], row.detail["valid"])
+            return
+        if row.part:
+            detail = row.detail
+            await journal.set_part(self.change_id, self.epoch, detail["position"], detail["state"], detail["oid"])
             return
         if row.to is not None:
             try:

@@ -8,7 +8,8 @@ from indexpilot_tui.engine.changes.catalog import index_by_name, question
 from indexpilot_tui.engine.changes.definition import identical
 from indexpilot_tui.engine.changes.naming import choose_name, find_relation, qualify
 from indexpilot_tui.engine.changes.planning_existing import drop_plan, reindex_plan
-from indexpilot_tui.engine.model.change import Plan
+from indexpilot_tui.engine.changes.planning_parts import partitioned_steps
+from indexpilot_tui.engine.model.change import Plan, Step
 from indexpilot_tui.engine.postgres.ddl import IndexStatement, parse_index_statement, render
 from indexpilot_tui.engine.postgres.session import Session
 from indexpilot_tui.engine.postgres.text import clean_line
@@ -44,6 +45,10 @@ async def _create(session: Session, statement: IndexStatement) -> Plan:
         await _refuse_taken(session, table["schema"], name)
     ddl = render(statement, schema=table["schema"], table=table["name"], index=name, concurrently=True)
     await _refuse_twin(session, parse_index_statement(ddl), table["oid"])
+    steps: tuple[Step, ...] = ()
+    saved: dict[str, Any] = {}
+    if table["relkind"] == "p":
+        steps, saved = await partitioned_steps(session, parse_index_statement(ddl), table["oid"], taken)
     return Plan(
         kind="create",
         ddl=ddl,
@@ -57,7 +62,8 @@ async def _create(session: Session, statement: IndexStatement) -> Plan:
         owner=table["owner"],
         system_identifier=session.facts.system_identifier,
         database=session.facts.database,
-        saved={},
+        saved=saved,
+        steps=steps,
     )
 
 
@@ -65,13 +71,7 @@ def _check_table(table: dict[str, Any], shown: str) -> None:
     kind = table["relkind"]
     if table["is_system"]:
         raise _refuse("system catalogs are not changed", shown, "name a table of the application")
-    if kind == "p":
-        raise _refuse(
-            "a partitioned table cannot be indexed concurrently in one statement (0A000)",
-            shown,
-            "propose one index a partition",
-        )
-    if kind not in ("r", "m"):
+    if kind not in ("r", "m", "p"):
         raise _refuse("only tables and materialized views have indexes", shown, "name a table")
     if table["persistence"] == "t":
         raise _refuse("a temporary table belongs to another session", shown, "name a permanent table")
@@ -110,5 +110,5 @@ async def _refuse_twin(session: Session, planned: IndexStatement, table_oid: int
     for row in await session.rows(question("table_indexes", session), {"table_oid": table_oid}):
         if identical(planned, row["definition"]):
             shown = f"{row['schema']}.{row['name']}"
-            state = "" if row["valid"] else " (INVALID: propose DROP INDEX for it first)"
+            state = "" if row["valid"] else " (INVALID: it has to be finished or dropped first)"
             raise _refuse(f"the same index exists already{state}", shown, "use that one", field="index")

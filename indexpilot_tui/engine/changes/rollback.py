@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from psycopg import sql
 
 from indexpilot_tui.engine.changes.catalog import IndexFacts, index_by_name, index_by_oid, table_now
 from indexpilot_tui.engine.changes.planning_existing import plan_drop
+from indexpilot_tui.engine.changes.planning_parts import plain_drop_ddl
 from indexpilot_tui.engine.journal.journal import Journal
-from indexpilot_tui.engine.model.change import END_STATES, Change, Plan, State
+from indexpilot_tui.engine.model.change import END_STATES, Change, Plan, State, Step
 from indexpilot_tui.engine.postgres.ddl import parse_index_statement, render
 from indexpilot_tui.engine.postgres.session import Session
 from indexpilot_tui.engine.postgres.text import clean_line
@@ -48,7 +50,22 @@ async def _undo_create(session: Session, change: Change) -> Plan:
             f"the index of change {change.id} is called {shown} now",
             remedy="rename it back, or propose DROP INDEX for the new name",
         )
-    return await plan_drop(session, facts.oid, facts.schema, facts.name, allow_unique=True)
+    plan = await plan_drop(session, facts.oid, facts.schema, facts.name, allow_unique=True)
+    return _drop_of_the_whole(change, plan) if facts.partitioned else plan
+
+
+def _drop_of_the_whole(change: Change, plan: Plan) -> Plan:
+    """PostgreSQL has no concurrent drop for the index of a partitioned table (0A000): one plain DROP INDEX, which locks the
+    table and all its partitions for a moment, and waits for that no longer than a second at a time."""
+    theirs = change.plan.saved.get("adopted") or []
+    if theirs:
+        names = ", ".join(clean_line(str(item["index"])) for item in theirs[:5])
+        raise RefusedError(
+            f"change {change.id} took in indexes that stood there before, and they would go with it: {names}",
+            remedy="in a maintenance window: DROP INDEX, then propose these indexes again",
+        )
+    step = Step("drop", plain_drop_ddl(plan.schema, plan.index), plan.schema, plan.table, plan.table_oid, plan.index)
+    return replace(plan, steps=(step,))
 
 
 async def _undo_drop(session: Session, change: Change) -> Plan:

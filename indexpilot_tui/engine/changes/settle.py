@@ -14,6 +14,7 @@ from indexpilot_tui.engine.changes.guard import Rules, Stop
 from indexpilot_tui.engine.changes.watch import Ended, watch
 from indexpilot_tui.engine.changes.work import Why, Work
 from indexpilot_tui.engine.model.change import State
+from indexpilot_tui.engine.model.verdict import Verdict
 from indexpilot_tui.engine.postgres.session import Session
 from indexpilot_tui.engine.postgres.text import clean_line
 
@@ -25,6 +26,11 @@ _ADVICE = {
     "53100": "the disk is full; after making room run CHECKPOINT, or a crash could keep the server from starting",
     "53400": "temp_file_limit was reached",
 }
+
+
+def in_words(refused: list[Verdict]) -> str:
+    """The refusing verdicts as one sentence."""
+    return "; ".join(f"{v.guard} {v.status.value}: {v.evidence}" for v in refused[:4])
 
 
 def rules_of(work: Work) -> Rules:
@@ -52,12 +58,13 @@ async def _after(work: Work, ended: Ended) -> None:
         await work.hold.note("ddl.outcome", {**outcome_of(ended.error), "notices": work.door.notices if work.door else []})
     elif work.state is State.RUNNING:
         await work.hold.advance(State.UNKNOWN, "lost", {"why": "the connection broke before the answer"})
-    work.why = _why(ended, work.why)
+    work.why = why_ended(ended, work.why)
     sqlstate = ended.error.sqlstate if isinstance(ended.error, psycopg.Error) else None
     work.foreign = sqlstate == _NAME_TAKEN
 
 
-def _why(ended: Ended, known: Why) -> Why:
+def why_ended(ended: Ended, known: Why) -> Why:
+    """Why a statement of ours did not succeed, in words for the log; empty when it did."""
     if ended.stop is not None:
         return Why(ended.stop.sentence, ended.stop.retry)
     if not ended.answered:

@@ -50,6 +50,11 @@ async def take_over(work: Work, run: Run) -> bool:
             work.before = event.detail.get("before") or {}
         elif event.action == "copy":
             work.copy_oid = event.detail.get("oid")
+        elif event.action == "give_up" or (event.action == "resolved" and event.detail.get("to") == State.CLEANING):
+            work.give_up = True
+    if change.plan.steps:
+        begun = [n for n, part in (await journal.parts(change.id)).items() if part.state == "begun"]
+        work.part = begun[-1] if begun else None
     work.why = Why(_reason(last), False)
     work.hold.start_beat()
     if run.state in (State.STARTING, State.RUNNING):

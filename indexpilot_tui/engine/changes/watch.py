@@ -179,7 +179,7 @@ def _report(w: _Watch, reading: Reading) -> None:
 
 async def _begin_stop(w: _Watch, stop: Stop, progress: dict[str, Any]) -> None:
     intent = {"guard": stop.guard, "value": stop.value, "limit": stop.limit, "why": stop.sentence, **progress}
-    own_state = w.judge.rules.kind in ("clean", "finish")  # these cancel within the state that they are in
+    own_state = w.judge.rules.kind in ("clean", "finish", "step")  # these cancel within the state that they are in
     await w.work.hold.protective("cancel.intent", intent, None if own_state else State.CANCELLING)
     w.stop, w.stopped_at = stop, time.monotonic()
     await _signal(w, "cancel")

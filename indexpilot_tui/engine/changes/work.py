@@ -11,6 +11,7 @@ from indexpilot_tui.engine.changes.catalog import Backend
 from indexpilot_tui.engine.changes.estimate import estimator
 from indexpilot_tui.engine.changes.executor import Door
 from indexpilot_tui.engine.changes.hold import RECONNECT_S, Hold
+from indexpilot_tui.engine.changes.planning_parts import step_plan
 from indexpilot_tui.engine.model.change import Change, Plan, State
 from indexpilot_tui.engine.postgres.session import Purpose, Session, connect
 from indexpilot_tui.engine.safeguards.context import GateContext
@@ -52,6 +53,8 @@ class Work:
     repair: bool = False  # a second person decided to have the half-dropped index back
     before: dict[str, Any] = field(default_factory=dict)  # of a rebuild: what stood when it was sent
     copy_oid: int | None = None  # of a rebuild: the new copy, as the progress view showed it
+    part: int | None = None  # the step of a change on a partitioned table that is being carried out
+    give_up: bool = False  # all that such a change has made is to be removed
     leave: bool = False  # stop here; the state is one in which others may act
     why: Why = field(default_factory=Why)
     memory: Memory = field(default_factory=Memory)  # of the gates
@@ -75,6 +78,9 @@ class Work:
             if oid not in (self.copy_oid, self.plan.index_oid):
                 self.copy_oid = oid
                 self.hold.later("copy", {"oid": oid})
+        elif oid != self.index_oid and self.part is not None:
+            self.index_oid = oid
+            self.hold.later_part(self.part, oid)
         elif oid != self.index_oid:
             self.index_oid = oid
             self.hold.later_index(oid, False)
@@ -101,25 +107,26 @@ class Work:
                 await asyncio.sleep(2)
         return self.observer
 
-    async def gate_context(self, *, claimed: bool) -> GateContext:
-        """For asking the gates now."""
+    async def gate_context(self, *, claimed: bool, position: int | None = None) -> GateContext:
+        """For asking the gates now; with `position`, about that step of a change on a partitioned table."""
         eye = await self.eye()
         journal = await self.hold.journal()
         self.change = await journal.change(self.change.id)
+        plan = self.plan if position is None else step_plan(self.plan, position)
         return GateContext(
             target=self.target,
             settings=self.settings,
             session=eye,
             now=await database_now(eye),
             journal=journal,
-            plan=self.plan,
+            plan=plan,
             change=self.change,
             parent=self.parent,
             executor=self.door.session if self.door is not None and not self.door.session.closed else None,
             rollback=self.rollback,
             claimed=claimed,
             previous=self.change.verdicts,
-            estimate=estimator(eye, self.plan),
+            estimate=estimator(eye, plan),
             memory=self.memory,
         )
 

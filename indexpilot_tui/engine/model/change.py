@@ -86,6 +86,11 @@ class Plan:
         return cls(**{**data, "steps": tuple(Step(**step) for step in data.get("steps", ()))})
 
     @property
+    def builds(self) -> bool:
+        """Whether it reads a table and writes an index, which takes time and room."""
+        return self.kind != "drop"
+
+    @property
     def sha256(self) -> str:
         """Of the canonical JSON text: sorted keys, no white space, UTF-8."""
         text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -166,6 +171,7 @@ class Change:
             "state": self.state.value,
             "kind": self.kind,
             "ddl": self.plan.ddl,
+            "steps": [step.ddl for step in self.plan.steps],
             "plan_sha256": self.plan_sha256,
             "target": self.target,
             "reason": self.reason,

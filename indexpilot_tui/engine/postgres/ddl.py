@@ -61,8 +61,9 @@ def _check_names(ddl: str) -> None:
             )
 
 
-def parse_index_statement(ddl: str) -> IndexStatement:
-    """The one index statement in `ddl`. Raises UsageError (with the reason) for anything else."""
+def parse_index_statement(ddl: str, *, only: bool = False) -> IndexStatement:
+    """The one index statement in `ddl`. Raises UsageError (with the reason) for anything else. `only`: ON ONLY may stand
+    there, as the server writes it for the index of a partitioned table."""
     import postgast
 
     if "\x00" in ddl or len(ddl) > MAX_DDL_CHARS:
@@ -83,7 +84,7 @@ def parse_index_statement(ddl: str) -> IndexStatement:
     kind = node.WhichOneof("node")
     text = _deparse(node)  # executed later: cleaned only when it is shown
     if kind == "index_stmt":
-        return _create(node, ddl, text)
+        return _create(node, ddl, text, only=only)
     if kind == "drop_stmt":
         return _drop(node, ddl, text)
     if kind == "reindex_stmt":
@@ -131,7 +132,7 @@ def _where_text(node: Any) -> str:
     return text[text.upper().index("WHERE") + len("WHERE") :].strip()
 
 
-def _create(node: Any, ddl: str, text: str) -> IndexStatement:
+def _create(node: Any, ddl: str, text: str, *, only: bool) -> IndexStatement:
     stmt = node.index_stmt
     if stmt.if_not_exists:
         raise _bad(
@@ -139,8 +140,8 @@ def _create(node: Any, ddl: str, text: str) -> IndexStatement:
             ddl,
             "leave IF NOT EXISTS out",
         )
-    if not stmt.relation.inh:
-        raise _bad("ON ONLY belongs to the steps of a partitioned index", ddl, "name the partition itself")
+    if not stmt.relation.inh and not only:
+        raise _bad("ON ONLY belongs to the steps of a partitioned index", ddl, "name the table without ONLY")
     if stmt.relation.catalogname:
         raise _bad("a table name has at most a schema in front of it", ddl, "leave the database name out")
     return IndexStatement(
@@ -207,15 +208,17 @@ def _named(kind: str, names: list[str], concurrently: bool, text: str, node: Any
     )
 
 
-def render(statement: IndexStatement, *, schema: str, table: str, index: str, concurrently: bool) -> str:
+def render(statement: IndexStatement, *, schema: str, table: str, index: str, concurrently: bool, only: bool = False) -> str:
     """The canonical text of a statement: every name explicit, qualified and quoted where needed.
 
-    `schema` is the schema of the table (create) or of the index (drop, reindex); `table` is ignored for those two.
+    `schema` is the schema of the table (create) or of the index (drop, reindex); `table` is ignored for those two. `only`:
+    the index of a partitioned table alone, without those of its partitions.
     """
     node = copy.deepcopy(statement.tree)
     if statement.kind == "create":
         node.index_stmt.relation.schemaname = schema
         node.index_stmt.relation.relname = table
+        node.index_stmt.relation.inh = not only
         if len(index.encode()) > NAME_BYTES:
             raise ValueError(f"index name of {len(index.encode())} bytes")
         node.index_stmt.idxname = index

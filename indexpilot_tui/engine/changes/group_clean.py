@@ -1,0 +1,126 @@
+"""Removing what a change on a partitioned table made: one INVALID part before another try, or all when it is given up."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import psycopg
+
+from indexpilot_tui.engine.changes.catalog import IndexFacts
+from indexpilot_tui.engine.changes.cleaning import PAGE_AFTER_S, pause
+from indexpilot_tui.engine.changes.executor import Door, outcome_of
+from indexpilot_tui.engine.changes.group import settle, truth_of
+from indexpilot_tui.engine.changes.guard import Rules
+from indexpilot_tui.engine.changes.settle import fresh_eye, needs_operator, other_server
+from indexpilot_tui.engine.changes.truth import Truth
+from indexpilot_tui.engine.changes.watch import watch
+from indexpilot_tui.engine.changes.work import Work
+from indexpilot_tui.engine.journal.journal import Claim, StaleEpochError
+from indexpilot_tui.engine.model.change import Plan, State
+from indexpilot_tui.engine.postgres.text import clean_line
+from indexpilot_tui.engine.safeguards.clearance import Clearance, clear_own
+from indexpilot_tui.engine.safeguards.gates import refusals
+from indexpilot_tui.errors import ConnectError, IndexPilotError
+
+Victim = tuple[int, IndexFacts]
+
+
+def next_victim(plan: Plan, truth: Truth, *, everything: bool) -> Victim | None:
+    """What is removed next. The INVALID part first. Then, when all is given up: parts that stand alone, since these go
+    without stopping anybody; the indexes of partitioned tables last, and with them what is joined to them already."""
+    if truth.leftover is not None:
+        return truth.leftover
+    if not everything:
+        return None
+    alone = [(n, facts) for n, facts in sorted(truth.made.items()) if not truth.attached(n)]
+    leaves = [item for item in alone if plan.steps[item[0]].deed == "leaf"]
+    first = leaves or alone[::-1]
+    return first[0] if first else None
+
+
+def joined_before(plan: Plan, truth: Truth) -> list[str]:
+    """Indexes that stood on a partition before this change and are a part of its index now: they would go with it."""
+    return [
+        clean_line(f"{step.schema}.{step.index}")
+        for position, step in enumerate(plan.steps)
+        if step.deed == "attach" and step.index_oid is not None and position not in truth.todo
+    ]
+
+
+async def clean(work: Work) -> None:
+    """Remove one after the other, each again and again with growing pauses, until the catalog says that it is gone."""
+    end, tries, last = time.monotonic() + PAGE_AFTER_S, 0, ""
+    while True:
+        eye = await fresh_eye(work)
+        truth = await truth_of(work)
+        wrong = other_server(work, eye) or truth.wrong
+        theirs = joined_before(work.plan, truth) if work.give_up else []
+        if theirs:
+            wrong = f"indexes that were there before would go with the one of the whole: {', '.join(theirs[:5])}"
+        if wrong:
+            await needs_operator(work, wrong, [])
+            return
+        victim = next_victim(work.plan, truth, everything=work.give_up)
+        if victim is None:
+            await _cleaned(work)
+            return
+        if time.monotonic() > end:
+            name = clean_line(f"{victim[1].schema}.{victim[1].name}")
+            minutes = f"{PAGE_AFTER_S / 60:.0f} min"
+            await needs_operator(work, f"{name} could not be removed in {minutes} ({last})", [f"DROP INDEX {name};"])
+            return
+        last = await _drop_once(work, victim)
+        if last:
+            await asyncio.sleep(pause(tries, unique=victim[1].unique and victim[1].ready and not victim[1].valid))
+            tries += 1
+        else:
+            await _forget(work, victim, truth)
+            end, tries = time.monotonic() + PAGE_AFTER_S, 0
+
+
+async def _forget(work: Work, victim: Victim, truth: Truth) -> None:
+    """The journal's rows of what has gone: the index, and when it was that of a partitioned table, all that hung on it."""
+    gone = [victim[0]]
+    if victim[1].partitioned:
+        gone += [n for n in truth.made if truth.attached(n)]
+    still = await truth_of(work)
+    for position in gone:
+        if position not in still.made and (still.leftover is None or still.leftover[0] != position):
+            await work.hold.set_part(position, "cleaned", None)
+
+
+async def _cleaned(work: Work) -> None:
+    if not work.give_up:
+        await settle(work)
+        return
+    await work.close_door()
+    outcome = f"{work.why.sentence or 'given up'}; all that was built is removed"
+    await work.hold.advance(State.FAILED, "failed", {"outcome": outcome})
+
+
+async def _drop_once(work: Work, victim: Victim) -> str:
+    """One try. Why it did not work, or an empty string."""
+    position, facts = victim
+    try:
+        if work.door is None or work.door.session.closed:
+            work.door = await Door.open(work.target, work.settings, work.hold, work.plan)
+        if work.door is None:
+            return "another session holds the lock for changes of this table"
+        context = await work.gate_context(claimed=True, position=position)
+        answer = await clear_own(context, Claim(work.change.id, work.hold.epoch, work.plan, None), "clean")
+        if not isinstance(answer, Clearance):
+            return "; ".join(v.evidence for v in refusals(answer))
+        task = await work.door.start_cleaning(answer, facts, made_by_us=work.give_up)
+        ended = await watch(work, work.door.backend, Rules("clean", None), task)
+    except StaleEpochError:
+        raise
+    except ConnectError as exc:
+        await asyncio.sleep(1)
+        return exc.message
+    except (IndexPilotError, psycopg.Error) as exc:
+        return clean_line(str(exc), 300)
+    await work.hold.note("clean.outcome", {"part": position, **outcome_of(ended.error)})
+    if ended.stop is not None:
+        return ended.stop.sentence
+    return "" if ended.answered and ended.error is None else str(outcome_of(ended.error).get("message", "no answer"))
