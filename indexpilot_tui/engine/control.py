@@ -5,6 +5,7 @@ The control session never sends DDL and never sets role; the deed itself belongs
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -27,6 +28,7 @@ from indexpilot_tui.errors import IndexPilotError, NotInstalledError, RefusedErr
 from indexpilot_tui.settings.model import Settings, Target
 
 MAX_REASON = 1_000
+LOOK_AGAIN_S = 30.0
 # how a change that needs a person is settled, and what the control schema calls it
 RESOLUTIONS: dict[str, str] = {
     "finish": "finish",
@@ -48,6 +50,7 @@ class Control:
         self._sink = sink
         self._previous: dict[str, tuple[Verdict, ...]] = {}
         self._memory = Memory()
+        self._looked = 0.0
 
     async def open(self) -> None:
         """Look for the control schema. A missing, foreign or unreadable one is told by `reason`, and blocks changes."""
@@ -88,7 +91,11 @@ class Control:
         log(event, "info", target=self.target.name, change=change_id, operator=operator, **context)
 
     async def _reading(self) -> Journal | None:
-        """For the panes: the journal if it can be had; the gates say `unknown` without it."""
+        """For the panes: the journal if it can be had; the gates say `unknown` without it. A control schema that was not
+        there is not looked for at every reading: each look is a new session."""
+        if self.journal is None and time.monotonic() < self._looked + LOOK_AGAIN_S:
+            return None
+        self._looked = time.monotonic()
         try:
             return await self.require()
         except NotInstalledError:

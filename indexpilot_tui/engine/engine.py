@@ -22,6 +22,8 @@ from indexpilot_tui.engine.model.change import Change
 from indexpilot_tui.engine.model.verdict import Verdict
 from indexpilot_tui.engine.observe.model import Observation, QueryDetail
 from indexpilot_tui.engine.observe.observer import Watcher
+from indexpilot_tui.engine.observe.pace import Pace
+from indexpilot_tui.engine.postgres.foresight import Foresight
 from indexpilot_tui.engine.postgres.pool import MonitorPool
 from indexpilot_tui.engine.postgres.session import Facts, Purpose, SentStatement, Session, connect
 from indexpilot_tui.engine.postgres.text import clean_line
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from indexpilot_tui.engine.whatif.simulate import Simulator
 
 COMMAND_LOG = 2_000  # statements kept for the command log
+GATES_OPERATING_S, GATES_LOOKING_S = 6.0, 30.0  # how old the verdicts of the throttle pane may be
 WORKLOAD_STATEMENTS = 500  # the busiest of pg_stat_statements that a forecast looks at
 
 
@@ -58,6 +61,8 @@ class Engine:
         self._simulator: Simulator | None = None
         self._bundle: Session | None = None
         self._observing = asyncio.Lock()
+        self._foresight = Foresight()
+        self._gates_pace = Pace(GATES_OPERATING_S if operate else GATES_LOOKING_S, 1.0)
         self._tidied = time.monotonic()
 
     @classmethod
@@ -186,10 +191,18 @@ class Engine:
         """Totals and history of one statement of the hotspots."""
         return self.watcher.detail(queryid)
 
+    @property
+    def throttle_due(self) -> bool:
+        """Whether the gates should be evaluated again for the pane: often where changes can be made, less where only
+        looked."""
+        return self._gates_pace.ready(time.monotonic())
+
     async def throttle(self) -> list[Verdict]:
-        """The target-wide gates, evaluated now, for the pane."""
-        async with self.monitor() as session:
-            return await self._control.gates(session)
+        """The target-wide gates, evaluated now, for the pane. Before a deed they are asked anew, each in its own time."""
+        async with self.monitor() as session, self._foresight.over(session) as quick:
+            verdicts = await self._control.gates(quick)
+        self._gates_pace.asked(time.monotonic(), 0.0, 1.0)
+        return verdicts
 
     async def bypass(self) -> Bypass | None:
         """What an emergency lifts now, for the banner of every screen."""

@@ -116,7 +116,9 @@ class Feed:
                 error=seen.error,
                 good_at=self.clock.mono() if good else snapshot.good_at,
             )
-        if everything or self._turn % 2 == 0:
+        if before.observation is None and snapshot.observation is not None:
+            self.publish(snapshot)  # the first data at once: the gates take a moment longer
+        if everything or (self._turn % 2 == 0 and self.engine.throttle_due):
             try:
                 verdicts, bypass = tuple(await self.engine.throttle()), await self.engine.bypass()
                 snapshot = replace(snapshot, throttle=verdicts, bypass=bypass, throttle_error="")

@@ -40,6 +40,9 @@ class ConsoleEngine(Protocol):
     @property
     def next_delay(self) -> float: ...  # seconds until the next refresh should come
 
+    @property
+    def throttle_due(self) -> bool: ...  # whether the verdicts of the gates have become old
+
     async def close(self) -> None: ...
     async def observe(self) -> Observation: ...
     async def query_detail(self, queryid: int) -> QueryDetail: ...

@@ -73,6 +73,7 @@ class FrozenEngine:
     operate: bool = True
     control_available: bool = True
     next_delay: float = 2.0
+    throttle_due: bool = True
     control_reason: str = ""
     can_approve_alone: bool = True
     notices: list[str] = field(default_factory=list)

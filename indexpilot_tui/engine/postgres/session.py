@@ -233,15 +233,22 @@ async def _apply_settings(session: Session, settings: Settings) -> None:
     unix = session.facts.tls.unix_socket
     if unix:  # the server ignores TCP settings there and reads back 0
         wanted = {k: v for k, v in wanted.items() if not k.startswith("tcp_")}
+    # one statement to set and one to read back: over a line of 20 ms each would take as long again
+    # the role first: ALTER ROLE ... SET role would let us see and act as somebody else
+    names, values = [*wanted], [*wanted.values()]
     await session.execute(
-        "select pg_catalog.set_config('role', 'none', false)"
-    )  # ALTER ROLE ... SET role would let us see and act as somebody else
-    if await session.value("select current_user = session_user") is not True:
+        "select pg_catalog.set_config('role', 'none', false)" + ", pg_catalog.set_config(%s, %s, false)" * len(names),
+        [part for pair in wanted.items() for part in pair],
+    )
+    row = await session.row(
+        "select current_user = session_user as itself"
+        + "".join(f", pg_catalog.current_setting(%s) as s{number}" for number in range(len(names))),
+        names,
+    )
+    if row is None or row["itself"] is not True:
         raise ServerError("this session acts as another role than the one that logged in", field="role")
-    for name, value in wanted.items():
-        await session.execute("select pg_catalog.set_config(%s, %s, false)", (name, value))
-    for name, value in wanted.items():
-        got = str(await session.value("select pg_catalog.current_setting(%s)", (name,)))
+    for number, (name, value) in enumerate(zip(names, values, strict=True)):
+        got = str(row[f"s{number}"])
         session.readback[name] = got
         if not _same(value, got):
             raise ServerError(
@@ -298,7 +305,7 @@ async def prepare(
     """
     tls = tls_facts(conn)
     enforce(target, tls)
-    deadline_s = None if purpose is Purpose.MONITOR else settings.observe.statement_timeout_ms / 1000 + GRACE_S
+    deadline_s = settings.observe.statement_timeout_ms / 1000 + GRACE_S
     try:
         facts = await _answered(conn, _facts(conn, tls), deadline_s)
     except psycopg.Error as exc:
