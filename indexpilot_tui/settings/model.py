@@ -40,7 +40,6 @@ class Target(Strict):
     password_command: tuple[str, ...] = ()  # argv, no shell; run again at each connect
     cores: Annotated[int, Field(ge=1, le=10_000)] | None = None  # CPUs of the server's machine: SQL cannot see them
     allow_unix_socket_changes: bool = False  # a unix socket has no TLS; changes through one only with this
-    cpu_cores: Annotated[int, Field(ge=1)] | None = None  # of the server
     disk_capacity_mb: Megabytes | None = None  # of the volume that all of the cluster is on
 
     @property

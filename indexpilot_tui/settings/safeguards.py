@@ -33,7 +33,7 @@ class Throttle(Strict):
 
 
 class CpuThrottle(Strict):
-    """The server's CPU, never the console's: from a metric in per cent, or from `cpu_cores` of the target."""
+    """The server's CPU, never the console's: from a metric in per cent, or from `cores` of the target."""
 
     enabled: bool | None = None
     metric: MetricReference | None = None

@@ -75,7 +75,7 @@ def site(tls_server: TlsServer, tmp_path: Path, request: pytest.FixtureRequest) 
                 name: {
                     "environment": "production", "host": "localhost", "hostaddr": "127.0.0.1", "port": tls_server.port,
                     "dbname": dbname, "user": name, "sslmode": sslmode, "sslrootcert": str(tls_server.ca),
-                    "passfile": str(tls_server.passfile), "disk_capacity_mb": 1_000_000, "cpu_cores": 100,
+                    "passfile": str(tls_server.passfile), "disk_capacity_mb": 1_000_000, "cores": 100,
                 }
                 for name in LOGINS
             },

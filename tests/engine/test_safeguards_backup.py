@@ -41,12 +41,16 @@ async def test_a_server_that_archives(tls_server: TlsServer) -> None:
                 return int(admin.execute(f"select {column} from pg_stat_archiver".encode()).fetchone()[0])  # type: ignore[index, call-overload]
 
             until(lambda: count("archived_count") > 0)
-            ctx = GateContext(target=target, settings=Settings(), session=session, now=await database_now(session))
-            v = await verdict(ctx, "backup")
+            first = GateContext(target=target, settings=Settings(), session=session, now=await database_now(session))
+
+            async def now() -> GateContext:
+                return replace(first, now=await database_now(session))
+
+            v = await verdict(await now(), "backup")
             assert v.status is Status.PASS
             assert v.setting == "production_safeguards.backup.max_archive_age_seconds"
             time.sleep(0.1)
-            late = configured(ctx, backup={"max_archive_age_seconds": 0.05})
+            late = configured(await now(), backup={"max_archive_age_seconds": 0.05})
             v = await verdict(late, "backup")
             assert v.status is Status.WAIT
             assert "archive_timeout" in v.evidence
@@ -58,21 +62,21 @@ async def test_a_server_that_archives(tls_server: TlsServer) -> None:
                 time.sleep(1.1)  # last_failed_time must be later than last_archived_time
                 admin.execute("create table if not exists x (); drop table x; select pg_switch_wal()")
                 until(lambda: count("failed_count") > failed)
-                v = await verdict(ctx, "backup")
+                v = await verdict(await now(), "backup")
                 assert (v.status, v.measured) == (Status.BLOCK, "failing")
             finally:
                 archived = count("archived_count")
                 admin.execute("alter system reset archive_command")
                 admin.execute("select pg_reload_conf()")
             until(lambda: count("archived_count") > archived)
-            assert (await verdict(ctx, "backup")).allows
+            assert (await verdict(await now(), "backup")).allows
     finally:
         await session.close()
 
 
 async def test_without_an_archiver_production_changes_nothing(workshop: Workshop) -> None:
     ctx = await approved(workshop)
-    room = {"target": {"disk_capacity_mb": 1e9}}
+    room = {"target": {"disk_capacity_mb": 1e9, "cores": 1000}}
     refused = await refusing(configured(ctx, environment="production", **room))
     assert list(refused) == ["backup"]  # and nothing else
     assert "archive_mode is off" in refused["backup"].evidence
@@ -96,7 +100,7 @@ async def test_a_metric_proves_a_backup_instead(workshop: Workshop) -> None:
                 ctx,
                 metrics={"b": printing(printed)},
                 environment=environment,
-                target={"disk_capacity_mb": 1e9},
+                target={"disk_capacity_mb": 1e9, "cores": 1000},
                 backup=proof,
             )
             refused = await refusing(tried)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -80,6 +81,7 @@ async def test_wal_that_cannot_go_counts_twice(workshop: Workshop) -> None:
     need = 1.3 * (build.index_bytes + build.temp_bytes + build.wal_bytes) + 1
     tight = configured(ctx, **volume(need, total=1e8, min_free_pct=0))
     assert await refusing(tight) == {}
+    tight = replace(tight, now=ctx.now + timedelta(seconds=1))
     workshop.sql("select pg_create_physical_replication_slot('left_behind', true)")
     try:
         assert list(await refusing(tight)) == ["disk"]

@@ -15,22 +15,13 @@ import psycopg
 import pytest
 
 from indexpilot_tui.engine.model.verdict import Status, Verdict
+from indexpilot_tui.engine.observe.pulse import Wait
 from indexpilot_tui.engine.safeguards import cpu
 from indexpilot_tui.engine.safeguards.context import GateContext
 from indexpilot_tui.engine.safeguards.gates import evaluate
-from indexpilot_tui.engine.safeguards.load import (
-    COUNTERS,
-    LEVELS,
-    Load,
-    Sample,
-    compare,
-    cooled,
-    judge,
-    look,
-    measure,
-    sample_of,
-)
+from indexpilot_tui.engine.safeguards.load import Load, cooled, judge, load_of, measure
 from indexpilot_tui.engine.safeguards.memory import Memory, Two
+from indexpilot_tui.engine.safeguards.signals import look, newest, signals
 from indexpilot_tui.settings.safeguards import Throttle
 from tests.engine.gates_room import approved, configured, context, printing, refusing, workshop
 from tests.faults.workshop import Workshop
@@ -41,10 +32,7 @@ NOW = datetime(2026, 6, 10, 3, tzinfo=UTC)
 QUICK = {"enabled": True, "sample_seconds": 0.2, "cooldown_seconds": 0}
 
 
-def load(seconds: float = 2, **figures: float) -> Load:
-    return Load(
-        {k: figures.get(k, 0) for k in LEVELS}, {k: figures.get(k, 0) for k in COUNTERS}, seconds, 7
-    )  # fmt: skip
+QUIET = Load(0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 7)
 
 
 @pytest.mark.parametrize(
@@ -55,32 +43,48 @@ def load(seconds: float = 2, **figures: float) -> Load:
         ("lock_waiters", "lock_waiters", "max_lock_waiters", 5, 5),
         ("lwlock_waits", "lwlock_waits", "max_lwlock_waits", 10, 10),
         ("io_waits", "io_waits", "max_io_waits", 20, 20),
-        ("transactions", "transactions", "max_transactions_per_second", 500, 1000),  # in two seconds
-        ("wal_bytes", "wal", "max_wal_mb_per_second", 10, 20e6),
-        ("checkpoints", "checkpoints", "max_requested_checkpoints", 1, 1),
+        ("transactions_per_s", "transactions", "max_transactions_per_second", 500, 500),
+        ("wal_bytes_per_s", "wal", "max_wal_mb_per_second", 10, 10e6),
+        ("requested_checkpoints", "checkpoints", "max_requested_checkpoints", 1, 1),
     ],
 )
 def test_each_figure_at_its_limit(figure: str, guard: str, key: str, limit: float, at: float) -> None:
     limits = Throttle.model_validate({key: limit})
-    passing = {v.guard: v for v in judge(load(**{figure: at}), limits)}[f"load.{guard}"]
+    passing = {v.guard: v for v in judge(replace(QUIET, **{figure: at}), limits)}[f"load.{guard}"]
     assert passing.status is Status.PASS
     assert passing.setting == f"production_safeguards.throttle.{key}"
-    held = [v for v in judge(load(**{figure: at + 0.01 * max(1, at)}), limits) if not v.allows]
+    held = [v for v in judge(replace(QUIET, **{figure: at + 0.01 * max(1, at)}), limits) if not v.allows]
     assert [(v.guard, v.status) for v in held] == [(f"load.{guard}", Status.WAIT)]
     if key in ("max_lwlock_waits", "max_io_waits", "max_wal_mb_per_second", "max_requested_checkpoints"):
-        unlimited = judge(load(**{figure: 1e12}), Throttle.model_validate({key: None}))
+        unlimited = judge(replace(QUIET, **{figure: 1e12}), Throttle.model_validate({key: None}))
         assert f"load.{guard}" not in {v.guard for v in unlimited}
 
 
-def test_the_higher_of_two_samples_counts_and_counters_by_their_growth() -> None:
-    before = Sample(dict.fromkeys((*LEVELS, *COUNTERS), 5.0), 1)
-    after = Sample(dict.fromkeys(LEVELS, 3.0) | dict.fromkeys(COUNTERS, 11.0), 2)
-    found = compare(Two(before, after, 3))
-    assert set(found.levels.values()) == {5.0}
-    assert (found.rate("transactions"), found.oldest_pid) == (2.0, 2)
-    with pytest.raises(ValueError, match="reset"):
-        compare(Two(after, before, 3))
-    assert compare(Two(before, before, 3)).rate("wal_bytes") == 0
+def test_counters_that_were_reset_are_unknown_where_they_have_a_limit() -> None:
+    reset = replace(QUIET, transactions_per_s=None, wal_bytes_per_s=None, requested_checkpoints=None)
+    assert [v.guard for v in judge(reset, Throttle()) if not v.allows] == ["load.checkpoints"]
+    all_limits = Throttle(max_transactions_per_second=1, max_wal_mb_per_second=1)
+    refused = {v.guard: v.status for v in judge(reset, all_limits) if not v.allows}
+    assert refused == dict.fromkeys(("load.transactions", "load.wal", "load.checkpoints"), Status.UNKNOWN)
+
+
+async def test_the_higher_of_two_samples_counts(workshop: Workshop) -> None:
+    ctx = await context(workshop)
+    high = await look(ctx)
+    high = replace(high, pulse=replace(high.pulse, active_backends=7, lock_waiters=0, waits=(Wait(None, "IO", "x", 3),)))
+    low = await look(ctx)
+    low = replace(low, pulse=replace(low.pulse, active_backends=1, lock_waiters=4, waits=(Wait(None, "LWLock", "y", 2),)))
+    for two in (Two(high, low, 3), Two(low, high, 3)):
+        found = load_of(two, "me")
+        assert (found.active_backends, found.lock_waiters, found.io_waits, found.lwlock_waits) == (7, 4, 3, 2)
+    blind = replace(low, pulse=replace(low.pulse, hidden=1))
+    for two in (Two(blind, low, 3), Two(low, blind, 3)):
+        with pytest.raises(ValueError, match="GRANT pg_monitor TO me"):
+            load_of(two, "me")
+    for level in ("active_backends", "oldest_xact_s", "lock_waiters", "on_cpu"):
+        missing = replace(low, pulse=replace(low.pulse, **{level: None}))
+        with pytest.raises(ValueError, match=level):
+            load_of(Two(low, missing, 3), "me")
 
 
 def held(guard: str, status: Status = Status.WAIT, retry_at: datetime | None = None) -> Verdict:
@@ -128,13 +132,14 @@ async def test_real_load_is_seen_and_refuses_alone(workshop: Workshop) -> None:
     with busy(workshop, "select count(*) from generate_series(1, 3000000)", 2):
         await asyncio.sleep(0.5)
         found = await measure(configured(ctx, throttle=QUICK))
-        assert found.levels["active_backends"] >= 2
-        assert found.levels["on_cpu"] >= 1
+        assert found.active_backends >= 2
+        assert found.on_cpu >= 1
         assert list(await refusing(configured(ctx, throttle=QUICK | {"max_active_backends": 1}))) == ["load.active_backends"]
-        cores = configured(ctx, target={"cpu_cores": 1}, cpu_throttle={"cpu_threshold": 50, "cpu_cooldown": 0})
+        cores = configured(ctx, target={"cores": 1}, cpu_throttle={"cpu_threshold": 50, "cpu_cooldown": 0})
         assert list(await refusing(cores)) == ["cpu_throttle"]
     with busy(workshop, "select 1"):
-        busy_rate = (await measure(configured(ctx, throttle=QUICK | {"sample_seconds": 1.5}))).rate("transactions")
+        busy_rate = (await measure(configured(ctx, throttle=QUICK | {"sample_seconds": 1.5}))).transactions_per_s
+    assert busy_rate is not None
     assert busy_rate > 50
     before = workshop.sql("select pg_current_wal_lsn() - '0/0'")[0][0]
     with busy(workshop, "update app.t set v = v where id < 2000"):
@@ -181,9 +186,18 @@ async def test_the_second_sample_waits_and_a_held_one_serves(workshop: Workshop)
 
 
 async def test_all_gates_of_an_evaluation_share_one_measurement(workshop: Workshop) -> None:
-    ctx = configured(await context(workshop), throttle=QUICK, target={"cpu_cores": 4})
-    assert await measure(ctx) is await measure(ctx)
-    assert await measure(ctx) is not await measure(replace(ctx, now=ctx.now + timedelta(seconds=1)))
+    ctx = configured(await context(workshop), throttle=QUICK, target={"cores": 4})
+    assert await signals(ctx) is await signals(ctx)
+    assert await newest(ctx) is (await signals(ctx)).second
+    assert await signals(ctx) is not await signals(replace(ctx, now=ctx.now + timedelta(seconds=1)))
+
+
+async def test_without_a_judge_of_load_one_reading_is_enough(workshop: Workshop) -> None:
+    ctx = configured(await context(workshop), throttle={"sample_seconds": 3})
+    assert not ctx.settings.production_safeguards.throttle.enabled
+    start = time.monotonic()
+    assert await newest(ctx) is await newest(ctx)
+    assert time.monotonic() - start < 2
 
 
 async def test_a_reading_too_old_tells_nothing_about_now(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,14 +208,6 @@ async def test_a_reading_too_old_tells_nothing_about_now(workshop: Workshop, mon
     await asyncio.sleep(0.4)
     two = await memory.two("x", 0.1, lambda: look(ctx))
     assert two.seconds < 0.3
-
-
-async def test_what_is_missing_in_a_sample_is_unknown(workshop: Workshop) -> None:
-    row = await workshop.monitor.row((await context(workshop)).sql("load"), {"own": []})
-    assert row is not None
-    for key in (*LEVELS, *COUNTERS):
-        with pytest.raises(ValueError, match=key):
-            sample_of(row | {key: None})
 
 
 @pytest.mark.parametrize(("used", "allowed"), [(0, True), (80, True), (80.01, False), (400, False)])
@@ -216,7 +222,7 @@ async def test_cpu_comes_from_a_metric_or_from_cores_and_production_must_know(wo
     unknown = await refusing(configured(ctx, target=room, **base))
     assert {k: v.status for k, v in unknown.items()} == {"cpu_throttle": Status.UNKNOWN}
     assert "production_safeguards.cpu_throttle.metric" in unknown["cpu_throttle"].evidence
-    assert await refusing(configured(ctx, target=room | {"cpu_cores": 64}, **base)) == {}
+    assert await refusing(configured(ctx, target=room | {"cores": 64}, **base)) == {}
     assert await refusing(configured(ctx, target=room, cpu_throttle={"enabled": False}, **base)) == {}
     for printed, status in (
         ('{"cpu_pct": 80}', None), ('{"cpu_pct": 80.5}', Status.WAIT), ('{"cpu_pct": null}', Status.UNKNOWN),

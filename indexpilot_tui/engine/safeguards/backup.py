@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from datetime import datetime
 
 from indexpilot_tui.engine.model.verdict import Status, Verdict
-from indexpilot_tui.engine.postgres.text import clean_line
-from indexpilot_tui.engine.safeguards.context import Gate, GateContext, answer, flag
+from indexpilot_tui.engine.observe.replication import Archiver
+from indexpilot_tui.engine.safeguards.context import Gate, GateContext, answer
 from indexpilot_tui.engine.safeguards.demanded import switched_off
 from indexpilot_tui.engine.safeguards.maintenance_window import duration
+from indexpilot_tui.engine.safeguards.signals import known, replication
 
 NAME = "backup"
 SETTING = "production_safeguards.backup"
@@ -26,20 +27,20 @@ async def read(ctx: GateContext) -> list[Verdict]:
         return [judge(age, policy.max_backup_age_seconds, "backup", f"metric {policy.metric}")]
     if policy.enabled is None and ctx.target.environment in PLAYGROUNDS:
         return answer(NAME, Status.PASS, f"not asked for in {ctx.target.environment}", setting=f"{SETTING}.enabled")
-    return [_archiver(await ctx.session.row(ctx.sql("archiver")), policy.max_archive_age_seconds)]
+    return [_archiver(known((await replication(ctx)).archiver, "the archiver"), ctx.now, policy.max_archive_age_seconds)]
 
 
-def _archiver(row: dict[str, Any] | None, most: float) -> Verdict:
-    if row is None or row["mode"] is None:
-        raise ValueError("the server does not tell what its archiver does")
-    if row["mode"] == "off":
+def _archiver(archiver: Archiver, now: datetime, most: float) -> Verdict:
+    if not archiver.enabled:
         return _no("archive_mode is off, so WAL is no backup: name a metric that proves one", "no archiver", "metric")
-    if flag(row, "failing"):
-        wal = clean_line(str(row["last_failed_wal"]), 40)
-        return _no(f"the archiver fails at {wal}: look into the server's log", "failing", "max_archive_age_seconds")
-    if row["age_s"] is None:
+    if archiver.failing:
+        why = f"the archiver fails ({archiver.failed_count} times so far): look into the server's log"
+        return _no(why, "failing", "max_archive_age_seconds")
+    if archiver.last_archived is None:
         return _no("nothing has been archived yet", "none", "max_archive_age_seconds")
-    return judge(float(row["age_s"]), most, "archive", clean_line(str(row["last_archived_wal"]), 40))
+    # `now` was read before the archiver was asked
+    age = max(0.0, (now - archiver.last_archived).total_seconds())
+    return judge(age, most, "archive", f"of {archiver.last_archived:%Y-%m-%d %H:%M:%S %Z}")
 
 
 def judge(age: float, most: float, kind: str, source: str) -> Verdict:

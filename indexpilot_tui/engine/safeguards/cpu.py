@@ -6,12 +6,13 @@ from __future__ import annotations
 from indexpilot_tui.engine.model.verdict import Status, Verdict
 from indexpilot_tui.engine.safeguards.context import Gate, GateContext
 from indexpilot_tui.engine.safeguards.demanded import not_configured, switched_off
-from indexpilot_tui.engine.safeguards.load import cooled, measure, prime
+from indexpilot_tui.engine.safeguards.load import cooled, measure
+from indexpilot_tui.engine.safeguards.signals import prime
 
 NAME = "cpu_throttle"
 SETTING = "production_safeguards.cpu_throttle"
 REMEDY = (
-    "the server's CPU cannot be seen from SQL: name a metric in production_safeguards.cpu_throttle.metric, or set cpu_cores"
+    "the server's CPU cannot be seen from SQL: name a metric in production_safeguards.cpu_throttle.metric, or set cores"
     " of the target"
 )
 
@@ -24,10 +25,10 @@ async def read(ctx: GateContext) -> list[Verdict]:
     if policy.metric is not None:
         used = await ctx.memory.metrics(ctx.settings, ctx.target).number(policy.metric, ctx.session.facts)
         what = f"metric {policy.metric}"
-    elif ctx.target.cpu_cores is not None:
-        on_cpu = (await measure(ctx)).levels["on_cpu"]
-        used = 100 * on_cpu / ctx.target.cpu_cores
-        what = f"{on_cpu:.0f} sessions on {ctx.target.cpu_cores} cores"
+    elif ctx.target.cores is not None:
+        on_cpu = (await measure(ctx)).on_cpu
+        used = 100 * on_cpu / ctx.target.cores
+        what = f"{on_cpu:.0f} sessions on {ctx.target.cores} cores"
     else:
         return not_configured(ctx, NAME, SETTING, policy.enabled, REMEDY)
     return cooled([judge(used, policy.cpu_threshold, what)], ctx.previous, ctx.now, policy.cpu_cooldown)

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from indexpilot_tui.engine.metrics.answer import MetricError
 from indexpilot_tui.engine.model.verdict import Status, Verdict
 from indexpilot_tui.engine.postgres.text import clean_line
-from indexpilot_tui.engine.safeguards.context import Gate, GateContext, answer, flag, number
+from indexpilot_tui.engine.safeguards.context import Gate, GateContext, answer, number
 from indexpilot_tui.engine.safeguards.demanded import CHEAP_S, megabytes, not_configured, switched_off
+from indexpilot_tui.engine.safeguards.signals import known, replication
 
 NAME = "disk"
 SETTING = "production_safeguards.disk"
@@ -113,8 +114,9 @@ def checked(free: float, total: float, setting: str) -> Space:
 
 
 async def _wal_is_kept(ctx: GateContext) -> bool:
-    row = await ctx.session.row(ctx.sql("wal_kept"))
-    return flag(row, "slot") or flag(row, "archiver")
+    found = await replication(ctx)
+    archiver = known(found.archiver, "the archiver")
+    return (archiver.enabled and archiver.failing) or any(not s.active and s.retained_bytes is not None for s in found.slots)
 
 
 GATE = Gate(NAME, SETTING, read, target_wide=True)

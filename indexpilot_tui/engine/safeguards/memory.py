@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 from indexpilot_tui.engine.metrics.reader import Metrics
+from indexpilot_tui.engine.observe.signals import SignalReader
 from indexpilot_tui.settings.model import Settings, Target
 
 T = TypeVar("T")
@@ -30,6 +31,7 @@ class Two(Generic[T]):
 class Memory:
     """Of one target. It belongs to whoever evaluates: a console, or the executor of one change."""
 
+    signals: SignalReader = field(default_factory=SignalReader)
     _metrics: Metrics | None = None
     _kept: dict[str, tuple[float, Any]] = field(default_factory=dict)
     _moments: dict[str, tuple[datetime, Any]] = field(default_factory=dict)
