@@ -14,7 +14,12 @@ import pytest
 
 from indexpilot_tui.localpg import LocalCluster
 from indexpilot_tui.settings.model import Settings, Target
+from tests.faults import table
 from tests.servers import DEBIAN_15, MUST_RUN, TlsServer, require, start_tls_server
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(table, "faults-table")
 
 
 @pytest.fixture(scope="session")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from indexpilot_tui.localpg import LocalCluster
+from tests.faults import oracle
 from tests.faults.workshop import Workshop, make_workshop
 
 
@@ -27,6 +28,18 @@ async def either(either_cluster: LocalCluster) -> AsyncIterator[Workshop]:
     """A workshop on 15 and one on 18, where the two may differ."""
     async with make_workshop(either_cluster) as made:
         yield made
+
+
+@pytest.fixture(autouse=True)
+def _case(request: pytest.FixtureRequest) -> Iterator[oracle.Case]:
+    """What the oracle says in this test goes into the report; a fault test in which nobody asked it is no fault test."""
+    with oracle.case(request.node) as case:
+        yield case
+    mark = request.node.get_closest_marker("family")
+    if mark is not None and not case.said and not mark.kwargs.get("no_oracle"):
+        pytest.fail(
+            "no workshop was closed in this test, so the oracle was never asked: say why with no_oracle=", pytrace=False
+        )
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 
 import psycopg
 import pytest
@@ -35,6 +36,7 @@ async def building(workshop: Workshop, ddl: str, *blocker: str) -> tuple[int, in
     raise AssertionError(story(await workshop.journal.change(change_id)))
 
 
+@pytest.mark.family(5)
 async def test_kill_of_the_executor_in_mid_build_is_cleaned_up_by_the_next_start(workshop: Workshop) -> None:
     change_id, pid, held = await building(workshop, "create unique index on app.t (id, v)", *OLD_SNAPSHOT)
     kill(pid)
@@ -53,6 +55,7 @@ async def test_kill_of_the_executor_in_mid_build_is_cleaned_up_by_the_next_start
     check_intents(change)
 
 
+@pytest.mark.family(5)
 async def test_kill_while_blocked_ends_failed_with_the_leftover_removed(workshop: Workshop) -> None:
     change_id, pid, held = await building(workshop, "create unique index on app.t (id, v)", *OLD_SNAPSHOT)
     kill(pid)
@@ -70,6 +73,7 @@ async def test_kill_while_blocked_ends_failed_with_the_leftover_removed(workshop
     check_intents(change)
 
 
+@pytest.mark.family(5)
 async def test_kill_while_observing_goes_on_from_the_stored_times(workshop: Workshop) -> None:
     change_id = await workshop.approved("create index on app.t (v)")
     pid = await workshop.spawn(change_id)
@@ -83,6 +87,7 @@ async def test_kill_while_observing_goes_on_from_the_stored_times(workshop: Work
     assert actions(change).count("ddl.intent") == 1
 
 
+@pytest.mark.family(6)
 async def test_kill_of_the_console_does_not_reach_the_executor(workshop: Workshop) -> None:
     change_id = await workshop.approved("create index on app.t (v)")
     held = workshop.blocker(*OLD_SNAPSHOT)
@@ -108,7 +113,8 @@ async def test_kill_of_the_console_does_not_reach_the_executor(workshop: Worksho
     pid = int(await asyncio.wait_for(console.stdout.readline(), 30))
     await workshop.until_event(change_id, "ddl.intent")
     os.killpg(console.pid, signal.SIGHUP)
-    os.killpg(console.pid, signal.SIGKILL)
+    with suppress(ProcessLookupError):  # the hang-up was enough
+        os.killpg(console.pid, signal.SIGKILL)
     await console.wait()
     assert alive(pid)
     held.close()
@@ -117,6 +123,7 @@ async def test_kill_of_the_console_does_not_reach_the_executor(workshop: Worksho
     kill(pid)
 
 
+@pytest.mark.family(3)
 async def test_an_alter_table_behind_our_build_is_let_through(workshop: Workshop) -> None:
     change_id, _, held = await building(workshop, "create index on app.t (v)", *OLD_SNAPSHOT)
     took: list[float] = []
@@ -148,6 +155,7 @@ async def test_an_alter_table_behind_our_build_is_let_through(workshop: Workshop
 
 
 @pytest.mark.parametrize(("yield_after", "guard"), [(1.5, "yield"), (10.0, "40P01")])
+@pytest.mark.family(2)
 async def test_a_rival_analyze_costs_an_attempt_not_a_leftover(workshop: Workshop, yield_after: float, guard: str) -> None:
     """A rival that waits with a snapshot kills the build in its last phase, unless we give way before."""
     workshop.settings = quick(yield_after_seconds=yield_after)
@@ -174,6 +182,7 @@ async def test_a_rival_analyze_costs_an_attempt_not_a_leftover(workshop: Worksho
     check_intents(change)
 
 
+@pytest.mark.family(19)
 async def test_no_ddl_when_the_journal_cannot_be_written(workshop: Workshop) -> None:
     change_id = await workshop.approved("create index on app.t (v)")
     workshop.sql(
@@ -195,6 +204,7 @@ async def test_no_ddl_when_the_journal_cannot_be_written(workshop: Workshop) -> 
     assert "disk full" in change.outcome
 
 
+@pytest.mark.family(5)
 async def test_a_stopped_executor_wakes_up_fenced_and_does_nothing(workshop: Workshop) -> None:
     change_id, pid, held = await building(workshop, "create index on app.t (v)", *OLD_SNAPSHOT)
     os.kill(pid, signal.SIGSTOP)
@@ -238,6 +248,7 @@ async def test_abort_cancels_cleans_and_fails(workshop: Workshop) -> None:
     assert not alive(pid)
 
 
+@pytest.mark.family(5)
 async def test_sigterm_of_the_executor_stops_in_order(workshop: Workshop) -> None:
     change_id, pid, held = await building(workshop, "create index on app.t (v)", *OLD_SNAPSHOT)
     os.kill(pid, signal.SIGTERM)
@@ -249,6 +260,7 @@ async def test_sigterm_of_the_executor_stops_in_order(workshop: Workshop) -> Non
 
 
 @pytest.mark.parametrize("who", ["executor", "observer", "control"])
+@pytest.mark.family(8)
 async def test_a_terminated_session_of_ours_ends_in_a_state_that_the_catalog_confirms(workshop: Workshop, who: str) -> None:
     change_id, _, held = await building(workshop, "create index on app.t (v)", *OLD_SNAPSHOT)
     pattern = {"executor": "ixp:%", "observer": "ixp-eye:%", "control": "indexpilot-control"}[who]

@@ -54,6 +54,7 @@ def alter(workshop: Workshop) -> None:
         conn.execute("set lock_timeout = '20s'; alter table app.t add column extra int")
 
 
+@pytest.mark.family(14)
 async def test_a_drop_gives_way_and_is_finished_later(spare: Workshop) -> None:
     change_id, held = await dropping(spare)
     thread = threading.Thread(target=alter, args=(spare,))
@@ -68,6 +69,7 @@ async def test_a_drop_gives_way_and_is_finished_later(spare: Workshop) -> None:
     check_intents(change)
 
 
+@pytest.mark.family(14)
 async def test_a_drop_stopped_halfway_by_an_operator_needs_one(spare: Workshop) -> None:
     change_id, held = await dropping(spare)
     await spare.journal.request_abort(change_id, "not tonight")
@@ -84,6 +86,7 @@ async def test_a_drop_stopped_halfway_by_an_operator_needs_one(spare: Workshop) 
     assert flags(spare) == [(False, True)]
 
 
+@pytest.mark.family(2)
 async def test_attempts_end(workshop: Workshop) -> None:
     one_slot = Settings.model_validate({"rate_limiter": {"index_creation": {"max_requests": 1}}}).rate_limiter
     workshop.settings = quick(max_attempts=2).model_copy(update={"rate_limiter": one_slot})
@@ -121,6 +124,7 @@ def rival(workshop: Workshop) -> None:
         conn.execute("analyze app.t")
 
 
+@pytest.mark.family(4)
 async def test_two_executors_for_one_change_build_once(workshop: Workshop) -> None:
     change_id = await workshop.approved("create index on app.t (v)")
     await asyncio.gather(workshop.spawn(change_id), workshop.spawn(change_id))
@@ -129,6 +133,7 @@ async def test_two_executors_for_one_change_build_once(workshop: Workshop) -> No
     assert actions(change).count("ddl.intent") == 1
 
 
+@pytest.mark.family(8)
 async def test_limits_that_others_set_for_the_login_do_not_reach_the_build(workshop: Workshop) -> None:
     for limit in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "idle_session_timeout",
                   "transaction_timeout"):  # fmt: skip
@@ -179,6 +184,7 @@ async def test_what_changed_since_the_proposal_is_not_changed_further(
     assert workshop.indexes() == before
 
 
+@pytest.mark.family(17)
 async def test_a_gate_that_refuses_leaves_the_change_approved_and_says_so(workshop: Workshop) -> None:
     change_id = await workshop.approved("create index on app.t (v)")
     workshop.settings = Settings.model_validate(
@@ -197,6 +203,7 @@ def _other_weekday(workshop: Workshop) -> int:
     return (int(str(isodow)) + 2) % 7  # three days ahead, Monday is 0
 
 
+@pytest.mark.family(10)
 async def test_a_crash_of_the_server_in_mid_build(tmp_path: Path) -> None:
     """A backend killed by the machine takes the whole cluster down for a moment, the journal with it."""
     cluster = await LocalCluster.start("crash", settings={"shared_preload_libraries": "pg_stat_statements"})
@@ -251,6 +258,7 @@ async def test_create_and_back_on_postgresql_15(tmp_path: Path) -> None:
         check_intents(back)
 
 
+@pytest.mark.family(19, no_oracle="no change is made")
 def test_a_book_that_cannot_be_written_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("")
@@ -261,6 +269,7 @@ def test_a_book_that_cannot_be_written_says_so(tmp_path: Path, monkeypatch: pyte
         Book(blocked / "x.jsonl").write("ddl.intent", {})
 
 
+@pytest.mark.family(19)
 async def test_the_book_has_every_intent_too(workshop: Workshop) -> None:
     change_id = await workshop.approved("create index on app.t (v)")
     await workshop.spawn(change_id)

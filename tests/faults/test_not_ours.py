@@ -22,6 +22,7 @@ from tests.faults.test_faults import OLD_SNAPSHOT
 from tests.faults.workshop import Workshop
 
 
+@pytest.mark.family(16)
 async def test_the_clean_up_does_not_drop_whoever_took_the_name(workshop: Workshop) -> None:
     """DROP INDEX goes by name, and a name is resolved again after a lock wait: a DBA swaps the index meanwhile."""
     change_id = await workshop.approved("create index shared_name on app.t (v)")
@@ -89,6 +90,7 @@ async def test_only_what_the_plan_says_is_sent(workshop: Workshop, ddl: str) -> 
         must_agree(dataclasses.replace(plan, ddl=ddl))
 
 
+@pytest.mark.family(20)
 async def test_a_rollback_with_other_ddl_is_not_carried_out(workshop: Workshop) -> None:
     """A rollback needs no approval of its own, so its text must be the opposite of its parent and nothing else."""
     change_id = await workshop.approved("create index on app.t (v)")

@@ -71,6 +71,7 @@ def pooler(tls_server: TlsServer, tmp_path: Path) -> Iterator[Pooler]:
         shutil.rmtree(folder)
 
 
+@pytest.mark.family(9, no_oracle="sessions only, nothing is changed")
 async def test_looking_works_and_leaves_no_setting_behind(pooler: Pooler, settings: Settings) -> None:
     async with session(pooler.target(), Purpose.MONITOR, settings) as s:
         assert not s.facts.direct
@@ -84,6 +85,7 @@ async def test_looking_works_and_leaves_no_setting_behind(pooler: Pooler, settin
             assert conn.execute("show search_path").fetchone() == ('"$user", public',)
 
 
+@pytest.mark.family(9, no_oracle="sessions only, nothing is changed")
 async def test_changing_is_refused(pooler: Pooler, settings: Settings) -> None:
     for purpose in (Purpose.EXECUTOR, Purpose.OBSERVER, Purpose.CONTROL):
         with pytest.raises(ConnectError, match="pooler"):

@@ -53,6 +53,7 @@ async def succeed(workshop: Workshop, claim: Claim) -> Change:
 RUNNING = (State.RUNNING, "ddl.intent")
 
 
+@pytest.mark.family(5)
 async def test_died_before_anything_was_sent(workshop: Workshop) -> None:
     claim = await claimed(workshop)
     change = await succeed(workshop, claim)
@@ -60,9 +61,11 @@ async def test_died_before_anything_was_sent(workshop: Workshop) -> None:
     assert "lost" in change.outcome
 
 
+@pytest.mark.family(4)
 async def test_a_second_executor_leaves_a_change_alone_that_has_its_holder(workshop: Workshop) -> None:
     """It reads the holder's epoch with the change; that does not make the change its own."""
     claim = await claimed(workshop)
+    workshop.left[claim.change_id] = "its holder is this test"
     before = actions(await workshop.journal.change(claim.change_id))
     pid = await workshop.spawn(claim.change_id)
     for _ in range(100):
@@ -74,8 +77,10 @@ async def test_a_second_executor_leaves_a_change_alone_that_has_its_holder(works
     assert actions(change) == before
 
 
+@pytest.mark.family(16)
 async def test_what_was_there_before_us_is_never_dropped(workshop: Workshop) -> None:
     claim = await claimed(workshop)
+    workshop.theirs.add("app.t_v_idx")
     with suppress(psycopg.errors.UniqueViolation):
         workshop.sql("create unique index concurrently t_v_idx on app.t (v)")
     change = await succeed(workshop, claim)
@@ -83,6 +88,7 @@ async def test_what_was_there_before_us_is_never_dropped(workshop: Workshop) -> 
     assert workshop.invalid() == ["app.t_v_idx"]
 
 
+@pytest.mark.family(16)
 async def test_another_index_of_our_name_needs_an_operator(workshop: Workshop) -> None:
     claim = await claimed(workshop)
     await walk(workshop, claim, RUNNING)
@@ -93,6 +99,7 @@ async def test_another_index_of_our_name_needs_an_operator(workshop: Workshop) -
     assert "t_v_idx" in workshop.indexes()
 
 
+@pytest.mark.family(5)
 async def test_died_after_the_intent_with_nothing_made(workshop: Workshop) -> None:
     claim = await claimed(workshop)
     await walk(workshop, claim, RUNNING)
@@ -102,6 +109,7 @@ async def test_died_after_the_intent_with_nothing_made(workshop: Workshop) -> No
 
 
 @pytest.mark.parametrize("recorded", [True, False])
+@pytest.mark.family(5)
 async def test_a_leftover_is_removed_whether_its_oid_was_recorded_or_not(workshop: Workshop, recorded: bool) -> None:
     claim = await claimed(workshop, "create unique index on app.t (v)")
     await walk(workshop, claim, RUNNING)
@@ -120,6 +128,7 @@ async def test_a_leftover_is_removed_whether_its_oid_was_recorded_or_not(worksho
 
 
 @pytest.mark.parametrize("steps", [(), ((State.VERIFYING, "verify.intent"),), ((State.UNKNOWN, "lost"),)])
+@pytest.mark.family(5)
 async def test_a_finished_build_is_verified_and_observed(workshop: Workshop, steps: tuple[tuple[State, str], ...]) -> None:
     claim = await claimed(workshop)
     await walk(workshop, claim, RUNNING, *steps)
@@ -135,7 +144,9 @@ class Build:
 
     def __init__(self, workshop: Workshop) -> None:
         self.held = workshop.blocker("set transaction isolation level repeatable read", "select 1 from app.other")
-        self.conn = psycopg.connect(workshop.cluster.conninfo(workshop.dbname, OPERATOR), autocommit=True)
+        self.conn = psycopg.connect(
+            workshop.cluster.conninfo(workshop.dbname, OPERATOR, application_name="ixp-stand-in"), autocommit=True
+        )
         row: Any = self.conn.execute(
             "select pid, backend_start from pg_stat_activity where pid = pg_backend_pid()"
         ).fetchone()
@@ -162,6 +173,7 @@ async def building(workshop: Workshop, *steps: tuple[State, str]) -> tuple[Claim
     raise AssertionError("the build did not begin")
 
 
+@pytest.mark.family(5)
 async def test_a_live_build_is_adopted_not_doubled(workshop: Workshop) -> None:
     claim, build = await building(workshop)
     task = asyncio.create_task(succeed(workshop, claim))
@@ -174,6 +186,7 @@ async def test_a_live_build_is_adopted_not_doubled(workshop: Workshop) -> None:
     assert actions(change).count("ddl.intent") == 1
 
 
+@pytest.mark.family(3)
 async def test_an_adopted_build_still_gives_way(workshop: Workshop) -> None:
     claim, build = await building(workshop)
     task = asyncio.create_task(succeed(workshop, claim))
@@ -193,6 +206,7 @@ async def test_an_adopted_build_still_gives_way(workshop: Workshop) -> None:
     assert workshop.invalid() == []
 
 
+@pytest.mark.family(5)
 async def test_a_cancel_that_was_not_sent_is_sent(workshop: Workshop) -> None:
     claim, build = await building(workshop, (State.CANCELLING, "cancel.intent"))
     task = asyncio.create_task(succeed(workshop, claim))
@@ -205,6 +219,7 @@ async def test_a_cancel_that_was_not_sent_is_sent(workshop: Workshop) -> None:
     assert "cancel.sent" in actions(change)
 
 
+@pytest.mark.family(5)
 async def test_queued_and_forgotten_is_started_again(workshop: Workshop) -> None:
     claim = await claimed(workshop)
     await walk(workshop, claim, (State.QUEUED, "requeued"))
@@ -213,6 +228,7 @@ async def test_queued_and_forgotten_is_started_again(workshop: Workshop) -> None
     assert actions(change).count("claimed") == 2
 
 
+@pytest.mark.family(5)
 async def test_a_drop_that_had_not_begun_goes_on(workshop: Workshop) -> None:
     workshop.sql(f"set role {OWNER}; create index spare on app.t (w)")
     claim = await claimed(workshop, "drop index app.spare")
@@ -222,6 +238,7 @@ async def test_a_drop_that_had_not_begun_goes_on(workshop: Workshop) -> None:
     assert "spare" not in workshop.indexes()
 
 
+@pytest.mark.family(14)
 async def test_a_half_dropped_index_is_finished(workshop: Workshop) -> None:
     workshop.sql(f"set role {OWNER}; create index spare on app.t (w)")
     claim = await claimed(workshop, "drop index app.spare")
@@ -239,8 +256,10 @@ async def test_a_half_dropped_index_is_finished(workshop: Workshop) -> None:
     assert "spare" not in workshop.indexes()
 
 
+@pytest.mark.family(10)
 async def test_after_a_failover_or_on_a_standby_nothing_is_believed(workshop: Workshop) -> None:
     claim = await claimed(workshop)
+    workshop.left[claim.change_id] = "its holder is this test"
     change = await workshop.journal.change(claim.change_id)
     session, facts = workshop.monitor, workshop.monitor.facts
 

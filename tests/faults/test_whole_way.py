@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from indexpilot_tui.engine.changes.rollback import propose_rollback
 from indexpilot_tui.engine.model.change import State
 from tests.faults.workshop import Workshop, actions, check_intents, story
@@ -86,6 +88,7 @@ async def test_a_regression_is_said_and_the_way_back_proposed_but_not_gone(works
     assert "t_v_idx" in workshop.indexes()
 
 
+@pytest.mark.family(13)
 async def test_duplicates_in_a_unique_build_leave_nothing_behind(workshop: Workshop) -> None:
     change_id = await workshop.approved("create unique index on app.t (v)")
     await workshop.spawn(change_id)

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -18,6 +17,7 @@ from typing import Any
 
 import psycopg
 from psycopg import sql
+from psycopg.conninfo import make_conninfo
 
 from indexpilot_tui.engine.changes import executor, planning, stats
 from indexpilot_tui.engine.journal.journal import Journal
@@ -28,6 +28,9 @@ from indexpilot_tui.engine.postgres.session import Purpose, Session, connect
 from indexpilot_tui.localpg import LocalCluster
 from indexpilot_tui.settings.model import Settings, Target
 from tests.conftest import socket_target
+from tests.faults import oracle
+from tests.faults.traffic import Traffic
+from tests.servers import TlsServer
 
 OWNER, OPERATOR, APPROVER = "w_owner", "w_operator", "w_approver"
 _numbers = count(1)
@@ -49,20 +52,75 @@ def quick(**changed: Any) -> Settings:
     )
 
 
+class OnSocket:
+    """An embedded cluster, as the place of a workshop."""
+
+    def __init__(self, cluster: LocalCluster) -> None:
+        self.cluster, self.log = cluster, cluster.directory / "log"
+
+    def conninfo(self, dbname: str = "postgres", user: str | None = None, **extra: str) -> str:
+        return self.cluster.conninfo(dbname, user, **extra)
+
+    def target(self, dbname: str, user: str, **fields: object) -> Target:
+        return socket_target(self.cluster, dbname, user, **fields)
+
+    def login(self, conn: psycopg.Connection[Any], name: str) -> None:
+        conn.execute(sql.SQL("create role {} login").format(sql.Identifier(name)))
+
+
+class OverTls:
+    """Debian's server with TLS, as the place of a workshop. `port`: of what stands in between, if anything does."""
+
+    def __init__(self, server: TlsServer, port: int | None = None) -> None:
+        self.server, self.log, self.port = server, server.root / "log", port
+
+    def conninfo(self, dbname: str = "postgres", user: str | None = None, **extra: str) -> str:
+        return make_conninfo(self.server.conninfo(user or "admin", dbname), **extra)
+
+    def target(self, dbname: str, user: str, **fields: object) -> Target:
+        port = {"port": str(self.port)} if self.port is not None else {}
+        values: dict[str, object] = {"name": "test", "dsn": self.server.conninfo(user, dbname, **port)}
+        return Target.model_validate(values | fields)
+
+    def login(self, conn: psycopg.Connection[Any], name: str) -> None:
+        self.server.add_login(name, f"{name}-secret")
+
+
 @dataclass
 class Workshop:
-    cluster: LocalCluster
+    """A database to change indexes in. What follows `monitor` is for the oracle (oracle.py): a test says in `theirs` which
+    indexes (schema.name) are not of our changes, in `left` which changes it leaves unfinished and why, and in `not_asked`
+    why nothing can be judged at all."""
+
+    cluster: OnSocket | OverTls
     dbname: str
     settings: Settings
     journal: Journal
     approver: Journal
     monitor: Session
+    control_db: str = ""
+    log_from: int = 0
+    traffic_of: Traffic | None = None
+    theirs: set[str] = field(default_factory=set)
+    left: dict[int, str] = field(default_factory=dict)
+    not_asked: str = ""
     _opened: list[psycopg.Connection[Any]] = field(default_factory=list)
     _executors: list[int] = field(default_factory=list)
 
     @property
     def target(self) -> Target:
-        return socket_target(self.cluster, self.dbname, OPERATOR)
+        return self.cluster.target(self.dbname, OPERATOR)
+
+    @property
+    def log(self) -> Path:
+        return self.cluster.log
+
+    @property
+    def rate_window_s(self) -> float:
+        return float(self.settings.rate_limiter.index_creation.time_window_seconds)
+
+    def superuser(self, dbname: str) -> str:
+        return self.cluster.conninfo(dbname, application_name="oracle")
 
     def admin(self) -> psycopg.Connection[tuple[Any, ...]]:
         """A superuser's autocommit connection, closed with the workshop."""
@@ -124,6 +182,8 @@ class Workshop:
         return [str(r[0]) for r in self.sql("select indexname from pg_indexes where schemaname = 'app' order by 1")]
 
     def close(self) -> None:
+        if self.traffic_of is not None:
+            self.traffic_of.stop()
         for pid in self._executors:
             if alive(pid) and b"changes.executor" in Path(f"/proc/{pid}/cmdline").read_bytes():
                 os.kill(pid, signal.SIGKILL)  # one that still observes, say
@@ -132,30 +192,16 @@ class Workshop:
 
     @contextmanager
     def traffic(self) -> Iterator[dict[str, float]]:
-        """A reader and a writer that go on; the longest wait of each, seconds."""
+        """A reader and a writer of this block alone, beside those that go on all the time; the longest wait of each,
+        seconds, whoever it was for."""
+        more = Traffic(self.cluster.conninfo(self.dbname))
         worst = {"reader": 0.0, "writer": 0.0}
-        stop = threading.Event()
-
-        def run(name: str, statement: bytes) -> None:
-            with psycopg.connect(self.cluster.conninfo(self.dbname, application_name=name), autocommit=True) as conn:
-                while not stop.is_set():
-                    start = time.monotonic()
-                    conn.execute(statement)
-                    worst[name] = max(worst[name], time.monotonic() - start)
-                    time.sleep(0.01)
-
-        threads = [
-            threading.Thread(target=run, args=("reader", b"select v from app.t where id = 7")),
-            threading.Thread(target=run, args=("writer", b"update app.t set v = v + 1 where id = 8")),
-        ]
-        for thread in threads:
-            thread.start()
+        more.start()
         try:
             yield worst
         finally:
-            stop.set()
-            for thread in threads:
-                thread.join(10)
+            more.stop()
+            worst.update(more.worst)
 
 
 def story(change: Change) -> str:
@@ -192,20 +238,24 @@ def alive(pid: int) -> bool:
     return state != "Z"
 
 
-@asynccontextmanager
-async def make_workshop(cluster: LocalCluster, settings: Settings | None = None) -> AsyncIterator[Workshop]:
-    dbname = f"work_{next(_numbers)}"
-    settings = settings or quick()
-    with psycopg.connect(cluster.conninfo(), autocommit=True) as conn:
+def _furnish(place: OnSocket | OverTls, dbname: str) -> None:
+    """The database: control schema, logins, two tables; what the executors send goes to the server's log."""
+    with psycopg.connect(place.conninfo(), autocommit=True) as conn:
         conn.execute(sql.SQL("create database {}").format(sql.Identifier(dbname)))
-    with psycopg.connect(cluster.conninfo(dbname), autocommit=True) as conn:
+        if conn.execute("show log_line_prefix").fetchone() != (oracle.LOG_PREFIX,):
+            conn.execute(sql.SQL("alter system set log_line_prefix = {}").format(oracle.LOG_PREFIX))
+            conn.execute("select pg_reload_conf()")
+    with psycopg.connect(place.conninfo(dbname), autocommit=True) as conn:
         conn.execute(setup_sql().encode())
-        for role, options in ((OWNER, "nologin"), (OPERATOR, "login"), (APPROVER, "login")):
+        if not conn.execute("select 1 from pg_roles where rolname = %s", (OWNER,)).fetchone():
+            conn.execute(f"create role {OWNER} nologin".encode())
+        for role in (OPERATOR, APPROVER):
             if not conn.execute("select 1 from pg_roles where rolname = %s", (role,)).fetchone():
-                conn.execute(f"create role {role} {options}".encode())
+                place.login(conn, role)
         conn.execute(f"grant indexpilot_operator to {OPERATOR}; grant indexpilot_approver to {APPROVER}".encode())
         option = " with inherit false, set true" if conn.info.server_version >= 160000 else ""
         conn.execute(f"grant {OWNER} to {OPERATOR}{option}".encode())
+        conn.execute(f"alter role {OPERATOR} in database {dbname} set log_statement = 'all'".encode())
         conn.execute(
             f"""create extension pg_stat_statements;
             create schema app authorization {OWNER};
@@ -215,24 +265,47 @@ async def make_workshop(cluster: LocalCluster, settings: Settings | None = None)
             insert into app.t select i, i % 1000, md5(i::text) from generate_series(1, 20000) i;
             analyze app.t""".encode()
         )
+
+
+@asynccontextmanager
+async def make_workshop(
+    cluster: LocalCluster | OnSocket | OverTls, settings: Settings | None = None, *, control_db: str = ""
+) -> AsyncIterator[Workshop]:
+    """A workshop on this server; at its end the common oracle is asked, when it is a fault test that made it.
+
+    `control_db`: the database of the control schema, if it is not the workshop's own.
+    """
+    place = OnSocket(cluster) if isinstance(cluster, LocalCluster) else cluster
+    dbname = f"work_{next(_numbers)}"
+    settings = settings or quick()
+    log_from = place.log.stat().st_size
+    _furnish(place, dbname)
     opened: list[Session] = []
     try:
 
         async def journal(user: str) -> Journal:
-            session = await connect(socket_target(cluster, dbname, user), Purpose.CONTROL, settings)
+            session = await connect(place.target(control_db or dbname, user), Purpose.CONTROL, settings)
             opened.append(session)
             return await Journal.open(session)
 
-        monitor = await connect(socket_target(cluster, dbname, OPERATOR), Purpose.MONITOR, settings)
+        monitor = await connect(place.target(dbname, OPERATOR), Purpose.MONITOR, settings)
         opened.append(monitor)
-        workshop = Workshop(cluster, dbname, settings, await journal(OPERATOR), await journal(APPROVER), monitor)
+        workshop = Workshop(place, dbname, settings, await journal(OPERATOR), await journal(APPROVER), monitor)
+        workshop.control_db, workshop.log_from = control_db or dbname, log_from
+        workshop.traffic_of = Traffic(place.conninfo(dbname))
+        workshop.traffic_of.start()
         try:
             yield workshop
+        except BaseException:
+            await oracle.hold(workshop, failed=True)
+            raise
+        else:
+            await oracle.hold(workshop)
         finally:
             workshop.close()
     finally:
         for session in opened:
             with contextlib.suppress(psycopg.Error):
                 await session.close()
-        with psycopg.connect(cluster.conninfo(), autocommit=True) as conn:
+        with psycopg.connect(place.conninfo(), autocommit=True) as conn:
             conn.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(dbname)))
