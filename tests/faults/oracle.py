@@ -197,7 +197,8 @@ def _told(site: Site, change: dict[str, Any], plan: Plan, indexes: dict[int, dic
         return ""
     named = next((r for r in indexes.values() if (r["schema"], r["name"]) == (plan.schema, plan.index)), None)
     if plan.kind == "drop":
-        return _told_of_drop(state, plan, indexes.get(plan.index_oid or 0), named)
+        now = indexes.get(plan.index_oid or 0) or indexes.get(change["index_oid"] or 0)  # a repair gave it a new OID
+        return _told_of_drop(state, plan, now, named)
     if plan.kind == "reindex":
         leftovers = [r["name"] for r in indexes.values() if r["table_oid"] == plan.table_oid and not r["valid"]
                      and f"{r['schema']}.{r['name']}" not in site.theirs]  # fmt: skip

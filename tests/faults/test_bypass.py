@@ -21,6 +21,7 @@ def shut(workshop: Workshop) -> None:
     workshop.settings = type(workshop.settings).model_validate(data)
 
 
+@pytest.mark.family(21)
 async def test_its_end_comes_in_the_middle_of_a_build(workshop: Workshop) -> None:
     shut(workshop)
     change_id = await workshop.approved(DDL)
@@ -40,6 +41,7 @@ async def test_its_end_comes_in_the_middle_of_a_build(workshop: Workshop) -> Non
     check_intents(change)
 
 
+@pytest.mark.family(21)
 async def test_it_is_switched_off_in_the_middle_of_a_build(workshop: Workshop) -> None:
     shut(workshop)
     change_id = await workshop.approved(DDL)
@@ -56,6 +58,7 @@ async def test_it_is_switched_off_in_the_middle_of_a_build(workshop: Workshop) -
 
 
 @pytest.mark.parametrize("scope", [["load", "rate"], ["window"]])
+@pytest.mark.family(21)
 async def test_only_its_own_scope(workshop: Workshop, scope: list[str]) -> None:
     shut(workshop)
     change_id = await workshop.approved(DDL)

@@ -36,6 +36,7 @@ async def _caught(workshop: Workshop, change_id: int) -> None:
     reader.close()
 
 
+@pytest.mark.family(14)
 async def test_it_waits_for_a_second_person_who_may_have_it_finished(either: Workshop) -> None:
     change_id = await half_dropped(either)
     change = await either.journal.change(change_id)
@@ -53,6 +54,7 @@ async def test_it_waits_for_a_second_person_who_may_have_it_finished(either: Wor
     check_intents(change)
 
 
+@pytest.mark.family(14)
 async def test_it_can_be_had_back_with_all_that_it_had(either: Workshop) -> None:
     change_id = await half_dropped(either)
     await either.approver.resolve(change_id, "repair", "the report needs it")
@@ -69,6 +71,7 @@ async def test_it_can_be_had_back_with_all_that_it_had(either: Workshop) -> None
     check_intents(change)
 
 
+@pytest.mark.family(14)
 async def test_a_repair_whose_executor_is_killed_is_carried_on(workshop: Workshop) -> None:
     change_id = await half_dropped(workshop)
     await workshop.approver.resolve(change_id, "repair", "the report needs it")
@@ -96,6 +99,7 @@ async def test_a_repair_whose_executor_is_killed_is_carried_on(workshop: Worksho
     check_intents(change)
 
 
+@pytest.mark.family(14)
 async def test_the_person_who_ran_it_does_not_settle_it(workshop: Workshop) -> None:
     change_id = await half_dropped(workshop)
     workshop.sql("grant indexpilot_approver to w_operator")

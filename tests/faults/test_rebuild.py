@@ -38,6 +38,7 @@ async def phase(workshop: Workshop, wanted: str, change_id: int) -> None:
     raise AssertionError(f"never {wanted}\n{story(await workshop.journal.change(change_id))}")
 
 
+@pytest.mark.family(15)
 async def test_an_index_is_built_anew_with_all_that_it_had(either: Workshop) -> None:
     either.sql(MAKE)
     either.sql(
@@ -65,6 +66,7 @@ async def test_an_index_is_built_anew_with_all_that_it_had(either: Workshop) -> 
     assert done.verification is not None
 
 
+@pytest.mark.family(15)
 async def test_a_key_and_an_invalid_index_can_be_rebuilt(workshop: Workshop) -> None:
     with suppress(psycopg.errors.UniqueViolation):
         workshop.sql("create unique index concurrently broken on app.t (v)")
@@ -79,6 +81,7 @@ async def test_a_key_and_an_invalid_index_can_be_rebuilt(workshop: Workshop) -> 
     assert workshop.sql(keys) == [("app.t_pkey",)]
 
 
+@pytest.mark.family(15)
 async def test_abort_in_the_build_removes_the_unfinished_copy(either: Workshop) -> None:
     """K1 of the reference: the original stays valid, `spare_ccnew` is left."""
     either.sql(MAKE)
@@ -98,6 +101,7 @@ async def test_abort_in_the_build_removes_the_unfinished_copy(either: Workshop) 
     check_intents(change)
 
 
+@pytest.mark.family(15)
 async def test_abort_after_the_swap_keeps_the_new_index_and_drops_the_old(either: Workshop) -> None:
     """K3: the new index is in place, `spare_ccold` is left."""
     either.sql(MAKE)
@@ -120,6 +124,7 @@ async def test_abort_after_the_swap_keeps_the_new_index_and_drops_the_old(either
     check_intents(change)
 
 
+@pytest.mark.family(15)
 async def test_kill_of_the_executor_in_mid_rebuild_ends_with_one_valid_index(either: Workshop) -> None:
     either.sql(MAKE)
     change_id = await either.approved(REINDEX)
@@ -145,6 +150,7 @@ async def test_kill_of_the_executor_in_mid_rebuild_ends_with_one_valid_index(eit
     check_intents(change)
 
 
+@pytest.mark.family(15)
 async def test_a_live_rebuild_is_adopted(workshop: Workshop) -> None:
     workshop.settings = quick(lease_seconds=5)
     workshop.sql(MAKE)
@@ -167,6 +173,7 @@ ODD = 'Größe "und" – so weiter, noch länger, bis nichts mehr hineingeht'
 
 
 @pytest.mark.parametrize("name", ["spare", LONG, ODD.encode()[:63].decode(errors="ignore"), "x_ccnew", "ü" * 31])
+@pytest.mark.family(15)
 async def test_copies_are_known_by_the_servers_own_rule(either: Workshop, name: str) -> None:
     """Names with a number, of 63 bytes, quoted: made by the server itself, found by the rule."""
     with psycopg.connect(either.cluster.conninfo(either.dbname), autocommit=True) as conn:
@@ -181,6 +188,7 @@ async def test_copies_are_known_by_the_servers_own_rule(either: Workshop, name: 
         held.close()
         conn.execute("reset statement_timeout")
         text = psycopg.sql.SQL("reindex index {}").format(quoted).as_string(conn)
+    either.theirs |= {f"app.{row[0]}" for row in either.sql("select relname from pg_class where relname like '%ccnew%'")}
     plan = await _plan(either, text)
     left = {row[0] for row in either.sql(INDEXES) if not row[2]}
     assert len(left) == 2
@@ -211,11 +219,13 @@ async def begun(workshop: Workshop) -> Claim:
     return claim
 
 
+@pytest.mark.family(15)
 async def test_an_index_of_a_user_that_is_called_like_a_copy_is_never_touched(workshop: Workshop) -> None:
     """`spare_ccnew` stood there before, INVALID or not: it is theirs whatever it is called."""
     with suppress(psycopg.errors.UniqueViolation):
         workshop.sql("create unique index concurrently spare_ccnew on app.t (v)")
     workshop.sql(f"set role {OWNER}; create index spare_ccold on app.t (v)")
+    workshop.theirs.add("app.spare_ccnew")
     claim = await begun(workshop)
     change = await succeed(workshop, claim)
     assert change.state is State.FAILED, story(change)
@@ -223,7 +233,9 @@ async def test_an_index_of_a_user_that_is_called_like_a_copy_is_never_touched(wo
     assert {"spare_ccnew", "spare_ccold", "spare"} <= set(workshop.indexes())
 
 
+@pytest.mark.family(15)
 async def test_a_copy_of_somebody_elses_later_rebuild_is_not_ours(workshop: Workshop) -> None:
+    workshop.theirs.add("app.spare_ccnew")
     claim = await begun(workshop)
     await workshop.journal.append(claim.change_id, claim.epoch, "copy", {"oid": 1})
     held = workshop.blocker(*OLD_SNAPSHOT)
@@ -237,6 +249,7 @@ async def test_a_copy_of_somebody_elses_later_rebuild_is_not_ours(workshop: Work
     assert workshop.invalid() == ["app.spare_ccnew"]
 
 
+@pytest.mark.family(15)
 async def test_a_rebuild_that_had_ended_is_verified_by_its_successor(workshop: Workshop) -> None:
     workshop.sql(MAKE)
     claim = await claimed(workshop, REINDEX)

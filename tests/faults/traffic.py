@@ -20,7 +20,7 @@ LOOK_S = 0.1
 OURS = ("ixp", "indexpilot")
 STATEMENTS = {
     "reader": b"select v from app.t where id = 7",
-    "writer": b"update app.t set v = v + 1 where id = 8",
+    "writer": b"update app.t set w = w where id = 8",
 }
 WAITING = b"""
 select a.pid, a.application_name, pg_blocking_pids(a.pid)
