@@ -247,9 +247,34 @@ def load_settings(
                 "default_target", repr(settings.default_target), source, "no target has this name", f"targets are: {known}"
             )
         )
+    if settings is not None:
+        faults += _unknown_references(settings, origins)
     if faults or settings is None:
         raise ConfigError("\n".join(str(fault) for fault in faults))
     return settings.model_copy(update={"origins": origins})
+
+
+def _unknown_references(settings: Settings, origins: Mapping[str, str]) -> list[Fault]:
+    """Names of targets and metrics that nothing in the configuration has."""
+    guards = settings.production_safeguards
+    wanted = [
+        ("production_safeguards.cpu_throttle.metric", guards.cpu_throttle.metric),
+        ("production_safeguards.disk.metric", guards.disk.metric),
+        ("production_safeguards.backup.metric", guards.backup.metric),
+        *((f"production_safeguards.disk.tablespace_metrics.{k}", v) for k, v in guards.disk.tablespace_metrics.items()),
+    ]
+    faults = []
+    for key, name in wanted:
+        if name is not None and name.partition(".")[0] not in settings.metrics:
+            remedy = f"metrics are: {', '.join(sorted(settings.metrics)) or 'none'}"
+            faults.append(Fault(key, repr(name), origins.get(key, "defaults"), "no metric has this name", remedy))
+    for target in settings.targets.values():
+        key = f"targets.{target.name}.standbys"
+        for name in target.standbys:
+            if name not in settings.targets or name == target.name:
+                remedy = f"targets are: {', '.join(sorted(settings.targets))}"
+                faults.append(Fault(key, repr(name), origins.get(key, "defaults"), "no other target has this name", remedy))
+    return faults
 
 
 def _named(data: dict[str, Any]) -> dict[str, Any]:

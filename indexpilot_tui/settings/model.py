@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import Field, field_validator, model_validator
 
 from indexpilot_tui.settings.metrics import Metric, MetricName
-from indexpilot_tui.settings.safeguards import Backup, CpuThrottle, Disk, Megabytes, StorageBudget, Throttle
+from indexpilot_tui.settings.safeguards import Backup, CpuThrottle, Disk, Megabytes, Replicas, StorageBudget, Throttle
 from indexpilot_tui.settings.strict import Strict
 
 Weekday = Annotated[int, Field(ge=0, le=6)]  # Monday is 0
@@ -40,6 +40,7 @@ class Target(Strict):
     password_command: tuple[str, ...] = ()  # argv, no shell; run again at each connect
     cores: Annotated[int, Field(ge=1, le=10_000)] | None = None  # CPUs of the server's machine: SQL cannot see them
     allow_unix_socket_changes: bool = False  # a unix socket has no TLS; changes through one only with this
+    standbys: tuple[str, ...] = ()  # names of targets: its standbys, to see who reads there before a drop or a rebuild
     disk_capacity_mb: Megabytes | None = None  # of the volume that all of the cluster is on
 
     @property
@@ -140,6 +141,7 @@ class Safeguards(Strict):
     throttle: Throttle = Throttle()
     cpu_throttle: CpuThrottle = CpuThrottle()
     blockers: Blockers = Blockers()
+    replicas: Replicas = Replicas()
     disk: Disk = Disk()
     storage_budget: StorageBudget = StorageBudget()
     backup: Backup = Backup()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from indexpilot_tui.settings.metrics import MetricName, MetricReference
 from indexpilot_tui.settings.strict import Strict
@@ -39,6 +39,21 @@ class CpuThrottle(Strict):
     metric: MetricReference | None = None
     cpu_threshold: Annotated[float, Field(gt=0, le=1000)] = 80.0  # per cent
     cpu_cooldown: Annotated[float, Field(ge=0, le=3600)] = 30.0  # seconds after a refusal
+
+
+class Replicas(Strict):
+    """What follows the server: standbys by their replay, slots by the WAL that they keep."""
+
+    enabled: bool = True
+    max_replay_lag_seconds: Annotated[float, Field(gt=0)] = 30.0  # to start
+    critical_replay_lag_seconds: Annotated[float, Field(gt=0)] = 120.0  # to stop a build
+    max_retained_wal_mb: Megabytes = 4096.0  # by a slot that nobody reads
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Replicas:
+        if self.critical_replay_lag_seconds < self.max_replay_lag_seconds:
+            raise ValueError("critical_replay_lag_seconds is below max_replay_lag_seconds")
+        return self
 
 
 class Disk(Strict):

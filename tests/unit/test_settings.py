@@ -137,3 +137,20 @@ def test_the_guides_variables_define_the_target_default() -> None:
 
 def test_common_variables_of_others_are_left_alone() -> None:
     assert not load_settings(None, env={"ENVIRONMENT": "live", "LOG_LEVEL": "chatty"}).targets
+
+
+def test_names_of_metrics_and_standbys_must_be_there(tmp_path: Path) -> None:
+    text = fault(
+        tmp_path,
+        "production_safeguards: {disk: {metric: x, tablespace_metrics: {fast: y}}, cpu_throttle: {metric: z.cpu}}\n"
+        "targets: {a: {standbys: [b]}, c: {standbys: [c]}}\nmetrics: {m: {command: [true_]}}\n",
+    )
+    for part in (
+        "production_safeguards.disk.metric = 'x': no metric has this name", "tablespace_metrics.fast = 'y'",
+        "cpu_throttle.metric = 'z.cpu'", "metrics are: m", "targets.a.standbys = 'b': no other target has this name",
+        "targets.c.standbys = 'c'",
+    ):  # fmt: skip
+        assert part in text, text
+    assert "critical_replay_lag_seconds is below" in fault(
+        tmp_path, "production_safeguards: {replicas: {critical_replay_lag_seconds: 5}}\n"
+    )
