@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
-from indexpilot_tui.engine.changes import executor, finish, planning, reconcile, rollback, stats
+from indexpilot_tui.engine.changes import duplicates, executor, finish, planning, reconcile, rollback, stats
 from indexpilot_tui.engine.changes.agreement import must_agree
 from indexpilot_tui.engine.changes.estimate import estimator
 from indexpilot_tui.engine.changes.job import control_target
@@ -143,7 +143,13 @@ class Control:
         journal = await self.require()
         plan = await planning.make_plan(session, parse_index_statement(ddl), self.settings)
         must_agree(plan)
+        found = await duplicates.look(session, plan) if duplicates.concerns(plan) else None
+        if found is not None and found.groups:
+            raise RefusedError(found.sentence, field="table", value=f"{plan.schema}.{plan.table}",
+                               remedy="settle the duplicates first")  # fmt: skip
         change_id = await journal.propose(plan, target=self.target.name, reason=_reason(reason))
+        if found is not None:
+            await journal.append(change_id, 0, "duplicates", found.told)
         missing = await stats.remember(session, journal, change_id, "proposed")
         self._log("change.proposed", change_id, journal, ddl=plan.ddl, without_statistics=missing)
         return await journal.change(change_id)

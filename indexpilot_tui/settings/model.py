@@ -136,6 +136,14 @@ class Observer(Strict):
     lease_seconds: Annotated[int, Field(ge=5, le=300)] = 10
 
 
+class UniquePrecheck(Strict):
+    """Looking for duplicates before a UNIQUE index is built: a read-only count, given up after `max_seconds`. `required`:
+    whether a check that did not end in time refuses the change."""
+
+    max_seconds: Annotated[float, Field(ge=0.1, le=3600)] = 60.0
+    required: bool = True
+
+
 class Safeguards(Strict):
     maintenance_window: Window = Window()
     throttle: Throttle = Throttle()
@@ -145,6 +153,7 @@ class Safeguards(Strict):
     disk: Disk = Disk()
     storage_budget: StorageBudget = StorageBudget()
     backup: Backup = Backup()
+    unique_precheck: UniquePrecheck = UniquePrecheck()
     observer: Observer = Observer()
 
 

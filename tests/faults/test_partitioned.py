@@ -99,6 +99,7 @@ async def test_a_partition_that_is_made_meanwhile_has_its_part(workshop: Worksho
     assert (verified["partitions"], verified["covered"]) == (4, 4)
 
 
+@pytest.mark.family(5)
 async def test_kill_of_the_executor_in_the_middle_is_carried_on_from_there(either: Workshop) -> None:
     either.sql(TABLES)
     change_id = await either.approved(DDL)
@@ -120,6 +121,7 @@ async def test_kill_of_the_executor_in_the_middle_is_carried_on_from_there(eithe
     check_intents(change)
 
 
+@pytest.mark.family(5)
 async def test_a_live_part_is_adopted_by_the_successor(workshop: Workshop) -> None:
     workshop.sql(TABLES)
     change_id = await workshop.approved(DDL)
@@ -141,6 +143,7 @@ async def test_a_live_part_is_adopted_by_the_successor(workshop: Workshop) -> No
     check_intents(change)
 
 
+@pytest.mark.family(5)
 async def test_abort_in_the_middle_leaves_nothing(either: Workshop) -> None:
     either.sql(TABLES)
     change_id = await either.approved(DDL)
@@ -157,6 +160,7 @@ async def test_abort_in_the_middle_leaves_nothing(either: Workshop) -> None:
     check_intents(change)
 
 
+@pytest.mark.family(5)
 async def test_kill_while_cleaning_up_goes_on_cleaning(workshop: Workshop) -> None:
     workshop.sql(TABLES)
     change_id = await workshop.approved(DDL)
@@ -174,11 +178,18 @@ async def test_kill_while_cleaning_up_goes_on_cleaning(workshop: Workshop) -> No
     assert workshop.sql(STATE) == []
 
 
+@pytest.mark.family(13)
 async def test_duplicates_in_one_partition_leave_nothing(either: Workshop) -> None:
     either.sql(TABLES)
-    either.sql("insert into app.p values (1, 250, 'a'), (1, 250, 'b')")
+    # not committed when they are counted
+    writer = either.blocker("insert into app.p values (1, 250, 'a'), (1, 250, 'b')")
     change_id = await either.approved("create unique index on app.p (id, k)")
     await either.spawn(change_id)
+    for _ in range(100):  # the index of the whole waits for its moment behind the writer
+        if any(e.action == "part.outcome" for e in (await either.journal.change(change_id)).events):
+            break
+        await asyncio.sleep(0.05)
+    writer.commit()
     change = await either.until(change_id, State.FAILED, seconds=40)
     assert either.sql(STATE) == [], story(change)
     assert either.invalid() == []
@@ -200,6 +211,7 @@ async def test_what_stood_on_a_partition_before_is_taken_in_and_never_removed(wo
         await plan_rollback(workshop.monitor, change)
 
 
+@pytest.mark.family(3)
 async def test_the_way_back_drops_the_whole_without_queueing_traffic(either: Workshop) -> None:
     either.sql(TABLES)
     change_id = await either.approved(DDL)
@@ -238,6 +250,7 @@ async def test_the_way_back_drops_the_whole_without_queueing_traffic(either: Wor
     check_intents(back)
 
 
+@pytest.mark.family(1)
 async def test_readers_that_never_end_leave_it_to_a_person_who_may_finish_or_clean(workshop: Workshop) -> None:
     """All parts are built; joining one wants a moment without a reader of it, and there is none."""
     workshop.settings = quick(max_attempts=1)
@@ -283,6 +296,7 @@ async def test_what_is_refused_and_why(workshop: Workshop, setup: str, ddl: str,
         "create foreign data wrapper nowhere; create server away foreign data wrapper nowhere;"
         f"grant usage on foreign server away to {OWNER}"
     )
+    workshop.theirs.add("app.o")  # INVALID, and none of ours
     role = "" if "owner to" in setup else f"set role {OWNER};"
     if setup:
         workshop.sql(f"{role} {setup}")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from indexpilot_tui.engine.changes.rollback import propose_rollback
 from indexpilot_tui.engine.model.change import State
 from tests.faults.workshop import Workshop, actions, check_intents, story
@@ -87,18 +85,6 @@ async def test_a_regression_is_said_and_the_way_back_proposed_but_not_gone(works
     assert [c.state for c in children] == [State.PROPOSED]
     assert f"rollback proposed as change {children[0].id}" in change.outcome
     assert "t_v_idx" in workshop.indexes()
-
-
-@pytest.mark.family(13)
-async def test_duplicates_in_a_unique_build_leave_nothing_behind(workshop: Workshop) -> None:
-    change_id = await workshop.approved("create unique index on app.t (v)")
-    await workshop.spawn(change_id)
-    change = await workshop.until(change_id, State.FAILED)
-    assert "23505" in change.outcome
-    assert "=(" not in change.outcome  # DETAIL holds row values
-    assert workshop.invalid() == []
-    assert "clean.intent" in actions(change)
-    check_intents(change)
 
 
 async def test_keep_ends_the_observation(workshop: Workshop) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 
-from indexpilot_tui.engine.changes import group
+import psycopg
+
+from indexpilot_tui.engine.changes import duplicates, group
 from indexpilot_tui.engine.changes.catalog import index_by_name, index_by_oid, table_now
 from indexpilot_tui.engine.changes.executor import Door
 from indexpilot_tui.engine.changes.planning_existing import drop_refusal, reindex_refusal
@@ -122,6 +124,8 @@ async def start(work: Work) -> None:
         await journal.set_backend(work.change.id, work.hold.epoch, door.backend.pid, door.backend.start)
         work.backend = door.backend
         await _first_statistics(work)
+        if await _has_duplicates(work, door):
+            return
         clearance = await _clear(work)
         if clearance is None or await _contradiction(work):  # asked again: the gates take time, and names change hands
             return
@@ -186,6 +190,29 @@ async def _contradiction(work: Work) -> bool:
     if not why:
         return False
     await _not_now(work, f"{why}: propose the change again", retry=False)
+    return True
+
+
+async def _has_duplicates(work: Work, door: Door) -> bool:
+    """Count them before a UNIQUE build; True when it does not begin for that. What could not be counted holds it up, too,
+    unless `production_safeguards.unique_precheck.required` is off."""
+    if not duplicates.concerns(work.plan):
+        return False
+    policy = work.settings.production_safeguards.unique_precheck
+    query = await duplicates.counting(await work.eye(), work.plan)
+    if isinstance(query, str):
+        found = duplicates.Duplicates(None, None, query)
+    else:
+        try:
+            found = duplicates.Duplicates(*await door.count_duplicates(query, policy.max_seconds))
+        except psycopg.Error as exc:
+            late = f"the count took longer than {policy.max_seconds:g} s (production_safeguards.unique_precheck.max_seconds)"
+            why = late if exc.sqlstate == "57014" else f"the server answered {exc.sqlstate}"
+            found = duplicates.Duplicates(None, None, why)
+    await work.hold.note("duplicates", found.told)
+    if found.groups == 0 or (found.groups is None and not policy.required):
+        return False
+    await _not_now(work, found.sentence, retry=False)
     return True
 
 

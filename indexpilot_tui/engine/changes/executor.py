@@ -144,6 +144,19 @@ class Door:
             return asyncio.create_task(self._send(statement))
         return asyncio.create_task(self._briefly(statement, STEP_LOCK))
 
+    async def count_duplicates(self, query: sql.Composed, max_seconds: float) -> tuple[int, int]:
+        """Ask as the table's owner, who may read it, in a transaction that can only read and is over within the time.
+        Raises psycopg.Error."""
+        async with self.session.conn.transaction(force_rollback=True), self.session.conn.cursor() as cursor:
+            await cursor.execute("set transaction read only")
+            for name, value in (("statement_timeout", f"{max_seconds * 1000:.0f}ms"), ("lock_timeout", FINISH_LOCK)):
+                await cursor.execute("select pg_catalog.set_config(%s, %s, true)", (name, value))
+            await cursor.execute(query)
+            row = await cursor.fetchone()
+        if row is None:
+            raise psycopg.DataError("the server gave no row")
+        return int(row[0]), int(row[1])
+
     async def _try_lock(self, table_oid: int) -> bool:
         got = await self.session.value("select pg_catalog.pg_try_advisory_lock(%s::int, %s::int)", lock_key(table_oid))
         return got is True

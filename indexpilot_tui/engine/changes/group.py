@@ -14,6 +14,7 @@ from indexpilot_tui.engine.changes.settle import (
     back_or_failed,
     fresh_eye,
     in_words,
+    leftover_told,
     needs_operator,
     other_server,
     rules_of,
@@ -86,6 +87,8 @@ async def follow(work: Work) -> None:
     else:
         while work.state is State.RUNNING and await _next(work):
             pass
+        left = len((await truth_of(work)).todo)
+        await work.hold.note("ddl.outcome", {"ok": left == 0, "steps_left": left, "why": work.why.sentence})
     await settle(work)
 
 
@@ -204,8 +207,7 @@ async def _not_finished(work: Work, truth: Truth) -> None:
     again = (work.why.retry or work.resumed) and work.hold.abort is None and not work.give_up
     if truth.leftover is not None and again:
         left = truth.leftover[1]
-        flags = {"oid": left.oid, "flags": left.flags, "unique": left.unique, "part": truth.leftover[0]}
-        await work.hold.advance(State.CLEANING, "leftover", {**told, **flags})
+        await work.hold.advance(State.CLEANING, "leftover", {**told, **leftover_told(left), "part": truth.leftover[0]})
     elif again and work.more_attempts:
         await work.close_door()
         work.requeued = True

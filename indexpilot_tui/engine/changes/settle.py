@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import psycopg
 
@@ -165,11 +166,17 @@ async def _decide_create(work: Work, eye: Session) -> None:
         work.index_oid = facts.oid
         journal = await work.hold.journal()
         await journal.set_index(work.change.id, work.hold.epoch, facts.oid, False)
-        await work.hold.advance(
-            State.CLEANING,
-            "leftover",
-            {"oid": facts.oid, "flags": facts.flags, "unique": facts.unique, "why": work.why.sentence},
-        )
+        await work.hold.advance(State.CLEANING, "leftover", {**leftover_told(facts), "why": work.why.sentence})
+
+
+def leftover_told(facts: IndexFacts) -> dict[str, Any]:
+    """What the log says of an INVALID index of ours. One that is UNIQUE and ready harms the application until it is gone
+    (measured: it goes on rejecting rows after the cancel), so the change says so for as long as it stands."""
+    told: dict[str, Any] = {"oid": facts.oid, "flags": facts.flags, "unique": facts.unique}
+    if facts.unique and facts.ready:
+        name = clean_line(f"{facts.schema}.{facts.name}")
+        told["outcome"] = f"the INVALID leftover {name} rejects duplicate rows of the application until it is removed"
+    return told
 
 
 async def decide_rebuild(work: Work, eye: Session) -> None:
@@ -184,8 +191,10 @@ async def decide_rebuild(work: Work, eye: Session) -> None:
         await needs_operator(work, seen.wrong, [f"\\d {clean_line(plan.schema)}.{clean_line(plan.table)}"])
     elif seen.leftover is not None:
         left = seen.leftover
-        told = {"oid": left.oid, "name": clean_line(left.name), "flags": left.flags, "unique": left.unique}
-        await work.hold.advance(State.CLEANING, "leftover", {**told, "replaced": seen.replaced, "why": work.why.sentence})
+        told = {"name": clean_line(left.name), "replaced": seen.replaced, "why": work.why.sentence}
+        if work.plan.saved.get("valid", True):  # the original enforces the same rule: the copy adds nothing to it
+            told["outcome"] = ""
+        await work.hold.advance(State.CLEANING, "leftover", {**leftover_told(left), **told})
     elif not seen.replaced and work.repair:
         if work.why.retry and work.more_attempts:
             await back_or_failed(work, "requeued", "the index is half-dropped as before")

@@ -74,6 +74,8 @@ def _reason(events: list[Event]) -> str:
     for event in reversed(events):
         if event.action == "cancel.intent" and event.detail.get("why"):
             return str(event.detail["why"])
+        if event.action == "ddl.outcome" and event.detail.get("why"):
+            return str(event.detail["why"])
         if event.action == "ddl.outcome" and event.detail.get("ok") is False:
             return f"the server answered {event.detail.get('sqlstate')}: {event.detail.get('message')}"
     return "its executor was lost"

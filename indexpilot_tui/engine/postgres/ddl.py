@@ -102,10 +102,10 @@ def _deparse(node: Any) -> str:
 
 
 def _elements(params: Any) -> tuple[str, ...]:
-    return tuple(_element_text(p) for p in params)
+    return tuple(element_text(p) for p in params)
 
 
-def _element_text(param: Any) -> str:
+def element_text(param: Any) -> str:
     """One key element as SQL: deparse a one-element index and cut the element out of it by structure, not by search."""
     from postgast import pg_query_pb2 as pb
 
