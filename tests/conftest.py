@@ -28,7 +28,12 @@ def cluster18() -> Iterator[LocalCluster]:
     cluster = asyncio.run(
         LocalCluster.start(
             "tests",
-            settings={"shared_preload_libraries": "pg_stat_statements", "max_connections": "120", "autovacuum": "off"},
+            settings={
+                "shared_preload_libraries": "pg_stat_statements",
+                "max_connections": "120",
+                "autovacuum": "off",
+                "max_prepared_transactions": "5",
+            },
         )
     )
     yield cluster
@@ -42,7 +47,12 @@ def cluster15() -> Iterator[LocalCluster]:
     cluster = asyncio.run(
         LocalCluster.start(
             "tests",
-            settings={"shared_preload_libraries": "pg_stat_statements", "max_connections": "120", "autovacuum": "off"},
+            settings={
+                "shared_preload_libraries": "pg_stat_statements",
+                "max_connections": "120",
+                "autovacuum": "off",
+                "max_prepared_transactions": "5",
+            },
             bindir=DEBIAN_15,
         )
     )

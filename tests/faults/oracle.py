@@ -94,6 +94,11 @@ def case(item: pytest.Item) -> Iterator[Case]:
             item.user_properties.append(("oracle", worst))
 
 
+def listening() -> bool:
+    """Whether this is a fault test, at whose end the oracle is asked."""
+    return bool(_current)
+
+
 async def hold(site: Site, *, failed: bool = False) -> None:
     """Ask the oracle at the end of a test and fail the test when it does not hold. `failed`: the test has failed already,
     so only the record is made. Nothing happens outside of a fault test."""

@@ -18,7 +18,7 @@ from indexpilot_tui.engine.postgres.ddl import parse_index_statement
 from indexpilot_tui.engine.safeguards.context import GateContext
 from indexpilot_tui.engine.safeguards.gates import database_now, evaluate
 from indexpilot_tui.errors import RefusedError
-from tests.faults.test_faults import OLD_SNAPSHOT
+from tests.faults.scenes import OLD_SNAPSHOT
 from tests.faults.workshop import Workshop
 
 

@@ -292,8 +292,9 @@ async def make_workshop(
         opened.append(monitor)
         workshop = Workshop(place, dbname, settings, await journal(OPERATOR), await journal(APPROVER), monitor)
         workshop.control_db, workshop.log_from = control_db or dbname, log_from
-        workshop.traffic_of = Traffic(place.conninfo(dbname))
-        workshop.traffic_of.start()
+        if oracle.listening():
+            workshop.traffic_of = Traffic(place.conninfo(dbname))
+            workshop.traffic_of.start()
         try:
             yield workshop
         except BaseException:

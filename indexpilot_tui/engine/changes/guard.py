@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from indexpilot_tui.engine.changes.catalog import Backend, question
 from indexpilot_tui.engine.postgres.session import Session
@@ -26,6 +27,22 @@ class Waiter:
 
 
 @dataclass(frozen=True, slots=True)
+class Holder:
+    """Somebody whom our backend waits for. `pid` 0: a prepared transaction, which has no process and no age here."""
+
+    pid: int
+    age_s: float | None  # of its transaction; None: not visible
+    who: str
+
+    @property
+    def words(self) -> str:
+        if not self.pid:
+            return "a prepared transaction (COMMIT PREPARED or ROLLBACK PREPARED it)"
+        age = "of unknown age" if self.age_s is None else f"{self.age_s:.0f} s old"
+        return f"pid {self.pid}, its transaction {age}: {self.who}"
+
+
+@dataclass(frozen=True, slots=True)
 class Reading:
     """One look. `phase` is empty without a row in the progress view (a drop has none; a build waits for its first lock)."""
 
@@ -39,6 +56,7 @@ class Reading:
     lockers: tuple[int, int]  # done, total
     blocks: tuple[int, int]
     waiters: tuple[Waiter, ...]
+    holders: tuple[Holder, ...] = ()
 
     @property
     def progress(self) -> dict[str, object]:
@@ -51,6 +69,7 @@ class Reading:
             "locker_pid": self.locker,
             "blocks_done": self.blocks[0],
             "blocks_total": self.blocks[1],
+            "held_by": [h.words for h in self.holders[:5]],
             "waiters": [f"pid {w.pid} {w.mode}: {w.who}" for w in self.waiters[:5]],
         }
 
@@ -85,7 +104,7 @@ class Rules:
 
 
 async def look(session: Session, backend: Backend) -> Reading:
-    """Ask the server what our backend does and who waits behind it. Two questions, some milliseconds."""
+    """Ask the server what our backend does, who waits behind it, and whom it waits for. Some milliseconds."""
     row = await session.row(question("guard", session), {"pid": backend.pid, "backend_start": backend.start})
     if row is None:
         raise ValueError("the server gave no row")
@@ -96,6 +115,8 @@ async def look(session: Session, backend: Backend) -> Reading:
         )
         for r in rows
     )
+    held = row["pid"] is not None and row["wait_event_type"] == "Lock"
+    holders = await session.rows(question("holders", session), {"pid": backend.pid}) if held else []
     return Reading(
         now=row["now"],
         gone=row["pid"] is None,
@@ -107,7 +128,13 @@ async def look(session: Session, backend: Backend) -> Reading:
         lockers=(row["lockers_done"] or 0, row["lockers_total"] or 0),
         blocks=(row["blocks_done"] or 0, row["blocks_total"] or 0),
         waiters=waiters,
+        holders=tuple(Holder(r["pid"], r["age_s"], _who(r)) for r in holders),
     )
+
+
+def _who(row: dict[str, Any]) -> str:
+    words = (row["application_name"], row["state"], row["query"])
+    return clean_line(" ".join(str(word) for word in words if word) or "hidden", 160)
 
 
 @dataclass(slots=True)
@@ -163,7 +190,11 @@ class Judge:
         if lasted <= limit:
             return None
         return Stop("waiting_phase", f"{lasted:.0f} s", f"{limit:g} s",
-                    f"waited {lasted:.0f} s for a writer (pid {reading.locker}) before the build", False)  # fmt: skip
+                    f"waited {lasted:.0f} s for a writer before the build ({self._whom(reading)})", False)  # fmt: skip
+
+    @staticmethod
+    def _whom(reading: Reading) -> str:
+        return reading.holders[0].words if reading.holders else f"pid {reading.locker}"
 
     def _window(self, reading: Reading) -> Stop | None:
         if self.rules.window is None or not self.rules.stoppable or opening(self.rules.window, reading.now).open:

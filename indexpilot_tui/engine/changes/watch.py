@@ -23,6 +23,7 @@ TERMINATE_S = 10.0  # reference, section 1: terminate after 10 s
 OBSERVER_LOST_S = 3.0
 LOOK_S = 1.5  # some milliseconds when all is well; a session that does not answer is a session that sees nothing
 RENEWALS_LOST = 2
+WORTH_TELLING_S = 2.0  # a transaction so old holds us up, others come and go
 _BROKEN = (IndexPilotError, psycopg.Error, TimeoutError, OSError, ValueError)
 
 
@@ -48,7 +49,7 @@ class _Watch:
     stopped_at: float = 0.0
     sent_at: float = 0.0
     terminated: bool = False
-    phase: str = ""
+    told: tuple[str, int | None] = ("", None)  # phase and whom we wait for, as the log has it
     blind_since: float | None = None
     rivals: dict[int, str] = field(default_factory=dict)
 
@@ -169,12 +170,20 @@ def _report(w: _Watch, reading: Reading) -> None:
     hold = w.work.hold
     for waiter in reading.waiters:
         w.rivals[waiter.pid] = f"pid {waiter.pid} {waiter.mode} ({waiter.who})"
-    phase = str(reading.progress["phase"])
-    if phase != w.phase:
-        w.phase = phase
+    told = (str(reading.progress["phase"]), _stuck_behind(reading))
+    if told != w.told:
+        w.told = told
         hold.later("phase", reading.progress)
     if reading.index_oid is not None and w.judge.rules.kind in ("create", "reindex"):
         w.work.index_seen(reading.index_oid)
+
+
+def _stuck_behind(reading: Reading) -> int | None:
+    """The oldest of those whom we wait for, once it is worth a row of the log: short transactions come and go."""
+    for holder in reading.holders:
+        if not holder.pid or holder.age_s is None or holder.age_s > WORTH_TELLING_S:
+            return holder.pid
+    return None
 
 
 async def _begin_stop(w: _Watch, stop: Stop, progress: dict[str, Any]) -> None:
