@@ -76,6 +76,13 @@ def btree_image(pages: int, key_width: float) -> bytes:
     return bytes(image)
 
 
+def heightless_btree_image() -> bytes:
+    """A hollow B-tree whose height the planner takes for -1, which is what HypoPG says of an index that is not there: no
+    descent is charged. The level is unsigned on disk and read as an int (_bt_getrootheight); below it is a valid leaf."""
+    unknown = 0xFFFFFFFF
+    return _btree_meta(1, unknown) + _btree_page(unknown, _BTP_ROOT, 2) + _btree_page(0, _BTP_LEAF, None)
+
+
 def brin_image(built: bytes, heap_pages: int) -> bytes:
     """A BRIN index as built on an empty table, its revmap made as long as the table needs (brinGetStats reads that)."""
     magic, version, per_range, _last = _BRIN_META.unpack_from(built, _HEADER)

@@ -181,7 +181,7 @@ class Pool:
         files = []
         for m, size, shape in work:
             if m.method == "btree" and self._size_of is not None:
-                image = hollow.btree_image(1, 0.0)  # a judge that gives sizes of its own knows no height (HypoPG: -1)
+                image = hollow.heightless_btree_image()
             elif m.method == "gin":
                 built = relation_path(self.shadow, m.file).read_bytes()
                 image = hollow.gin_image(built, size.pages, size.entries, size.entry_pages)
