@@ -1,7 +1,7 @@
 """Errors that reach the operator, each with the exit status that the command line documents.
 
 Every one of them is a single clear message: what is wrong (the field and its value where there is one) and the remedy.
-Anything else that escapes is a defect of ours and may show a traceback.
+Anything else that escapes is a defect of ours: it ends with status 3, and INDEXPILOT_TRACEBACK=1 shows its traceback.
 """
 
 from __future__ import annotations

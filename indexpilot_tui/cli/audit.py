@@ -27,10 +27,12 @@ def show(target: str | None, limit: int, common: Common) -> int:
         if common.json:
             print_json([{"seq": e.seq, "at": e.at, "actor": e.actor, "action": e.action, "detail": e.detail} for e in rows])
         else:
-            from indexpilot_tui.cli.change_output import brief
+            from indexpilot_tui.cli.change_output import brief, shown
 
             for e in rows:
-                click.echo(f"{e.seq:>6} {e.at.isoformat(timespec='seconds')} {e.actor} {e.action} {brief(e.detail)}")
+                click.echo(
+                    f"{e.seq:>6} {e.at.isoformat(timespec='seconds')} {shown(e.actor)} {shown(e.action)} {brief(e.detail)}"
+                )
         return OK
 
     return run_async(work())
@@ -45,10 +47,11 @@ def verify(target: str | None, common: Common) -> int:
     async def work() -> int:
         async with engine_of(common, common.settings(), target) as engine:
             report = await (await engine.control.require()).verify_chain()
+        head = "none" if report.head is None else f"row {report.head[0]}, sha256 {report.head[1]}"
         if common.json:
             print_json({"ok": report.ok, "rows": report.rows, "first_bad_seq": report.first_bad_seq, "head": report.head})
         elif report.ok:
-            click.echo(f"{report.rows} rows, the chain holds; head {report.head}")
+            click.echo(f"{report.rows} rows, the chain holds; head {head}")
             click.echo("a tail that was cut off is only found by comparing the head with one kept elsewhere")
         else:
             click.echo(f"the chain is broken at row {report.first_bad_seq} of {report.rows}")

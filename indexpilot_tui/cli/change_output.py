@@ -11,6 +11,7 @@ import click
 
 from indexpilot_tui.cli.options import Common
 from indexpilot_tui.cli.running import engine_of, print_json, run_async, say
+from indexpilot_tui.engine.model.narrative import told
 from indexpilot_tui.errors import CRITICAL, OK, ServerError
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ async def follow(engine: Engine, common: Common, change: Change, detach: bool, s
     while not detach:
         fresh = [event for event in change.events if event.seq > seen]
         for event in fresh:
-            say(f"{event.at.isoformat(timespec='seconds')} {event.action} {brief(event.detail)}")
+            say(f"{event.at.isoformat(timespec='seconds')} {shown(told(event.action, event.detail))}")
         if fresh:
             seen, heard = fresh[-1].seq, time.monotonic()
         refused = any(event.action == "apply.refused" for event in fresh) and change.state in waiting
@@ -77,6 +78,10 @@ def shown(text: str) -> str:
     from indexpilot_tui.engine.postgres.text import clean_line
 
     return clean_line(text, 300)
+
+
+def _mean(ms: float, calls: int) -> str:
+    return f"{ms:>10.3f}" if calls else f"{'not called':>10}"
 
 
 def _ways_out(change: Change) -> list[str]:
@@ -113,11 +118,13 @@ def change_lines(change: Change) -> list[str]:
     if change.verification is not None:
         lines.append(f"  verification: {change.verification.verdict}: {shown(change.verification.reason)}")
         lines += [
-            f"    {q.verdict:<12} {q.mean_before_ms:>10.3f} -> {q.mean_after_ms:>10.3f} ms  {shown(q.query)[:80]}"
+            f"    {q.verdict:<12} {_mean(q.mean_before_ms, q.calls_before)} -> {_mean(q.mean_after_ms, q.calls_after)} ms  "
+            f"{shown(q.query)[:80]}"
             for q in change.verification.queries
         ]
     lines += [f"  {v.status.value:<8} {v.guard}: {shown(v.evidence)}" for v in change.verdicts if not v.allows]
     lines += [
-        f"  {e.seq:>6} {e.at.isoformat(timespec='seconds')} {e.actor} {e.action} {brief(e.detail)}" for e in change.events
+        f"  {e.seq:>6} {e.at.isoformat(timespec='seconds')} {shown(e.actor)} {shown(told(e.action, e.detail))}"
+        for e in change.events
     ]
     return lines

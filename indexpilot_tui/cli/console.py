@@ -76,6 +76,9 @@ async def _check(names: tuple[str, ...], output: str, settings: Settings, common
     from indexpilot_tui.check.report_text import report_text
     from indexpilot_tui.check.run import check_target
 
+    if not common.demo:
+        for given in names:  # a mistyped name is told before the first server is asked
+            common.target(settings, given)
     reports: list[CheckReport] = []
     for name in names or (None,):
         async with targets_of(common, settings, name) as (target, _):
@@ -115,7 +118,7 @@ def _console(name: str | None, operate: bool, settings: Settings, common: Common
 
     logs.configure(settings, on_screen=True)
     if common.demo:
-        check_terminal()
+        check_terminal(demo=True)
         return _demo_console(settings, common)
     target = common.target(settings, name)
     check_terminal()

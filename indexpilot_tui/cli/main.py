@@ -9,10 +9,11 @@ from typing import Any, ClassVar
 import click
 
 from indexpilot_tui import __version__
-from indexpilot_tui.errors import OK, USAGE, IndexPilotError
+from indexpilot_tui.errors import OK, UNKNOWN, USAGE, IndexPilotError
 
 CONSOLE = "console"
 INTERRUPTED = 130
+TRACEBACK = "INDEXPILOT_TRACEBACK"  # an environment variable: set it to see where a defect happened
 
 _EPILOG = """\b
 The console:   indexpilot [TARGET]      indexpilot --demo
@@ -86,7 +87,7 @@ def run(argv: list[str] | None = None) -> int:
     except BaseExceptionGroup as group:
         own = group.subgroup(IndexPilotError)
         if own is None:
-            raise
+            return _defect(group)
         first = _first(own)
         click.echo(f"indexpilot: {first}", err=True)
         return first.exit_status
@@ -94,7 +95,23 @@ def run(argv: list[str] | None = None) -> int:
         # the reader of our output went away (| head): nothing more to say, and nobody to say it to
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
+    except Exception as exc:  # noqa: BLE001 - the last resort: an exit status of 1 would read as a mere warning
+        return _defect(exc)
     return result if isinstance(result, int) else OK
+
+
+def _defect(exc: BaseException) -> int:
+    """An error that nothing foresaw: told as what it is, and never as a finding about the target."""
+    click.echo(
+        f"indexpilot: this is a defect of IndexPilot: {type(exc).__name__}: {exc}\n"
+        f"  remedy: report it; {TRACEBACK}=1 shows where it happened",
+        err=True,
+    )
+    if os.environ.get(TRACEBACK):
+        import traceback
+
+        traceback.print_exception(exc)
+    return UNKNOWN
 
 
 def _first(group: BaseExceptionGroup[IndexPilotError]) -> IndexPilotError:

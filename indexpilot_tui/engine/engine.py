@@ -140,9 +140,7 @@ class Engine:
 
     @property
     def control_reason(self) -> str:
-        """Why changes are not possible here; empty when they are."""
-        if not self.operate:
-            return "read-only: start with --operate to unlock changes"
+        """Why there are no changes to see here; empty when they can be read (`operate` says whether one may be made)."""
         return self._control.reason
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,8 @@ def _unique_mapping(loader: _UniqueKeyLoader, node: yaml.MappingNode, deep: bool
     seen: set[Any] = set()
     for key_node, _ in node.value:
         key = loader.construct_object(key_node, deep=deep)
+        if not isinstance(key, Hashable):
+            raise yaml.constructor.ConstructorError(None, None, "a list or mapping is no key", key_node.start_mark)
         if key in seen:
             raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is given twice", key_node.start_mark)
         seen.add(key)
@@ -84,13 +86,18 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         # a subclass of SafeLoader: it builds plain values only
         data = yaml.load(path.read_text("utf-8"), Loader=_UniqueKeyLoader)  # noqa: S506
-    except (OSError, UnicodeDecodeError) as exc:
+    except OSError as exc:
         raise ConfigError(f"cannot be read ({exc})", field="--config", value=str(path), remedy="check its mode") from None
+    except UnicodeDecodeError as exc:
+        message = f"is not UTF-8 text (byte {exc.start})"
+        raise ConfigError(message, field="--config", value=str(path), remedy="save it as UTF-8") from None
     except yaml.YAMLError as exc:
         mark = getattr(exc, "problem_mark", None)
         place = f"{path}, line {mark.line + 1}" if mark is not None else str(path)
         problem = getattr(exc, "problem", None) or "not valid YAML"
         raise ConfigError(str(problem), field=place, remedy="compare with config.example.yaml") from None
+    except (ValueError, RecursionError) as exc:  # a date that is none; brackets in brackets without end
+        raise ConfigError(f"not valid YAML ({exc})", field=str(path), remedy="compare with config.example.yaml") from None
     if data is None:
         return {}
     if not isinstance(data, dict):
@@ -157,7 +164,7 @@ def _environment(env: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]
             path = tuple(part.lower() for part in variable[len(ENV_PREFIX) :].split("__"))
             try:
                 value = yaml.safe_load(env[variable])
-            except yaml.YAMLError:
+            except (yaml.YAMLError, ValueError, RecursionError):
                 value = env[variable]
             _put(data, path, value)
             origins[".".join(path)] = f"environment variable {variable}"
@@ -191,23 +198,39 @@ def _known_keys(path: tuple[str, ...]) -> list[str]:
     return list(model.model_fields) if model else []
 
 
+_WORDS = {
+    "dict_type": "must hold keys and values",
+    "model_type": "must hold keys and values",
+    "model_attributes_type": "must hold keys and values",
+    "invalid_key": "a key must be a word",
+}
+
+
 def _faults(error: ValidationError, origins: Mapping[str, str]) -> list[Fault]:
-    faults = []
+    faults: list[Fault] = []
     for item in error.errors(include_url=False):
         path = tuple(str(part) for part in item["loc"])
         key = ".".join(path)
-        source = next(
-            (origins[k] for k in (".".join(path[:n]) for n in range(len(path), 0, -1)) if k in origins), "defaults"
-        )
+        if any(fault.key.startswith(key + ".") for fault in faults):
+            continue  # what is wrong inside makes the whole wrong as well
+        source = _source(path, origins)
         value = None if isinstance(item.get("input"), dict) else repr(item.get("input"))
         if item["type"] == "extra_forbidden":
             close = difflib.get_close_matches(path[-1], [k for k in _known_keys(path[:-1]) if k != "origins"], 1)
             remedy = f"did you mean {close[0]}?" if close else "see config.example.yaml for the keys there are"
             faults.append(Fault(key, value, source, "there is no such key", remedy))
         else:
-            message = str(item["msg"]).removeprefix("Value error, ")
+            message = str(item["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
+            message = _WORDS.get(item["type"], message)
             faults.append(Fault(key, value, source, message, "see config.example.yaml for the form of this value"))
     return faults
+
+
+def _source(path: tuple[str, ...], origins: Mapping[str, str]) -> str:
+    """Where a value came from, or what holds it, or, for two that contradict each other, one of them."""
+    over = (".".join(path[:n]) for n in range(len(path), 0, -1))
+    within = (k for k in origins if k.startswith(".".join(path) + "."))
+    return next((origins[k] for k in (*over, *within) if k in origins), "defaults")
 
 
 def load_settings(

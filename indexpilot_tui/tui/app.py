@@ -97,7 +97,7 @@ class ConsoleApp(App[int]):
         return dict(self._own_variables)
 
     def on_mount(self) -> None:
-        for number in (signal.SIGTERM, signal.SIGHUP):
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
             asyncio.get_running_loop().add_signal_handler(number, self._told_to_end, number)
         self.push_screen(Dashboard())
         self.set_interval(1.0, self._tick)
@@ -135,7 +135,14 @@ class ConsoleApp(App[int]):
             self.shown = snapshot
         self._tick()
 
+    @property
+    def stale_after_s(self) -> float:
+        """The age from which what is shown is called stale."""
+        return max(10.0, 3 * self._settings.observe.interval_seconds)
+
     def _tick(self) -> None:
+        if not self.paused:
+            self.shown = self.shown.aged(self.clock.mono(), self.stale_after_s)
         screen = self.screen
         if isinstance(screen, ConsoleScreen):
             screen.tick()
@@ -147,16 +154,16 @@ class ConsoleApp(App[int]):
             self.shown = self.feed.snapshot
 
     def strip_state(self) -> StripState:
-        """What the strip shows now."""
-        interval = self._settings.observe.interval_seconds
+        """What the strip shows now; it stays live while the picture below is held still."""
+        live = self.feed.snapshot if self.paused and self.feed is not None else self.shown
         return StripState(
             self.label,
             self.environment,
             self.engine,
-            self.shown,
+            live.aged(self.clock.mono(), self.stale_after_s),
             self.clock.wall(),
             self.clock.mono(),
-            stale_after_s=max(10.0, 3 * interval),
+            stale_after_s=self.stale_after_s,
             paused=self.paused,
             connecting=self._connecting,
         )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from indexpilot_tui.engine.model.verdict import Status, Verdict
 from indexpilot_tui.errors import IndexPilotError
+from indexpilot_tui.tui.gates import guard_label
 
 if TYPE_CHECKING:
     from indexpilot_tui.engine.journal.records import Bypass
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from indexpilot_tui.engine.observe.model import Observation
     from indexpilot_tui.tui.clock import Clock
     from indexpilot_tui.tui.port import ConsoleEngine
+
+
+AWAY_S = 3.0  # how long gates and changes are waited for while the reading itself fails
+UNREAD = "the target does not answer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +60,15 @@ class Snapshot:
 
     @property
     def gate_open(self) -> bool | None:
-        """True only when every target-wide gate passes; None while nothing has been read (which is not open)."""
+        """True only when every target-wide gate passes; None while they are not read (which is not open)."""
         if self.throttle is None or self.throttle_error:
             return None
         return all(verdict.allows for verdict in self.throttle)
+
+    def aged(self, mono: float, stale_after_s: float) -> Snapshot:
+        """As it is to be shown at `mono`: once the data is stale, the gates are not known any more."""
+        stale = self.good_at is not None and mono - self.good_at > stale_after_s
+        return replace(self, throttle_error=UNREAD) if stale and not self.throttle_error else self
 
     @property
     def first_obstacle(self) -> Verdict | None:
@@ -104,6 +114,7 @@ class Feed:
         # gates and changes take turns: together with every reading they would cost the server more than the reading
         self._turn += 1
         everything, self._hurried = self._hurried, False
+        recovered = bool(before.error)
         try:
             seen = await self.engine.observe()
         except IndexPilotError as exc:
@@ -116,19 +127,37 @@ class Feed:
                 error=seen.error,
                 good_at=self.clock.mono() if good else snapshot.good_at,
             )
-        if before.observation is None and snapshot.observation is not None:
+        if snapshot.error:
+            # shown at once: the gates of a server that does not answer are not open, and asking it again takes its time
+            snapshot = replace(snapshot, throttle_error=UNREAD, changes_error=UNREAD)
+            self._show(before, snapshot)
+            before, recovered = snapshot, False
+        elif before.observation is None:
             self.publish(snapshot)  # the first data at once: the gates take a moment longer
+        everything = everything or recovered
         if everything or (self._turn % 2 == 0 and self.engine.throttle_due):
-            try:
-                verdicts, bypass = tuple(await self.engine.throttle()), await self.engine.bypass()
-                snapshot = replace(snapshot, throttle=verdicts, bypass=bypass, throttle_error="")
-            except IndexPilotError as exc:
-                snapshot = replace(snapshot, throttle_error=exc.message)
+            snapshot = await self._gates(snapshot)
         if self.engine.control_available and (everything or self._turn % 2):
-            try:
-                snapshot = replace(snapshot, changes=tuple(await self.engine.changes(50)), changes_error="")
-            except IndexPilotError as exc:
-                snapshot = replace(snapshot, changes_error=exc.message)
+            snapshot = await self._changes(snapshot)
+        self._show(before, snapshot)
+
+    async def _gates(self, snapshot: Snapshot) -> Snapshot:
+        try:
+            async with asyncio.timeout(AWAY_S if snapshot.error else None):
+                verdicts, bypass = tuple(await self.engine.throttle()), await self.engine.bypass()
+        except (IndexPilotError, TimeoutError) as exc:
+            return replace(snapshot, throttle_error=exc.message if isinstance(exc, IndexPilotError) else UNREAD)
+        return replace(snapshot, throttle=verdicts, bypass=bypass, throttle_error="")
+
+    async def _changes(self, snapshot: Snapshot) -> Snapshot:
+        try:
+            async with asyncio.timeout(AWAY_S if snapshot.error else None):
+                changes = tuple(await self.engine.changes(50))
+        except (IndexPilotError, TimeoutError) as exc:
+            return replace(snapshot, changes_error=exc.message if isinstance(exc, IndexPilotError) else UNREAD)
+        return replace(snapshot, changes=changes, changes_error="")
+
+    def _show(self, before: Snapshot, snapshot: Snapshot) -> None:
         self._remember(before, snapshot)
         self.snapshot = replace(snapshot, notes=tuple(self._notes), spent=self._spent())
         self.publish(self.snapshot)
@@ -154,7 +183,7 @@ class Feed:
                 continue
             if earlier is None or earlier.status is not verdict.status:
                 tone = "ok" if verdict.allows else "crit" if verdict.status is Status.BLOCK else "warn"
-                self.note(tone, f"{verdict.guard} {verdict.status.value}: {verdict.evidence}")
+                self.note(tone, f"{guard_label(verdict.guard)} {verdict.status.value}: {verdict.evidence}")
         if new.bypass != old.bypass:
             self.note(*_of_bypass(new.bypass))
         states: dict[int, State] = {c.id: c.state for c in old.changes}
@@ -162,7 +191,7 @@ class Feed:
             if change.id not in states and not old.changes and change.ended:
                 continue
             if states.get(change.id) is not change.state:
-                self.note(change_tone(change), f"#{change.id} {change.state.value} {change.plan.index}")
+                self.note(change_tone(change), f"#{change.id} {change.state.value.replace('_', ' ')} {change.plan.index}")
         note = new.observation.hotspots.epoch_note if new.observation else ""
         if note and note != (old.observation.hotspots.epoch_note if old.observation else ""):
             self.note("warn", f"statistics: {note}")

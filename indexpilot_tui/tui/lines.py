@@ -127,11 +127,17 @@ def wrap(text: str, width: int, tone: str = "plain", indent: str = "") -> list[L
 class Segment:
     """A piece of a one-line bar that can shrink: the first form is the longest, the last may be empty.
 
-    `rank`: pieces with a higher rank give way first.
+    `rank`: pieces with a higher rank give way first. `ranks` where the forms of a piece do not weigh the same: one for
+    each form but the last.
     """
 
     forms: tuple[Line, ...]
     rank: int = 0
+    ranks: tuple[int, ...] = ()
+
+    def rank_of(self, level: int) -> int:
+        """How readily form number `level` is given up for the next."""
+        return self.ranks[level] if self.ranks else self.rank
 
 
 def fit(segments: Sequence[Segment], width: int, separator: str = " │ ") -> Line:
@@ -151,7 +157,7 @@ def fit(segments: Sequence[Segment], width: int, separator: str = " │ ") -> Li
         candidates = [i for i, s in enumerate(segments) if level[i] < len(s.forms) - 1]
         if not candidates:
             break
-        worst = max(candidates, key=lambda i: (segments[i].rank, -level[i]))
+        worst = max(candidates, key=lambda i: (segments[i].rank_of(level[i]), -level[i]))
         level[worst] += 1
     return joined()
 

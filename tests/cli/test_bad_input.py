@@ -41,6 +41,33 @@ def test_without_a_server(args: tuple[str, ...], status: int, words: str) -> Non
     assert "hunter2" not in ran.err + ran.out
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (b"? [a]\n: b\n", "line 1: a list or mapping is no key"),
+        (b"targets: {a: {host: h}, a: {host: i}}\n", "given twice"),
+        (b"date: 2020-99-99\n", "not valid YAML"),
+        (b"a: " + b"[" * 3000, "not valid YAML"),
+        (b"\xff\xfe", "save it as UTF-8"),
+        (b"targets: {a: }\n", "targets.a = None: must hold keys and values"),
+        (b"1: 2\n", "a key must be a word"),
+    ],
+)
+def test_a_configuration_file_that_is_none(tmp_path: Path, text: bytes, words: str) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_bytes(text)
+    ran = indexpilot("config", "validate", "--config", str(path))
+    assert ran.status == 64, ran.err
+    assert words in ran.err
+    assert "remedy" in ran.err
+
+
+def test_a_mistyped_target_is_told_before_any_is_asked() -> None:
+    ran = indexpilot("--check", "host=127.0.0.1 port=1 dbname=x", "no-such-target")
+    assert ran.status == 64, ran.err
+    assert "no-such-target" in ran.err
+
+
 def test_bad_configuration(tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
     path.write_text("targets: {a: {host: h, password: hunter2, prot: x}}\nobserve: {interval_seconds: fast}\n")
@@ -78,6 +105,15 @@ def test_a_table_that_is_not_there(site: Site) -> None:
         ran = indexpilot(*args, "--config", site.config())
         assert ran.status == 64, ran.err
         assert "app.nope" in ran.err
+
+
+@pytest.mark.parametrize(
+    "name", ["pg_catalog.pg_class (relname)", "app.orders_pkey (id)", "information_schema.tables (table_name)"]
+)
+def test_what_bears_no_index(site: Site, name: str) -> None:
+    ran = indexpilot("simulate", f"create index on {name}", "olga", "--config", site.config())
+    assert ran.status == 64, ran.err
+    assert "name a table" in ran.err
 
 
 def test_a_column_that_is_not_there(site: Site) -> None:

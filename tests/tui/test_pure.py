@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from dataclasses import replace
@@ -11,12 +12,17 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
+from indexpilot_tui.engine.model.verdict import Status
 from indexpilot_tui.errors import ServerError
+from indexpilot_tui.settings.model import Target
 from indexpilot_tui.tui import format as fmt
-from indexpilot_tui.tui.feed import Feed, Snapshot
+from indexpilot_tui.tui.feed import UNREAD, Feed, Snapshot
+from indexpilot_tui.tui.gates import closed_first
 from indexpilot_tui.tui.lines import Segment, changed_cells, fit, line, pad, text_of, width_of, wrap
 from indexpilot_tui.tui.panes.matching import Filter
+from indexpilot_tui.tui.panes.throttle import gate_row
 from indexpilot_tui.tui.plandiff import plan_lines
+from indexpilot_tui.tui.statement import in_one_line
 from indexpilot_tui.tui.widgets.plot import draw, finite
 from indexpilot_tui.tui.widgets.strip import StripState, strip_lines
 from tests.tui import sample
@@ -111,7 +117,7 @@ def test_nothing_but_finite_numbers_reaches_the_plot(values: list[float | None])
     "values", [[math.nan, 1.0, math.inf, -math.inf, None, 1e308], [3.0], [2.0, 2.0, 2.0], [float("nan")], []]
 )
 def test_plot_survives(values: list[float | None]) -> None:
-    rows = draw(values, 60, 10, "mean ms")
+    rows = draw(values, 60, 10)
     assert bool(rows) is bool(finite(values))
     assert all(cell_len(row) <= 60 for row in rows)
 
@@ -167,6 +173,107 @@ async def test_what_was_not_read_is_not_open() -> None:
     await feed.once()
     assert feed.snapshot.gate_open is None
     assert feed.snapshot.throttle_error == "no answer"
+
+
+async def test_gates_of_a_server_that_is_away_are_not_open_and_come_back_with_it() -> None:
+    clock, engine, seen = FrozenClock(), FrozenEngine(gates_now=[replace(g, status=Status.PASS) for g in sample.gates()]), []
+    feed = Feed(engine, clock.clock(), seen.append)
+    await feed.once()
+    assert feed.snapshot.gate_open is True
+    engine.observation = replace(engine.observation, error="connection refused")
+    told: list[bool | None] = []
+
+    async def away() -> list[object]:
+        told.append(feed.snapshot.gate_open)  # what the screen shows while the gates are still being asked for
+        raise ServerError("no connection within 15 s")
+
+    engine.throttle, back = away, engine.throttle  # type: ignore[method-assign,assignment]
+    await feed.once()
+    await feed.once()
+    assert told == [None]
+    assert feed.snapshot.gate_open is None
+    engine.observation, engine.throttle = replace(engine.observation, error=""), back  # type: ignore[method-assign]
+    await feed.once()
+    assert feed.snapshot.gate_open is True
+
+
+async def test_gates_that_are_not_answered_do_not_hold_the_picture_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("indexpilot_tui.tui.feed.AWAY_S", 0.05)
+    engine = FrozenEngine()
+    feed = Feed(engine, FrozenClock().clock(), lambda _: None)
+    await feed.once()
+    engine.observation = replace(engine.observation, error="gone")
+
+    async def never(*_: object) -> list[object]:
+        await asyncio.sleep(60)
+        raise AssertionError("waited to the end")
+
+    engine.throttle = engine.changes = never  # type: ignore[method-assign,assignment]
+    feed.hurry()
+    async with asyncio.timeout(5):
+        await feed.once()
+    assert feed.snapshot.gate_open is None
+    assert feed.snapshot.throttle_error == feed.snapshot.changes_error == UNREAD
+
+
+async def test_old_data_makes_gates_unknown() -> None:
+    clock, engine = FrozenClock(), FrozenEngine(gates_now=[replace(g, status=Status.PASS) for g in sample.gates()])
+    feed = Feed(engine, clock.clock(), lambda _: None)
+    await feed.once()
+    assert feed.snapshot.aged(clock.mono + 9, 10.0).gate_open is True
+    assert feed.snapshot.aged(clock.mono + 11, 10.0).gate_open is None
+
+
+def test_a_closed_gate_comes_first_and_a_stale_one_is_in_brackets() -> None:
+    worst = (Status.PASS, Status.WAIT, Status.PASS, Status.UNKNOWN, Status.BLOCK)
+    gates = [replace(g, status=status) for g, status in zip(sample.gates(), worst, strict=False)]
+    order = [g.status.value for g in closed_first(gates)]
+    assert order == ["block", "unknown", "wait", "pass", "pass"]
+    assert [g.guard for g in closed_first(gates) if g.allows] == [g.guard for g in gates if g.allows]
+    passing = next(g for g in gates if g.allows)
+    assert gate_row(passing).cells["status"] == ("PASS", "ok")
+    assert gate_row(passing, known=False).cells["status"] == ("(PASS)", "dim")
+
+
+@pytest.mark.parametrize(
+    ("text", "width", "shown"),
+    [
+        ("SELECT a, b FROM t", 80, "SELECT a, b FROM t"),
+        ("SELECT count(*) AS n, sum(a) FROM s.t WHERE b = $1", 30, "SELECT … FROM s.t WHERE b = $1"),
+        ("select extract(year from d), (select 1 from u) from t where x", 30, "select … from t where x"),
+        ("select 'a from b', \"from\" from t where x = 1 and y", 26, "select … from t where x =…"),
+        ("/* app:web */ /* x */ select aaaaaaaaaaaaaaaaa from t", 20, "select … from t"),
+        ("select aaaaaaaaaaaaaaaaaaaaaaaaaa", 10, "select aa…"),
+        ("with q as (select a from t) select b from q where c", 20, "with q as (select a…"),
+        ("insert into t (a, b, c) values ($1, $2)", 16, "insert into t (…"),
+        ("select ((((((( from t where aaaaaaaaaaaaaa", 12, "select ((((…"),
+    ],
+)
+def test_a_statement_in_one_line(text: str, width: int, shown: str) -> None:
+    assert in_one_line(text, width) == shown
+    assert cell_len(shown) <= width
+
+
+def test_a_statement_without_end_is_cut_at_once() -> None:
+    text = "select " + "a, " * 2_000_000 + "b from t"
+    began = time.perf_counter()
+    assert cell_len(in_one_line(text, 40)) == 40
+    assert time.perf_counter() - began < 1
+
+
+async def test_the_login_outlives_the_cipher_in_a_narrow_strip_and_the_place_is_told_in_a_wide_one() -> None:
+    clock, engine = FrozenClock(), FrozenEngine(target=Target(name="orders", environment="production"))
+
+    def first(width: int) -> str:
+        return text_of(
+            strip_lines(StripState("orders", "production", engine, Snapshot(), clock.now, clock.mono, 10.0), width)[0]
+        )
+
+    assert first(80).endswith("alice")
+    assert "TLSv1.3" in first(80)
+    assert "TLS_AES" not in first(80)
+    assert "orders-db-1:5432/shop" in first(140)
+    assert "TLS_AES" in first(140)
 
 
 async def test_a_bypass_is_told_in_words_on_every_width_and_its_end_too() -> None:

@@ -65,7 +65,7 @@ class Child:
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGQUIT, 131)])
 def test_a_signal_restores_the_terminal_and_closes_the_engine(number: signal.Signals, status: int) -> None:
     child = Child()
     assert child.read_until(b"Hotspots")
@@ -94,7 +94,7 @@ def test_an_unfit_terminal_is_refused_with_the_remedy(columns: int, rows: int, t
 async def test_made_too_small_while_running_and_large_again() -> None:
     on = stage()
     async with on.app.run_test(size=(100, 30)) as pilot:
-        await settle(pilot)
+        await press(pilot, "2")
         await pilot.resize_terminal(60, 15)
         await settle(pilot)
         assert "60x15 is too small" in on.text("#too-small")
@@ -102,6 +102,7 @@ async def test_made_too_small_while_running_and_large_again() -> None:
         await pilot.resize_terminal(120, 40)
         await settle(pilot)
         assert on.app.screen.query_one("#body").display
+        assert on.app.screen.focused is on.app.screen.query_one("#health")  # keys go where they went before
 
 
 async def test_nothing_is_drawn_on_a_covered_screen() -> None:

@@ -201,7 +201,7 @@ async def test_keep() -> None:
         await press(pilot, "K")
         assert on.engine.store[17].state is State.DONE
         await press(pilot, "K")
-        assert "nothing to decide" in on.message
+        assert "it stays already" in on.message
 
 
 async def test_withdraw_asks_for_a_reason() -> None:

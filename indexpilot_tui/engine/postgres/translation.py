@@ -60,9 +60,10 @@ def translate(exc: psycopg.Error, what: str, *, target: Target | None = None) ->
                 return ConnectError(
                     f"cannot connect: {message}" if what == "connect" else message, field=_where(target), remedy=remedy
                 )
-        return ConnectError(
-            f"cannot connect: {message}" if what == "connect" else f"{message} (during: {what})", field=_where(target)
-        )
+        if what == "connect":
+            remedy = "check that a PostgreSQL server answers at this host and port, and what its log says"
+            return ConnectError(f"cannot connect: {message}", field=_where(target), remedy=remedy)
+        return ConnectError(f"{message} (during: {what})", field=_where(target))
     if isinstance(exc, pg.InsufficientPrivilege):
         return PrivilegeError(
             f"{message} (during: {what})", remedy="grant the role what the message names; setup-sql prints the recipe"

@@ -74,7 +74,13 @@ async def forecast_create(
 ) -> Outcome:
     """Forecast a CREATE INDEX. Raises UsageError for what the server would refuse as well."""
     snapshot = shadow.snapshot
-    relation = snapshot.relations[table]
+    relation = snapshot.relations.get(table)
+    if relation is None:
+        raise UsageError(
+            "no index can be made on this: it is an index, or a system catalog", field="DDL",
+            value=clean_line(".".join(x for x in (change.table_schema, change.table) if x)),
+            remedy="name a table of the application",
+        )  # fmt: skip
     if snapshot.table(table) is None or table not in shadow.oids:
         what = {"v": "a view", "f": "a foreign table"}.get(relation.kind, "not a table that the shadow could take over")
         raise UsageError(f"{clean_line(relation.qualified)} is {what}", field="DDL", remedy="name a table")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -19,7 +18,7 @@ COLUMNS = (
     Column("size", "size", 8, "right"),
     Column("scans", "scans", 7, "right", 48),
     Column("index", "index", 0),
-    Column("table", "table", 16, "left", 72),
+    Column("table", "table", 18, "left", 64),
     Column("evidence", "evidence", 40, "left", 130),
 )
 WORDS = {
@@ -40,6 +39,12 @@ def key_of(finding: HealthFinding) -> tuple[str, int, int, str]:
     return (finding.kind.value, finding.oid, finding.table_oid, finding.index if finding.oid == 0 else "")
 
 
+def _without_schema(finding: HealthFinding) -> str:
+    """An index is in the schema of its table, which stands beside it."""
+    schema = finding.table.split(".", maxsplit=1)[0] + "."
+    return finding.index.removeprefix(schema) if "." in finding.table else finding.index
+
+
 def row_of(finding: HealthFinding) -> Row:
     """One finding as a row."""
     tone = _TONE.get(finding.severity, "plain")
@@ -49,7 +54,7 @@ def row_of(finding: HealthFinding) -> Row:
             "kind": (WORDS.get(finding.kind.value, finding.kind.value), tone),
             "size": (fmt.size(finding.size_bytes), "plain"),
             "scans": (fmt.count(finding.scans), "plain"),
-            "index": (finding.index, "plain"),
+            "index": (_without_schema(finding), "plain"),
             "table": (finding.table, "dim"),
             "evidence": (finding.evidence, "dim"),
         },
@@ -71,18 +76,26 @@ class HealthPane(KeyedTable):
         if health is None:
             return
         wanted = [f for f in health.findings if self.filter.accepts(f.index, f.table, f.kind.value)]
-        wanted.sort(key=lambda f: (_RANK.get(f.severity, 3), f.kind.value, -(f.size_bytes or 0), f.index))
+        kinds = list(WORDS)
+        wanted.sort(
+            key=lambda f: (
+                _RANK.get(f.severity, 3),
+                kinds.index(f.kind.value) if f.kind.value in WORDS else len(kinds),
+                -(f.size_bytes or 0),
+                f.index,
+            )
+        )
         nothing = f"no finding matches {self.filter.text}" if health.findings else "no finding in these indexes"
         self.set_rows([row_of(f) for f in wanted], empty=nothing)
         self.set_title(self._heading(health, len(wanted)))
 
     def _heading(self, health: IndexHealth, shown: int) -> str:
-        kinds = Counter(f.kind.value for f in health.findings)
-        counts = [f"{n} {WORDS.get(kind, kind)}" for kind, n in kinds.items()]
-        parts = ["2 Index health", f"{len(health.indexes)} indexes"]
+        found, indexes = len(health.findings), len(health.indexes)
+        parts = ["2 Index health", f"{found or 'no'} finding{'' if found == 1 else 's'} in {indexes} indexes"]
         if self.filter.text:
-            parts.append(f"/{self.filter.text} {shown} of {len(health.findings)}")
-        parts += counts or ["nothing found"]
+            parts.append(f"/{self.filter.text} {shown} of {found}")
+        if invalid := sum(1 for f in health.findings if f.kind.value == "invalid"):
+            parts.append(f"{invalid} INVALID")
         if health.notes:
             parts.append(f"{len(health.notes)} not read")
         return " · ".join(parts)

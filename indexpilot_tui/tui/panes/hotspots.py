@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from indexpilot_tui.tui import format as fmt
 from indexpilot_tui.tui.panes.matching import Filter
+from indexpilot_tui.tui.statement import in_one_line
 from indexpilot_tui.tui.widgets.table import Column, KeyedTable, Row
 
 if TYPE_CHECKING:
@@ -14,15 +15,15 @@ if TYPE_CHECKING:
     from indexpilot_tui.tui.feed import Snapshot
 
 COLUMNS = (
-    Column("share", "time%", 7, "right"),
+    Column("share", "time%", 6, "right"),
     Column("calls", "calls/s", 8, "right"),
-    Column("mean", "mean ms", 9, "right"),
-    Column("ms", "ms/s", 8, "right", 96),
-    Column("rows", "rows", 7, "right", 76),
-    Column("hit", "hit%", 6, "right", 104),
-    Column("temp", "temp/s", 8, "right", 126),
+    Column("mean", "mean ms", 8, "right"),
+    Column("ms", "ms/s", 8, "right", 110),
+    Column("rows", "rows", 7, "right", 94),
+    Column("hit", "hit%", 6, "right", 120),
+    Column("temp", "temp/s", 8, "right", 130),
     Column("trend", "trend", 8, "left", 62),
-    Column("query", "query", 0),
+    Column("query", "query", 0, shorten=in_one_line),
 )
 
 
@@ -96,7 +97,11 @@ class HotspotsPane(KeyedTable):
             return spots.unavailable
         if spots.items:
             return f"no statement matches {self.filter.text}"
-        return "no statement ran in the last interval" if spots.interval_s else "waiting for the second reading"
+        if not spots.interval_s:
+            return "waiting for the second reading"
+        if spots.hidden:
+            return f"{spots.hidden} statements are hidden from this login: GRANT pg_monitor to it"
+        return "no statement ran in the last interval"
 
     def _heading(self, spots: Hotspots, shown: int) -> str:
         # no figure that changes at every reading: a new title repaints the whole pane (10 kB), a cell a few bytes

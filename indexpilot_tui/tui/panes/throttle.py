@@ -11,6 +11,7 @@ from textual.content import Content
 
 from indexpilot_tui.tui import format as fmt
 from indexpilot_tui.tui.feed import change_tone
+from indexpilot_tui.tui.gates import STATUS_TONES, closed_first, guard_label
 from indexpilot_tui.tui.lines import Line, line
 from indexpilot_tui.tui.widgets.lineview import LineView
 from indexpilot_tui.tui.widgets.table import Column, KeyedTable, Row
@@ -20,42 +21,26 @@ if TYPE_CHECKING:
     from indexpilot_tui.engine.observe.model import BuildProgress
     from indexpilot_tui.tui.feed import Snapshot
 
-STATUS_TONES = {"pass": "ok", "wait": "warn", "block": "crit", "unknown": "crit"}
-SHORT = {
-    "maintenance_window": "window",
-    "server_version": "version",
-    "direct_session": "direct",
-    "one_at_a_time": "one change",
-    "same_table_ddl": "table DDL",
-    "active_backends": "active",
-    "oldest_transaction": "oldest xact",
-    "lock_waiters": "lock waits",
-}
 GATE_COLUMNS = (
     Column("status", "gate", 7),
-    Column("guard", "", 13),
+    Column("guard", "", 12),
     Column("measured", "measured / limit", 0),
     Column("since", "since", 8, "left", 58),
     Column("evidence", "why", 48, "left", 108),
 )
 
 
-def guard_label(guard: str) -> str:
-    """A guard's name in the few cells of the pane: the last part of a dotted one, shortened where it is long."""
-    last = guard.rsplit(".", maxsplit=1)[-1]
-    return SHORT.get(last, last.replace("_", " "))
-
-
-def gate_row(verdict: Verdict) -> Row:
-    """One verdict as a row; the key is the guard's name."""
-    tone = STATUS_TONES[verdict.status.value]
+def gate_row(verdict: Verdict, *, known: bool = True) -> Row:
+    """One verdict as a row; the key is the guard's name. One that is not `known` any more is grey and in brackets."""
+    tone = STATUS_TONES[verdict.status.value] if known else "dim"
+    word = verdict.status.value.upper()
     figures = verdict.measured + (f" / {verdict.limit}" if verdict.limit else "")
     return Row(
         verdict.guard,
         {
-            "status": (verdict.status.value.upper(), tone),
-            "guard": (guard_label(verdict.guard), "plain"),
-            "measured": (figures or verdict.evidence, "plain" if verdict.allows else tone),
+            "status": (word if known else f"({word[:5]})", tone),
+            "guard": (guard_label(verdict.guard), "plain" if known else "dim"),
+            "measured": (figures or verdict.evidence, "plain" if verdict.allows and known else tone),
             "since": (fmt.hour(verdict.since) if verdict.since else fmt.NOT_MEASURED, "dim"),
             "evidence": (verdict.evidence, "dim"),
         },
@@ -91,7 +76,8 @@ class ThrottlePane(Vertical):
         """Draw the newest verdicts."""
         gates = self.query_one("#gates", KeyedTable)
         if snapshot.throttle is not None:
-            gates.set_rows([gate_row(v) for v in snapshot.throttle])
+            known = not snapshot.throttle_error
+            gates.set_rows([gate_row(v, known=known) for v in closed_first(snapshot.throttle)])
         elif snapshot.throttle_error:
             gates.set_rows([], empty=f"UNKNOWN: {snapshot.throttle_error}")
         below = self.query_one("#builds", LineView)

@@ -9,6 +9,7 @@ from textual import events
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.screen import Screen
+from textual.widget import Widget
 from textual.widgets import Input
 
 from indexpilot_tui.errors import RefusedError
@@ -39,6 +40,7 @@ class ConsoleScreen(Screen[None]):
     ACTIONS: ClassVar[tuple[Action, ...]] = ()
     HELP_TITLE: ClassVar[str] = ""
     AUTO_FOCUS: ClassVar[str | None] = ""
+    _focused_before: Widget | None = None
 
     def on_compose(self) -> None:
         """The environment's colours from the first paint on."""
@@ -105,6 +107,11 @@ class ConsoleScreen(Screen[None]):
     def on_resize(self, event: events.Resize) -> None:
         """Too small is said plainly; the rest follows by the breakpoints."""
         tiny = event.size.width < MIN_COLUMNS or event.size.height < MIN_ROWS
+        if tiny and not self.has_class("-tiny"):
+            self._focused_before = self.focused  # hiding the body takes the focus away
+        elif not tiny and self._focused_before is not None:
+            self.call_after_refresh(self._focused_before.focus)
+            self._focused_before = None
         self.set_class(tiny, "-tiny")
         if tiny:
             size = f"{event.size.width}x{event.size.height}"

@@ -10,9 +10,9 @@ from textual.binding import BindingType
 
 from indexpilot_tui.tui import format as fmt
 from indexpilot_tui.tui.actions import BACK, Action, bindings
+from indexpilot_tui.tui.gates import STATUS_TONES
 from indexpilot_tui.tui.lines import Line, line, rule, wrap
 from indexpilot_tui.tui.panes.health import WORDS
-from indexpilot_tui.tui.panes.throttle import STATUS_TONES
 from indexpilot_tui.tui.screens.text import TextScreen
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from indexpilot_tui.tui.screens.text import TextScreen
 READING = (
     "The strip: environment and target, role, version, encryption, whether this console may act, who you are, the time. "
     "Below it: how old the data is, whether the throttle lets a change start, the load, and what our looking costs.",
-    "A dash (–) means not measured. STALE means that the newest reading failed: what you see is the last good one.",
+    "A dash (–) means not measured. STALE means that the newest reading failed: what you see is the last good one, and a "
+    "gate in brackets tells what it said then.",
     "Nothing on one key changes the database: a change is simulated, reviewed, approved by another login and confirmed by "
     "typing the index's name.",
 )

@@ -49,7 +49,7 @@ class QueryScreen(ConsoleScreen):
         view = LineView(id="text", classes="pane")
         view.set_title(f"statement {self._spot.queryid}")
         yield view
-        plot = Plot(SERIES[0][1], "one point an interval: the plot starts with the second", id="plot")
+        plot = Plot("one point an interval: the plot starts with the second", id="plot")
         plot.add_class("pane")
         yield plot
 
@@ -82,7 +82,7 @@ class QueryScreen(ConsoleScreen):
         plot = self.query_one(Plot)
         points = self._detail.history if self._detail else ()
         attribute, title = SERIES[self._series]
-        plot.set_title(f"{title} · {len(points)} intervals of this session, seconds ago")
+        plot.set_title(f"{title} · the last {len(points)} intervals, seconds ago")
         at = [(point.at - points[-1].at).total_seconds() for point in points]
         plot.show([getattr(point, attribute) for point in points] if len(points) > 1 else (), at)
 

@@ -25,9 +25,7 @@ def finite(values: Sequence[float | None]) -> list[float]:
     return out
 
 
-def draw(
-    values: Sequence[float | None], width: int, height: int, title: str, at: Sequence[float] | None = None
-) -> list[str]:
+def draw(values: Sequence[float | None], width: int, height: int, at: Sequence[float] | None = None) -> list[str]:
     """The plot as lines of text without colour codes; empty when there is nothing finite or no room.
 
     `at` are the places on the x axis (as many as values; else the values are counted from 1).
@@ -45,7 +43,6 @@ def draw(
     figure.clear.all()
     figure.theme("colorless")
     figure.plot_size(width, height)
-    figure.title(title)
     figure.draw(figure.signal(places, points, marker="braille").lines())
     text = str(figure.build().string(colorless=True))
     return text.rstrip("\n").split("\n")
@@ -56,9 +53,9 @@ class Plot(LineView, can_focus=False):
 
     DEFAULT_CSS = "Plot { height: 1fr; overflow-y: hidden; }"
 
-    def __init__(self, title: str, empty: str, *, id: str | None = None) -> None:
+    def __init__(self, empty: str, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self._plot_title, self._empty = title, empty
+        self._empty = empty
         self._values: tuple[float | None, ...] = ()
         self._at: tuple[float, ...] | None = None
 
@@ -71,6 +68,6 @@ class Plot(LineView, can_focus=False):
         self._draw()
 
     def _draw(self) -> None:
-        drawn = draw(self._values, self.size.width, self.size.height, self._plot_title, self._at)
+        drawn = draw(self._values, self.size.width, self.size.height, self._at)
         lines: list[Line] = [((row, "plain"),) for row in drawn] or [((" " + self._empty, "dim"),)]
         self.set_lines(lines)

@@ -8,7 +8,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from indexpilot_tui.tui import format as fmt
-from indexpilot_tui.tui.lines import Line, Segment, fit, line, pad
+from indexpilot_tui.tui.gates import guard_label
+from indexpilot_tui.tui.lines import Line, Segment, elide, fit, line, pad
 from indexpilot_tui.tui.widgets.lineview import LineView
 
 if TYPE_CHECKING:
@@ -67,34 +68,44 @@ def _alarm(bypass: Bypass, width: int) -> Line:
 def _identity(state: StripState) -> list[Segment]:
     word = WORDS.get(state.environment, state.environment.upper())
     place = (line((f" {word} ", "badge"), (f" {state.label}", "bold")),)
-    segments = [Segment(place, 0)]
+    segments = [Segment(place)]
     if state.engine is not None:
         facts = state.engine.facts
+        segments.append(Segment((line(_address(state.label, facts)), line()), 7))
         role, alarm = ("standby", "warn") if facts.in_recovery else ("primary", "plain")
-        segments.append(Segment((line((role, alarm)),), 1))
+        segments.append(Segment((line((role, alarm)),)))
         number = fmt.version(facts.server_version)
-        segments.append(Segment((line(f"PostgreSQL {number}"), line(f"PG {number}")), 4))
-        segments.append(Segment(_tls(facts), 3))
+        segments.append(Segment((line(f"PostgreSQL {number}"), line(f"PG {number}")), 5))
+        segments.append(_tls(facts))
         looking = (line(("READ-ONLY", "bold")), line(("RO", "bold")))
         mode = (line((" OPERATE ", "inverse")),) if state.engine.operate else looking
         segments.append(Segment(mode, 2))
-        segments.append(Segment((line(facts.session_user), line()), 5))
+        segments.append(Segment((line(facts.session_user), line()), 4))
     return segments
 
 
-def _tls(facts: Facts) -> tuple[Line, ...]:
+def _address(label: str, facts: Facts) -> str:
+    """Where the target is, unless its name says so already."""
+    if facts.tls.unix_socket:
+        return "" if facts.database in label else facts.database
+    address = f"{facts.host}:{facts.port}/{facts.database}"
+    return "" if f"{facts.host}/{facts.database}" in label else address
+
+
+def _tls(facts: Facts) -> Segment:
     tls = facts.tls
     if tls.unix_socket:
-        return (line("unix socket"), line("socket"))
+        return Segment((line("unix socket"), line("socket")), 3)
     if not tls.in_use:
-        return (line(("NO TLS", "crit")),)
+        return Segment((line(("NO TLS", "crit")),))
     tone = "ok" if tls.authenticated else "warn"
     proof = "" if tls.authenticated else " not verified"
-    return (
+    forms = (
         line((f"{tls.version} {tls.cipher}{proof}", tone)),
         line((f"{tls.version}{proof}", tone)),
         line((f"TLS{' ?' if proof else ''}", tone)),
     )
+    return Segment(forms, ranks=(6, 3))
 
 
 def _condition(state: StripState) -> list[Segment]:
@@ -108,15 +119,15 @@ def _condition(state: StripState) -> list[Segment]:
     if seen is not None:
         act = seen.activity
         load = f"active {fmt.count(act.active_backends)}/{fmt.count(act.max_connections)}"
-        total = f"{fmt.rate(seen.hotspots.total_ms_per_s)} ms/s"
+        total = f"SQL {fmt.count(seen.hotspots.total_ms_per_s)} ms/s"
         locks = f"lock waits {fmt.count(act.lock_waiters)}"
         oldest = f"oldest xact {fmt.seconds(act.oldest_xact_s)}"
         segments.append(
             Segment(
                 (
-                    line(f"{load} {total} {locks} {oldest}"),
-                    line(f"{load} {total} {locks}"),
-                    line(f"{load} {locks}"),
+                    line(f"{load} · {total} · {locks} · {oldest}"),
+                    line(f"{load} · {total} · {locks}"),
+                    line(f"{load} · {locks}"),
                     line(load),
                     line(),
                 ),
@@ -140,11 +151,9 @@ def _age(state: StripState) -> tuple[Line, ...]:
         return (line(("NO DATA YET" + reason, "crit" if reason else "warn")), line(("NO DATA", "crit")))
     age = state.mono - snapshot.good_at
     if snapshot.error:
-        return (
-            line((f" STALE {fmt.seconds(age)}: {snapshot.error} ", "crit")),
-            line((f" STALE {fmt.seconds(age)}: {snapshot.error[:40]}… ", "crit")),
-            line((f" STALE {fmt.seconds(age)} ", "crit")),
-        )
+        stale = f" STALE {fmt.seconds(age)}"
+        why = (f"{stale}: {elide(snapshot.error, cells)} " for cells in (200, 60, 40, 24))
+        return (*(line((text, "crit")) for text in why), line((f"{stale} ", "crit")))
     if age > state.stale_after_s:
         return (line((f" STALE {fmt.seconds(age)}: no answer yet ", "crit")), line((f" STALE {fmt.seconds(age)} ", "crit")))
     return (line(f"data {int(age)} s old"), line(f"data {int(age)} s"))
@@ -154,7 +163,8 @@ def _gate(snapshot: Snapshot) -> tuple[Line, ...]:
     opened = snapshot.gate_open
     if opened is None:
         why = f": {snapshot.throttle_error}" if snapshot.throttle_error else ""
-        return (line((f"THROTTLE UNKNOWN{why}", "crit")), line(("THROTTLE UNKNOWN", "crit")))
+        short = line(("THROTTLE UNKNOWN", "crit"))
+        return (line((f"THROTTLE UNKNOWN{why}", "crit")), line((f"THROTTLE UNKNOWN{elide(why, 40)}", "crit")), short)
     if opened:
         return (line((f"THROTTLE OPEN {len(snapshot.throttle or ())} gates pass", "ok")), line(("THROTTLE OPEN", "ok")))
     first = snapshot.first_obstacle
@@ -163,9 +173,6 @@ def _gate(snapshot: Snapshot) -> tuple[Line, ...]:
     rest = len([v for v in snapshot.throttle or () if not v.allows]) - 1
     more = f" (+{rest})" if rest else ""
     tone = "warn" if first.status.value == "wait" else "crit"
-    return (
-        line((f"THROTTLE CLOSED {first.guard}: {first.evidence}{more}", tone)),
-        line((f"THROTTLE CLOSED {first.guard}: {first.measured}{more}", tone)),
-        line((f"THROTTLE CLOSED {first.guard}{more}", tone)),
-        line(("CLOSED", tone)),
-    )
+    closed = f"THROTTLE CLOSED {guard_label(first.guard)}"
+    reasons = (f"{closed}: {elide(first.evidence, cells)}{more}" for cells in (200, 60, 40, 24))
+    return (*(line((text, tone)) for text in reasons), line((f"{closed}{more}", tone)), line(("CLOSED", tone)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -12,19 +12,21 @@ from textual.geometry import Size
 from textual.message import Message
 from textual.strip import Strip
 
-from indexpilot_tui.tui.lines import Line, Span, pad
+from indexpilot_tui.tui.lines import Line, Span, elide, pad, wrap
 from indexpilot_tui.tui.widgets.lineview import LineView
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """`width` in cells (0: takes what is left); shown only where the table has at least `from_width` cells."""
+    """`width` in cells (0: takes what is left); shown only where the table has at least `from_width` cells. `shorten` makes
+    a text that is too long fit; without it the end is cut off."""
 
     id: str
     title: str
     width: int
     align: Literal["left", "right"] = "left"
     from_width: int = 0
+    shorten: Callable[[str, int], str] = elide
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,10 +191,10 @@ class KeyedTable(LineView):
             spans: list[Span] = [("▶", "accent") if here else (" ", "plain"), row.mark]
             for number, (column, cells) in enumerate(layout):
                 text, tone = row.cells.get(column.id, ("", "plain"))
-                spans.append(((" " if number else "") + pad(text, cells, column.align), tone))
+                spans.append(((" " if number else "") + pad(column.shorten(text, cells), cells, column.align), tone))
             lines.append(tuple(spans))
         if not lines and self._empty:
-            lines.append((("  " + self._empty, "dim"),))
+            lines += wrap(self._empty, width, "dim", indent="  ")
         self.set_lines(lines)
         self.virtual_size = Size(1, len(lines) + self.header_height)
 

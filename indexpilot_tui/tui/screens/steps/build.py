@@ -13,6 +13,7 @@ from indexpilot_tui.engine.model.verdict import Verdict
 from indexpilot_tui.engine.observe.model import BuildProgress
 from indexpilot_tui.tui.actions import BACK, Action, bindings
 from indexpilot_tui.tui.faults import Fault
+from indexpilot_tui.tui.gates import closed_first
 from indexpilot_tui.tui.panes.throttle import GATE_COLUMNS, gate_row
 from indexpilot_tui.tui.screens.detail import gate_screen
 from indexpilot_tui.tui.screens.steps.base import StepScreen
@@ -52,7 +53,9 @@ class BuildScreen(StepScreen):
 
     def step_body(self) -> ComposeResult:
         view = LineView(id="text", classes="pane")
-        view.set_title("Build")
+        view.set_title(
+            "Take back" if self.walk_state.rolling_back else {"create": "Build"}.get(self.change.kind, self.change.kind)
+        )
         yield view
         gates = KeyedTable(GATE_COLUMNS, empty="reading the gates …", id="gates")
         gates.add_class("pane")
@@ -89,7 +92,7 @@ class BuildScreen(StepScreen):
         if not startable and entry.display:
             self.query_one("#text").focus()
         gates.display = entry.display = startable
-        gates.set_rows([gate_row(v) for v in self.walk_state.gates or ()])
+        gates.set_rows([gate_row(v) for v in closed_first(self.walk_state.gates or ())])
         gates.set_title("Gates · all must pass")
         if startable:
             entry.hold(self.why_not_operate() or obstacle_to_apply(self.walk_state.gates))

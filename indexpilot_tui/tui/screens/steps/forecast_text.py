@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from indexpilot_tui.tui import format as fmt
-from indexpilot_tui.tui.lines import Line, bullets, elide, line, rule, wrap
+from indexpilot_tui.tui.lines import Line, bullets, line, rule, wrap
 from indexpilot_tui.tui.plandiff import plan_lines
+from indexpilot_tui.tui.screens.steps.drop_text import drop_lines
+from indexpilot_tui.tui.statement import in_one_line
 
 if TYPE_CHECKING:
     from indexpilot_tui.engine.whatif.model import Forecast, QueryForecast
@@ -26,31 +28,47 @@ def _tone(before: float, after: float) -> str:
 
 
 def forecast_lines(forecast: Forecast, width: int, chosen: int) -> list[Line]:
-    """Everything a forecast says, folded to `width`; the plans are those of statement number `chosen`."""
+    """Everything a forecast says, folded to `width`; the plans are those of statement number `chosen`.
+
+    What it does comes before why it is believed: on a small screen the first lines are all that is seen.
+    """
     queries = ranked(forecast)
     out = _summary(forecast, width)
+    if forecast.drop is not None:
+        out += drop_lines(forecast.drop, width)
     out.append(rule(f"statements · {len(queries)} planned, {len(forecast.left_out)} not", width))
     out += _query_lines(queries, width, chosen)
     if queries:
         query = queries[chosen % len(queries)]
         out.append(rule(f"plan of {chosen % len(queries) + 1}: − leaves, + comes (p: next)", width))
         out += plan_lines(query.plan_before, query.plan_after, width)
+    out += _grounds(forecast, width)
     if forecast.left_out:
         out.append(rule("could not be planned", width))
         out += bullets((f"{x.query}: {x.reason}" for x in forecast.left_out), width, "dim")
     return out
 
 
+def _grounds(forecast: Forecast, width: int) -> list[Line]:
+    """Why it is believed as far as it is, and where it comes from."""
+    out: list[Line] = [rule(f"why the confidence is {forecast.confidence.level.upper()}", width)]
+    out += bullets(forecast.confidence.reasons, width, "plain")
+    out += bullets(forecast.notes, width, "dim")
+    source = f"{forecast.backend} planner, PostgreSQL {fmt.version(forecast.planner_version)}; read "
+    source += f"{forecast.read_statements} statements in {forecast.read_ms:.0f} ms on the target, "
+    return out + wrap(source + f"{forecast.elapsed_ms:.0f} ms in all. Estimated, not measured.", width, "dim")
+
+
 def _summary(forecast: Forecast, width: int) -> list[Line]:
     before, after = forecast.cost_before, forecast.cost_after
     index, writes = forecast.index, forecast.writes
-    server = fmt.version(forecast.planner_version)
     out: list[Line] = [
         line(
             ("workload cost ", "dim"),
             (f"{fmt.count(before)} → {fmt.count(after)}  {fmt.change_pct(before, after)}", _tone(before, after)),
             ("   confidence ", "dim"),
             (forecast.confidence.level.upper(), _LEVELS.get(forecast.confidence.level, "warn")),
+            ("   estimated", "dim"),
         ),
         line(
             ("index ", "dim"),
@@ -69,28 +87,28 @@ def _summary(forecast: Forecast, width: int) -> list[Line]:
     out.append(line(("writes ", "dim"), lost + wal))
     if forecast.redundant:
         out += bullets((f"becomes redundant: {name}" for name in forecast.redundant), width, "warn")
-    out += bullets(forecast.confidence.reasons, width, "plain")
-    out += bullets(forecast.notes, width, "dim")
-    source = f"{forecast.backend} planner, PostgreSQL {server}; read {forecast.read_statements} statements "
-    source += f"in {forecast.read_ms:.0f} ms on the target, {forecast.elapsed_ms:.0f} ms in all. Estimated, not measured."
-    out += wrap(source, width, "dim")
     return out
 
 
 def _query_lines(queries: list[QueryForecast], width: int, chosen: int) -> list[Line]:
     if not queries:
         return [line(("no statement of the workload touches this table", "warn"))]
-    titles = f"      {'calls':>9} {'cost before':>12} {'after':>12} {'change':>8}  index  statement"
-    out: list[Line] = [line((titles, "dim"))]
+    figure, share, use = (12, 8, "  uses   ") if width >= 100 else (9, 6, " uses  ")
+    titles = f"      {'calls':>{figure - 3}} {'before':>{figure}} {'after':>{figure}} {'change':>{share}}"
+    titles += " index".ljust(len(use))
+    out: list[Line] = [line((f"{titles}statement", "dim"))]
     for number, query in enumerate(queries):
         here = number == chosen % len(queries)
         effect = fmt.change_pct(query.cost_before, query.cost_after)
         tone = _tone(query.cost_before, query.cost_after)
-        head = f"{number + 1:3d} {fmt.count(query.calls):>9} {fmt.rate(query.cost_before):>12} "
-        head += f"{fmt.rate(query.cost_after):>12} "
-        uses = "  uses   " if query.uses_index else "  –      "
-        rest = max(4, width - len(head) - 2 - 8 - len(uses))
+        head = f"{number + 1:3d} {fmt.count(query.calls):>{figure - 3}} {fmt.rate(query.cost_before):>{figure}} "
+        head += f"{fmt.rate(query.cost_after):>{figure}} "
+        uses = use if query.uses_index else use.replace("uses", "–   ")
+        rest = max(4, width - len(head) - 2 - share - len(uses))
         out.append(
-            line(("▶ " if here else "  ", "accent"), head, (f"{effect:>8}", tone), (uses, tone), elide(query.query, rest))
-        )
+            line(
+                ("▶ " if here else "  ", "accent"), head, (f"{effect:>{share}}", tone), (uses, tone),
+                in_one_line(query.query, rest),
+            )
+        )  # fmt: skip
     return out

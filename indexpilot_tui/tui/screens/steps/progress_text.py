@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from rich.cells import cell_len
 
 from indexpilot_tui.engine.model.change import State
+from indexpilot_tui.engine.model.narrative import told
 from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.tui import format as fmt
 from indexpilot_tui.tui.feed import change_tone
@@ -26,7 +28,7 @@ MEANING = {
     State.VERIFYING: "done by the server; being proven by the catalog",
     State.CLEANING: "what was left of the index is being removed",
     State.OBSERVING: "in place; statements are compared with before",
-    State.DONE: "done",
+    State.DONE: "proven by the catalog; it stays",
     State.FAILED: "failed; nothing of it is left",
     State.ROLLED_BACK: "taken back",
     State.NEEDS_OPERATOR: "stopped by a contradiction that a person must resolve",
@@ -69,22 +71,10 @@ def _build(build: BuildProgress, width: int) -> list[Line]:
     return out
 
 
-def _detail(detail: dict[str, Any]) -> str:
-    """The detail of a log row as `key value` pairs, a change of state first; the whole row is in `audit show`."""
-    rest = dict(detail)
-    parts = [f"{rest.pop('from')} → {rest.pop('to')}"] if {"from", "to"} <= rest.keys() else []
-    for key, value in rest.items():
-        if value not in (None, "", [], {}) and not key.endswith("sha256"):
-            shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-            parts.append(f"{key} {shown}")
-    return " · ".join(parts)
-
-
 def event_line(event: Event, width: int) -> Line:
     """One row of the mutation log."""
     head = f"{fmt.hour(event.at)} "
     who = f"{clean_line(event.actor, 20)} "
-    detail = "" if not event.detail else " " + clean_line(_detail(event.detail), 600)
-    tone = "crit" if "fail" in event.action else "bold"
-    rest = max(0, width - len(head) - len(who) - len(event.action))
-    return line((head, "dim"), (who, "dim"), (clean_line(event.action), tone), (elide(detail, rest), "dim"))
+    tone = "crit" if "fail" in event.action or event.action.endswith(".refused") else "plain"
+    rest = max(0, width - len(head) - cell_len(who))
+    return line((head, "dim"), (who, "dim"), (elide(clean_line(told(event.action, event.detail), 600), rest), tone))

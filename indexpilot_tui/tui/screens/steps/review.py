@@ -13,10 +13,12 @@ from indexpilot_tui.engine.model.verdict import Status, Verdict
 from indexpilot_tui.tui import format as fmt
 from indexpilot_tui.tui.actions import BACK, Action, bindings
 from indexpilot_tui.tui.faults import Fault
+from indexpilot_tui.tui.gates import closed_first
 from indexpilot_tui.tui.lines import Line, line, wrap
 from indexpilot_tui.tui.panes.throttle import GATE_COLUMNS, gate_row
 from indexpilot_tui.tui.screens.detail import gate_screen
 from indexpilot_tui.tui.screens.steps.base import StepScreen
+from indexpilot_tui.tui.screens.steps.drop_text import drop_lines
 from indexpilot_tui.tui.widgets.entry import Entry, some_words
 from indexpilot_tui.tui.widgets.lineview import LineView
 from indexpilot_tui.tui.widgets.stepbar import Step
@@ -90,7 +92,7 @@ class ReviewScreen(StepScreen):
         plan = self.query_one("#plan", LineView)
         plan.set_lines(self._plan_lines(max(20, plan.line_width)))
         gates = self.query_one("#gates", KeyedTable)
-        gates.set_rows([gate_row(v) for v in walk.gates or ()])
+        gates.set_rows([gate_row(v) for v in closed_first(walk.gates or ())])
         shut = [g for g in walk.gates or () if not g.allows]
         state = f"{len(walk.gates)} read, {len(shut)} not open" if walk.gates else "reading"
         gates.set_title(f"Gates · {state} · a change is applied only when all pass")
@@ -100,11 +102,13 @@ class ReviewScreen(StepScreen):
     def _plan_lines(self, width: int) -> list[Line]:
         walk = self.walk_state
         out = wrap(walk.change.plan.ddl if walk.change else walk.ddl, width, "bold")
-        if walk.forecast is not None:
-            f = walk.forecast
-            words = "; ".join((*f.confidence.reasons, *f.notes)[:1])
-            out.append(line(("forecast ", "dim"), f"cost {fmt.count(f.cost_before)} → {fmt.count(f.cost_after)}, confidence "
-                            f"{f.confidence.level.upper()}", (f"  {words}", "dim")))  # fmt: skip
+        if (f := walk.forecast) is not None:
+            cost = f"cost {fmt.count(f.cost_before)} → {fmt.count(f.cost_after)}"
+            out.append(line(("forecast ", "dim"), f"{cost}, confidence {f.confidence.level.upper()}"))
+            if f.drop is not None:
+                out += drop_lines(f.drop, width)[1:3]
+            reasons = [*f.confidence.reasons, *f.notes][:1]
+            out += wrap(reasons[0], width, "dim") if reasons else []
         return out
 
     def _gated(self, verdicts: list[Verdict]) -> None:

@@ -16,6 +16,7 @@ from indexpilot_tui.tui.lines import Line, line, wrap
 from indexpilot_tui.tui.screens.steps.base import StepScreen
 from indexpilot_tui.tui.screens.steps.forecast_text import forecast_lines
 from indexpilot_tui.tui.screens.steps.walk import Walk
+from indexpilot_tui.tui.statement import in_one_line
 from indexpilot_tui.tui.widgets.lineview import LineView
 from indexpilot_tui.tui.widgets.stepbar import Step
 from indexpilot_tui.tui.widgets.table import Column, KeyedTable, Row
@@ -31,8 +32,8 @@ class SimulateScreen(StepScreen):
     HELP_TITLE = "Simulate"
     ACTIONS: ClassVar[tuple[Action, ...]] = (
         Action("enter", "forecast", "forecast", "Forecast the candidate under the cursor, or the edited statement.", 1),
-        Action("d", "edit", "edit DDL", "Edit the statement.", 2),
-        Action("p", "plan", "next plan", "Show the plans of the next statement.", 3),
+        Action("d", "edit", "edit DDL", "Edit the statement.", 1),
+        Action("p", "plan", "next plan", "Show the plans of the next statement.", 2),
         Action("n", "next", "review", "Go on to the review, with the statement that was forecast.", 0),
         BACK,
     )
@@ -131,7 +132,7 @@ class SimulateScreen(StepScreen):
             if walk.ddl != walk.forecast_ddl:
                 out.append(line(("the statement was changed: enter forecasts it", "warn")))
             out += forecast_lines(walk.forecast, width, self._plan)
-        view.set_title(f"Forecast · for {walk.origin}" if walk.origin else "Forecast")
+        view.set_title(f"Forecast · for {in_one_line(walk.origin, width - 18)}" if walk.origin else "Forecast")
         view.set_lines(out)
 
     def why_not(self, action: Action) -> str:

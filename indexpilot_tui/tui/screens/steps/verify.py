@@ -17,6 +17,7 @@ from indexpilot_tui.tui.lines import Line, elide, line, rule, width_of, wrap
 from indexpilot_tui.tui.screens.steps.base import StepScreen
 from indexpilot_tui.tui.screens.steps.confirm import ConfirmScreen
 from indexpilot_tui.tui.screens.steps.progress_text import MEANING, event_line
+from indexpilot_tui.tui.statement import in_one_line
 from indexpilot_tui.tui.widgets.entry import exactly
 from indexpilot_tui.tui.widgets.lineview import LineView
 from indexpilot_tui.tui.widgets.stepbar import Step
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from indexpilot_tui.engine.model.change import QueryVerdict
 
 POLL_S = 2.0
-TONES = {"improved": "ok", "regressed": "crit", "no evidence": "warn"}
+TONES = {"improved": "ok", "regressed": "crit", "no evidence": "plain"}
 
 
 def verify_lines(change: Change, now: datetime, width: int) -> list[Line]:
@@ -35,8 +36,16 @@ def verify_lines(change: Change, now: datetime, width: int) -> list[Line]:
     if change.outcome:
         out += wrap(clean_line(change.outcome), width, "bold")
     out += [rule("catalog, read again by OID", width), *_catalog(change)]
-    out += wrap(clean_line(change.plan.ddl), width, "dim")
-    out.append(rule("did it help?", width))
+    out += wrap(f"after: {clean_line(change.plan.ddl)}", width, "dim")
+    if change.verification is not None or not (change.ended or change.parent_id):
+        out += _comparison(change, now, width)
+    out.append(rule("log of this change (UTC of the database)", width))
+    return out + [event_line(event, width) for event in sorted(change.events, key=lambda e: -e.seq)]
+
+
+def _comparison(change: Change, now: datetime, width: int) -> list[Line]:
+    state = change.state
+    out: list[Line] = [rule("did it help?", width)]
     if state is State.OBSERVING and change.observe_until is not None:
         left = (change.observe_until - now).total_seconds()
         words = f"{fmt.seconds(left)} to go" if left > 0 else "the window is over; the verdict is being made"
@@ -44,17 +53,14 @@ def verify_lines(change: Change, now: datetime, width: int) -> list[Line]:
         out.append(line(("watching ", "warn"), f"{words}, until {until}"))
     verification = change.verification
     if verification is None:
-        ended = "this change has no comparison" if change.ended else "no verdict yet: the statements run as they come"
-        out.append(line((ended, "dim")))
-    else:
-        out.append(line((verification.verdict.upper(), TONES.get(verification.verdict, "warn"))))
-        out += wrap(f"{clean_line(verification.reason)} (window {fmt.seconds(verification.window_s)})", width)
-        titles = f"  {'mean before':>12} {'after ms':>12} {'change':>8} {'calls':>15}  verdict"
-        out.append(line((titles, "dim")))
-        for query in verification.queries:
-            out += _verdict(query, width)
-    out.append(rule("log of this change (UTC of the database)", width))
-    return out + [event_line(event, width) for event in sorted(change.events, key=lambda e: -e.seq)]
+        return [*out, line(("no verdict yet: the statements run as they come", "dim"))]
+    tone = TONES.get(verification.verdict, "warn")
+    out.append(line((verification.verdict.upper(), "bold" if tone == "plain" else tone)))
+    out += wrap(f"{clean_line(verification.reason)} (window {fmt.seconds(verification.window_s)})", width)
+    out.append(line((f"  {'mean before':>12} {'after ms':>12} {'change':>8} {'calls':>15}  verdict", "dim")))
+    for query in verification.queries:
+        out += _verdict(query, width)
+    return out
 
 
 def _catalog(change: Change) -> list[Line]:
@@ -66,17 +72,19 @@ def _catalog(change: Change) -> list[Line]:
 
 
 def _verdict(query: QueryVerdict, width: int) -> list[Line]:
-    effect = fmt.change_pct(query.mean_before_ms, query.mean_after_ms)
+    before = fmt.rate(query.mean_before_ms) if query.calls_before else fmt.NOT_MEASURED
+    after = fmt.rate(query.mean_after_ms) if query.calls_after else fmt.NOT_MEASURED
+    measured = query.calls_before and query.calls_after
+    effect = fmt.change_pct(query.mean_before_ms, query.mean_after_ms) if measured else fmt.NOT_MEASURED
     calls = f"{fmt.count(query.calls_before)} → {fmt.count(query.calls_after)}"
     tone = TONES.get(query.verdict, "warn")
-    head = f"  {fmt.rate(query.mean_before_ms):>12} {fmt.rate(query.mean_after_ms):>12} "
-    tail = f" {calls:>15}  "
+    head, tail = f"  {before:>12} {after:>12} ", f" {calls:>15}  "
     figures: Line = line(head, (f"{effect:>8}", tone), tail, (f"{query.verdict:12} ", tone))
-    statement, why = clean_line(query.query), line((elide("    " + clean_line(query.reason), width), "dim"))
+    why = line((elide("    " + clean_line(query.reason), width), "dim"))
     rest = width - width_of(figures)
     if rest < 40:  # too narrow for a statement that says anything: it gets a line of its own
-        return [figures, line(elide("    " + statement, width)), why]
-    return [(*figures, (elide(statement, rest), "plain")), why]
+        return [figures, line("    ", in_one_line(clean_line(query.query), width - 4)), why]
+    return [(*figures, (in_one_line(clean_line(query.query), rest), "plain")), why]
 
 
 class VerifyScreen(StepScreen):
@@ -109,7 +117,10 @@ class VerifyScreen(StepScreen):
     def why_not(self, action: Action) -> str:
         if action.name == "keep":
             if self.change.state is not State.OBSERVING:
-                return f"nothing to decide: the change is {self.change.state.value.replace('_', ' ')}"
+                over = self.change.state is State.DONE and self.change.kind == "create"
+                return (
+                    "it stays already: the watch is over" if over else f"it is {self.change.state.value.replace('_', ' ')}"
+                )
             return self.why_not_operate()
         if action.name == "roll_back":
             if self.change.state not in (State.OBSERVING, State.DONE):
