@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from indexpilot_tui.engine.postgres import parsing
+
 
 @dataclass(frozen=True, slots=True)
 class Filters:
@@ -28,7 +30,7 @@ def filters_of(sql: str) -> Filters:
     from postgast import pg_query_pb2 as pb
 
     try:
-        tree = postgast.parse(sql)
+        tree = parsing.parse(sql)
     except postgast.PgQueryError:
         return NOTHING
     ranges = list(postgast.find_nodes(tree, pb.RangeVar))

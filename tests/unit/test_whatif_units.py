@@ -154,8 +154,10 @@ def test_statements_are_repaired_or_refused_with_the_reason() -> None:
     assert sql("select 1 -- untouched") == "select 1 -- untouched"
     for text, reason in (
         ("<insufficient privilege>", "hidden"), ("vacuum t", "utility"), ("select 1; select 2", "2 statements"),
-        ("select * into x from t", "SELECT INTO"), ("selec 1", "parser"), ("", "0 statements"), ("a\x00b", "characters"),
-        ("explain select 1", "utility"),
+        ("selec 1", "parser"), ("", "0 statements"), ("a\x00b", "NUL"), ("explain select 1", "EXPLAIN alone"),
+        ("explain (analyze off) select 1", "EXPLAIN alone"), ("copy t from stdin", "utility statement (copy)"),
+        ("create table x as execute p", "utility"), ("create table x as select 1 with no data", "utility"),
+        ("execute p(1)", "utility"), ("do 'begin end'", "utility statement (do)"), ("x" * 200_001, "longer than 200,000"),
     ):  # fmt: skip
         assert reason in parse(Statement("1", text, 1)).refused, text
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from indexpilot_tui.engine.postgres import parsing
 from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.errors import UsageError
 
@@ -91,7 +92,7 @@ def _step(number: int, line: int, text: str, state: _Session) -> Step:
     import postgast
 
     try:
-        node = postgast.parse(text).stmts[0].stmt
+        node = parsing.parse(text).stmts[0].stmt
     except (postgast.PgQueryError, IndexError) as exc:
         return Step(number, line, text, "", None, error=clean_line(str(exc), 200) or "nothing to parse")
     kind = node.WhichOneof("node") or ""

@@ -11,6 +11,7 @@ from psycopg import sql
 from indexpilot_tui.engine.changes.catalog import question
 from indexpilot_tui.engine.journal.journal import Journal
 from indexpilot_tui.engine.model.change import Plan
+from indexpilot_tui.engine.postgres import parsing
 from indexpilot_tui.engine.postgres.session import Session
 from indexpilot_tui.engine.safeguards.gates import database_now
 from indexpilot_tui.errors import PrivilegeError, ServerError
@@ -59,7 +60,7 @@ def touches(query: str, schema: str, table: str) -> bool:
     import postgast
 
     try:
-        tree = postgast.parse(query)
+        tree = parsing.parse(query)
     except postgast.PgQueryError:
         return False  # cut off or not plain SQL: it cannot be told what it touches
     if not tree.stmts or tree.stmts[0].stmt.WhichOneof("node") not in _STATEMENTS:

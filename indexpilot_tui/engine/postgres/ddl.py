@@ -10,6 +10,7 @@ import copy
 from dataclasses import dataclass, field
 from typing import Any
 
+from indexpilot_tui.engine.postgres import parsing
 from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.errors import UsageError
 
@@ -74,7 +75,7 @@ def parse_index_statement(ddl: str, *, only: bool = False) -> IndexStatement:
         )
     wanted = "give one CREATE INDEX, DROP INDEX or REINDEX INDEX statement"
     try:
-        statements = postgast.parse(ddl).stmts
+        statements = parsing.parse(ddl).stmts
     except postgast.PgQueryError as exc:
         raise _bad(f"PostgreSQL's parser says: {clean_line(str(exc), 200)}", ddl, wanted) from None
     _check_names(ddl)

@@ -6,7 +6,7 @@ nbtsort.c (_bt_buildadd, _bt_sort_dedup_finish_pending), nbtdedup.c, access/nbtr
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from indexpilot_tui.engine.whatif.sizes import (
@@ -27,6 +27,7 @@ _ROOM = PAGE - HEADER - _SPECIAL - LINE_POINTER  # of a leaf, the line pointer o
 _POSTING = 812  # maxpostingsize of a build: MAXALIGN_DOWN(BLCKSZ * 10 / 100) - sizeof(ItemIdData)
 _MANY = 30.0  # duplicates from which their number may be taken as its mean
 _FINEST = 64  # groups of values that are followed when columns are combined
+_MOST = 250  # values of one column that are followed one by one
 
 Groups = list[tuple[float, float]]  # (share of the rows that one value has, number of such values)
 
@@ -85,16 +86,21 @@ def _column(key: KeyColumn, rows: float) -> Groups:
     return found
 
 
+def _alike(groups: Iterable[tuple[float, float]], parts: int) -> Groups:
+    """Groups that are about equally frequent (`parts` classes to each doubling) become one; the most frequent first."""
+    buckets: dict[int, tuple[float, float]] = {}
+    for share, count in groups:
+        at = round(math.log2(share) * parts) if share > 0 else -400
+        total, values = buckets.get(at, (0.0, 0.0))
+        buckets[at] = (total + share * count, values + count)
+    return sorted(((total / values, values) for total, values in buckets.values()), reverse=True)
+
+
 def _combined(a: Groups, b: Groups) -> Groups:
     """Two independent columns; combinations that are about equally frequent become one group."""
-    buckets: dict[int, tuple[float, float]] = {}
-    for share_a, count_a in a:
-        for share_b, count_b in b:
-            share, count = share_a * share_b, count_a * count_b
-            at = round(math.log2(share) * 3) if share > 0 else -400
-            total, values = buckets.get(at, (0.0, 0.0))
-            buckets[at] = (total + share * count, values + count)
-    made = sorted(((total / values, values) for total, values in buckets.values()), reverse=True)
+    # a statistics target of 10,000 makes 100 million pairs
+    a, b = (_alike(x, 16) if len(x) > _MOST else x for x in (a, b))
+    made = _alike(((share_a * share_b, count_a * count_b) for share_a, count_a in a for share_b, count_b in b), 3)
     return made if len(made) <= _FINEST else [*made[: _FINEST - 1], _merged(made[_FINEST - 1 :])]
 
 

@@ -7,9 +7,9 @@ from psycopg import AsyncConnection, sql
 from psycopg.rows import TupleRow
 
 from indexpilot_tui.engine.postgres.text import clean_line
-from indexpilot_tui.engine.whatif import restore
+from indexpilot_tui.engine.whatif import collations, restore
 from indexpilot_tui.engine.whatif.database import ROLE, ShadowDatabase
-from indexpilot_tui.engine.whatif.snapshot import Snapshot
+from indexpilot_tui.engine.whatif.snapshot import Relation, Snapshot
 
 # extensions that plans do not depend on, or that reach outside the database
 _NOT_FOR_PLANS = {
@@ -30,13 +30,20 @@ def _locale(admin: AsyncConnection[TupleRow], locale: str) -> sql.Composed:
 
 async def create_database(admin: AsyncConnection[TupleRow], name: str, snapshot: Snapshot, issues: list[str]) -> None:
     """With the target's collation where this machine has it: only under C may LIKE 'x%' use a plain text index."""
-    wanted = snapshot.server.collate
+    wanted, icu = snapshot.server.collate, snapshot.server.locale
     base = sql.SQL("create database {} owner {}").format(sql.Identifier(name), sql.Identifier(ROLE))
     if admin.info.server_version >= CREATE_OPTIONS:
         base += sql.SQL(" strategy file_copy")
     if wanted in ("C", "POSIX", ""):
         await admin.execute(base)
         return
+    if wanted == "icu" and admin.info.server_version >= CREATE_OPTIONS:
+        try:
+            await admin.execute(base + sql.SQL(" template template0 locale_provider icu icu_locale {}").format(icu))
+        except psycopg.Error:
+            wanted = f"{icu} of ICU"  # the shadow has no ICU
+        else:
+            return
     for locale in dict.fromkeys((wanted, "C.UTF-8", "C.utf8")):
         try:
             await admin.execute(base + sql.SQL(" template template0 ") + _locale(admin, locale))
@@ -63,14 +70,9 @@ async def build(shadow: ShadowDatabase) -> None:
     for schema in restore.schemas(snapshot):
         owned = sql.SQL("create schema {} authorization {}").format(sql.Identifier(schema), sql.Identifier(ROLE))
         await shadow.rows(owned)
-    await _collations(shadow)
+    await collations.make(shadow)
     await _extensions(shadow)
-    await shadow.steps(list(restore.types(snapshot.types)))
-    unknown = await _unknown_types(shadow)
-    tables = [r for r in snapshot.relations.values() if r.kind in ("r", "p", "m")]
-    for relation in tables:
-        for step in restore.table(relation, unknown):
-            await shadow.step(step)
+    await _types_and_tables(shadow)
     for step in [*restore.checks(snapshot, "c"), *restore.attachments(snapshot)]:
         await shadow.step(step)
     for entry in snapshot.indexes.values():
@@ -86,26 +88,33 @@ async def build(shadow: ShadowDatabase) -> None:
     await shadow.rows("checkpoint")
 
 
-async def _collations(shadow: ShadowDatabase) -> None:
-    rows = await shadow.rows(
-        "select n.nspname::text as s, c.collname::text as n"
-        "  from pg_collation c join pg_namespace n on n.oid = c.collnamespace"
-    )
-    have = {(r["s"], r["n"]) for r in rows}
-    for schema, name, wanted in restore.collations(shadow.snapshot):
-        if (schema, name) in have:
-            continue
-        for locale in dict.fromkeys(x for x in (wanted, "C.UTF-8", "C") if x):
-            statement = sql.SQL("create collation {} (provider = libc, locale = {})").format(
-                restore.name_of(schema, name), sql.Literal(locale)
-            )
-            try:
-                await shadow.rows(statement)
-            except psycopg.Error:
-                continue  # this machine lacks the locale: the next one
-            if locale != wanted:
-                shadow.issues.append(f"collation {clean_line(name)}: the shadow sorts by {locale} in its place")
-            break
+async def _types_and_tables(shadow: ShadowDatabase) -> None:
+    """Types first, then tables; where a type is made of a table's row type, that waits for the table. What is still not
+    known when nothing gets further becomes bytea, and statements that need it are left out."""
+    snapshot = shadow.snapshot
+    tables = [r for r in snapshot.relations.values() if r.kind in ("r", "p", "m")]
+    foreign = [r for r in snapshot.relations.values() if r.kind == "f" and r.parents]
+    for relation in foreign:
+        shadow.issues.append(f"{clean_line(relation.qualified)} is a foreign table: its parent is planned without it")
+    types = await shadow.tried(list(restore.types(snapshot.types, {(r.schema, r.name) for r in tables})))
+    known: set[str] = set()
+    while tables:
+        unknown = await _unknown_types(shadow, tables, known)
+        ready = [r for r in tables if not any(c.type in unknown and not c.dropped for c in r.columns)]
+        if not ready:
+            ready, types = tables, await shadow.tried(types)
+            for name in sorted(unknown):
+                shadow.issues.append(f"type {clean_line(name)}: the shadow does not have it; its columns cannot be forecast")
+        for relation in ready:
+            for step in restore.table(relation, unknown):
+                await shadow.step(step)
+            for step in restore.defaults(relation, unknown):
+                await shadow.step(step)
+        done = {r.oid for r in ready}
+        tables = [r for r in tables if r.oid not in done]
+        types = await shadow.tried(types) if tables or types else []
+    for step in types:
+        await shadow.step(step)
 
 
 async def _extensions(shadow: ShadowDatabase) -> None:
@@ -131,19 +140,23 @@ async def _extensions(shadow: ShadowDatabase) -> None:
             )
 
 
-async def _unknown_types(shadow: ShadowDatabase) -> set[str]:
-    """The column types that did not come over; such columns become bytea, and statements that need them are left out."""
-    wanted = sorted({c.type for r in shadow.snapshot.relations.values() for c in r.columns if not c.dropped})
-    unknown: set[str] = set()
-    for name in wanted:
-        try:
-            known = (await shadow.rows("select to_regtype(%s) is not null as known", (name,)))[0]["known"]
-        except psycopg.Error:
-            known = False  # e.g. a type modifier that only the missing type understands
-        if not known:
-            unknown.add(name)
-            shadow.issues.append(f"type {clean_line(name)}: the shadow does not have it; its columns cannot be forecast")
-    return unknown
+async def _unknown_types(shadow: ShadowDatabase, tables: list[Relation], known: set[str]) -> set[str]:
+    """The column types that are not there (yet). `known` remembers those that are."""
+    wanted = sorted({c.type for r in tables for c in r.columns if not c.dropped} - known)
+    if not wanted:
+        return set()
+    query = "select t as name, to_regtype(t) is not null as known from unnest(%s::text[]) as t"
+    try:
+        rows = await shadow.rows(query, (wanted,))
+    except psycopg.Error:  # e.g. a type modifier that only the missing type understands: one by one
+        rows = []
+        for name in wanted:
+            try:
+                rows += await shadow.rows(query, ([name],))
+            except psycopg.Error:
+                rows.append({"name": name, "known": False})
+    known |= {r["name"] for r in rows if r["known"]}
+    return {r["name"] for r in rows if not r["known"]}
 
 
 async def _map_oids(shadow: ShadowDatabase) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -133,9 +134,7 @@ def _note_skip_scans(shadow: ShadowDatabase, made: Sequence[MadeIndex], outcome:
 
 def _family(shadow: ShadowDatabase, table: int) -> list[int]:
     """A table with its partitions at every level (target OIDs)."""
-    relations = shadow.snapshot.relations
-    children = [r.oid for r in relations.values() if table in r.parents and r.is_partition]
-    return [table, *(o for c in children for o in _family(shadow, c))]
+    return [table, *(o for c in shadow.snapshot.partitions(table) for o in _family(shadow, c))]
 
 
 async def _size_new(shadow: ShadowDatabase, made: Sequence[MadeIndex], table: int, outcome: Outcome) -> None:
@@ -143,17 +142,26 @@ async def _size_new(shadow: ShadowDatabase, made: Sequence[MadeIndex], table: in
     snapshot = shadow.snapshot
     total, wal, temp = 0, 0.0, 0
     low = high = 0.0
-    for part in await resize(shadow, made):
-        outcome.notes += [clean_line(n) for n in part.notes if clean_line(n) not in outcome.notes]
-        outcome.doubts += [("medium", r) for r in part.reasons]
-        basis = f"index size is modelled, not measured ({part.size.basis})"
-        outcome.doubts.append(("medium" if part.size.rough else "high", basis))
+    parts = await resize(shadow, made)
+    outcome.notes += dict.fromkeys(clean_line(n) for p in parts for n in p.notes)
+    reasons = Counter(r for p in parts for r in p.reasons)
+    outcome.doubts += [("medium", r if len(parts) == 1 else f"{r} ({n} of {len(parts)} parts)") for r, n in reasons.items()]
+    if parts:
+        largest = max(parts, key=lambda p: p.size.pages)
+        of = f"; of the largest of {len(parts)} parts" if len(parts) > 1 else ""
+        rough = any(p.size.rough and p.shape.rows > 0 for p in parts)
+        basis = f"index size is modelled, not measured ({largest.size.basis}{of})"
+        outcome.doubts.append(("medium" if rough else "high", basis))
+    for part in parts:
         seconds = sizes.build_seconds(part.shape, part.size.size_bytes, part.shape.heap_pages)
         total, low, high = total + part.size.size_bytes, low + seconds[0], high + seconds[1]
         temp = max(temp, sizes.temp_bytes(part.shape, snapshot.server.maintenance_work_mem))
         wal = max(wal, sizes.wal_per_insert(part.shape))
-    outcome.index = IndexForecast(total, (round(low, 2), round(high, 2)), sizes.wal_bytes(total), temp)
-    outcome.wal_per_write = wal
+    logged = snapshot.relations[table].persistence != "u"
+    outcome.index = IndexForecast(total, (round(low, 2), round(high, 2)), sizes.wal_bytes(total) if logged else 0, temp)
+    outcome.wal_per_write = wal if logged else 0.0
+    if not logged:
+        outcome.notes.append("the table is unlogged, so neither the build nor a write of the index makes WAL")
     if shadow.snapshot.relations[table].kind == "p":
         outcome.doubts.append(("medium", "CREATE INDEX CONCURRENTLY does not work on a partitioned table"))
 

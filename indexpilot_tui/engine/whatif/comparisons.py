@@ -11,6 +11,7 @@ import bisect
 from datetime import UTC, datetime
 from typing import Any
 
+from indexpilot_tui.engine.postgres import parsing
 from indexpilot_tui.engine.whatif.arrays import array_items
 from indexpilot_tui.engine.whatif.distinct import numbers
 from indexpilot_tui.engine.whatif.snapshot import ColumnStats, Relation, Snapshot
@@ -26,7 +27,10 @@ def compared_columns(predicate: str) -> list[tuple[str, str, str]]:
     import postgast
     from postgast import pg_query_pb2 as pb
 
-    where = postgast.parse(f"select where {predicate}").stmts[0].stmt.select_stmt.where_clause
+    try:
+        where = parsing.parse(f"select where {predicate}").stmts[0].stmt.select_stmt.where_clause
+    except postgast.PgQueryError:
+        return []
     anded = where.HasField("bool_expr") and where.bool_expr.boolop == pb.AND_EXPR
     terms = list(where.bool_expr.args) if anded else [where]
     found = []

@@ -6,8 +6,12 @@ from collections.abc import Iterable, Sequence
 
 from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.engine.whatif.model import Confidence
-from indexpilot_tui.engine.whatif.snapshot import Snapshot
+from indexpilot_tui.engine.whatif.snapshot import Activity, Relation, Size, Snapshot
 
+_POLICIES = "{}: row-level security; the forecast plans without its policies"
+SHOWN = 3  # tables that a reason names
+_SEE = "grant SELECT on it or pg_read_all_data, or run setup-sql"
+_SEE_BEHIND_POLICIES = "row-level security is active for this role, a login with BYPASSRLS sees them"
 STALE_SHARE = 0.2  # autovacuum_analyze_scale_factor is 0.1 by default: twice that is overdue
 _LEVELS = ("high", "medium", "low")
 
@@ -42,34 +46,54 @@ def of_snapshot(doubts: Doubts, snapshot: Snapshot, shadow_version: int, focus: 
         )
     if snapshot.server.block_size != 8192:
         doubts.add("low", f"the target's block size is {snapshot.server.block_size}, the shadow's 8192")
+    for (level, text), names in _of_tables(snapshot, set(focus)).items():
+        doubts.add(level, text.format(_some(names)))
+    doubts.add_all(
+        "medium",
+        (f"the extended statistics {clean_line(e.name)} have no data, or only the table's owner may see it"
+         for e in snapshot.extended if not e.known),
+    )  # fmt: skip
+    doubts.add_all("medium", snapshot.notes)
+
+
+def _of_tables(snapshot: Snapshot, focus: set[int]) -> dict[tuple[str, str], list[str]]:
+    """(level, text with a place for names) -> the tables that it is true of."""
+    found: dict[tuple[str, str], list[str]] = {}
     covered = {(s.schema, s.relation) for s in snapshot.stats}
     for oid, relation in snapshot.relations.items():
         size, activity = snapshot.sizes.get(oid), snapshot.activity.get(oid)
         name = clean_line(relation.qualified)
         if relation.row_security:
-            doubts.add("medium", f"{name} has row-level security; the forecast plans without its policies")
+            found.setdefault(("medium", _POLICIES), []).append(name)
         if size is None or activity is None or relation.kind not in ("r", "m"):
             continue
         level = "low" if oid in focus else "medium"
-        if size.pages > 0 and (relation.schema, relation.name) not in covered:
-            if size.reltuples > 0 and not activity.readable:
-                remedy = "grant SELECT on it or pg_read_all_data, or run setup-sql"
-                doubts.add(level, f"statistics of {name} are hidden: {remedy}")
-            elif size.reltuples > 0 and activity.analyzed_s_ago is not None:
-                doubts.add(level, f"statistics of {name} are not visible to this role: grant pg_read_all_data")
-            else:
-                doubts.add(level, f"{name} has no statistics: ANALYZE it")
-        elif size.rows > 1000 and activity.modified > STALE_SHARE * size.rows:
-            share = 100 * activity.modified / size.rows
-            doubts.add("medium", f"statistics of {name} are stale: {share:.0f} % of its rows changed since ANALYZE")
+        text = _statistics_doubt(relation, size, activity, covered=(relation.schema, relation.name) in covered)
+        if text:
+            found.setdefault(("medium" if "stale" in text else level, text), []).append(name)
         if any(o.startswith(("random_page_cost", "seq_page_cost")) for o in activity.tablespace_options):
-            doubts.add("medium", f"{name} is in a tablespace with page costs of its own, which the shadow does not have")
-    doubts.add_all(
-        "medium",
-        (f"the extended statistics {clean_line(e.name)} have no data, or this role may not see it"
-         for e in snapshot.extended if not e.known and e.table_oid in focus),
-    )  # fmt: skip
-    doubts.add_all("medium", snapshot.notes)
+            text = "{}: in a tablespace with page costs of its own, which the shadow does not have"
+            found.setdefault(("medium", text), []).append(name)
+    return found
+
+
+def _statistics_doubt(relation: Relation, size: Size, activity: Activity, *, covered: bool) -> str:
+    """What is wrong with the statistics of one table; empty when nothing is."""
+    remedy = _SEE_BEHIND_POLICIES if relation.row_security else _SEE
+    if size.pages > 0 and size.reltuples > 0 and not activity.readable:
+        return f"statistics of {'some columns of ' if covered else ''}{{}} are hidden: {remedy}"
+    if size.pages > 0 and not covered:
+        if size.reltuples > 0 and activity.analyzed_s_ago is not None:
+            return "statistics of {} are not visible to this role: grant pg_read_all_data"
+        return "{}: no statistics, ANALYZE it"
+    if size.rows > 1000 and activity.modified > STALE_SHARE * size.rows:
+        return f"statistics of {{}} are stale: more than {100 * STALE_SHARE:.0f} % of the rows changed since ANALYZE"
+    return ""
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:SHOWN])
+    return shown if len(names) <= SHOWN else f"{shown} and {len(names) - SHOWN} more"
 
 
 def of_coverage(doubts: Doubts, left_share: float | None, left: int, total: int) -> None:

@@ -82,15 +82,22 @@ class ShadowDatabase:
             return False
         return True
 
-    async def steps(self, steps: list[restore.Step]) -> None:
-        """Run steps that may depend on each other in any order: try again as long as that gets further."""
+    async def tried(self, steps: list[restore.Step]) -> list[restore.Step]:
+        """Run steps that may depend on each other in any order: try again as long as that gets further. The ones that
+        failed."""
         while steps:
             failed = [s for s in steps if not await self.step(s, last=False)]
             if len(failed) == len(steps):
-                for s in failed:
-                    await self.step(s)
-                return
+                break
             steps = failed
+        else:
+            return []
+        return steps
+
+    async def steps(self, steps: list[restore.Step]) -> None:
+        """Run steps that may depend on each other; what fails in the end is an issue."""
+        for step in await self.tried(steps):
+            await self.step(step)
 
     async def close(self) -> None:
         await self.plain.close()

@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from indexpilot_tui.engine.postgres import parsing
 from indexpilot_tui.engine.whatif.snapshot import ColumnStats, Index, Relation, Snapshot
 
 SAMPLE = 30_000  # 300 rows x default_statistics_target of 100 (std_typanalyze)
+ROWS_A_TARGET = 300
 _TIMES = ("date", "timestamp", "time")
 _STEEP, _FLAT = 9.0, 1.02  # the exponents between which a power law is looked for
 
@@ -31,7 +33,19 @@ def absolute_distinct(n_distinct: float, rows: float) -> float:
     return n_distinct if n_distinct >= 0 else -n_distinct * rows
 
 
-def corrected_distinct(stats: ColumnStats, rows: float) -> float:
+def sample_of(snapshot: Snapshot, relation: Relation) -> int:
+    """How many rows ANALYZE looked at: the largest statistics target of the table's columns times 300. A target is seen in
+    the length of what it made; the server's default is what columns have otherwise."""
+    target = next((int(v) for n, v in snapshot.server.settings if n == "default_statistics_target" and v.isdigit()), 100)
+    for column in relation.columns:
+        stats = snapshot.column_stats(relation, column.name)
+        if stats is not None:
+            bounds = stats.histogram or ""
+            target = max(target, len(numbers(stats.mcf)), bounds.count(",") if '"' not in bounds else 0)
+    return ROWS_A_TARGET * target
+
+
+def corrected_distinct(stats: ColumnStats, rows: float, sample: int = SAMPLE) -> float:
     """The distinct values of a column, corrected for what Duj1 does: it gives N / E, with E the mean number of rows that
     share the value of a row.
 
@@ -42,19 +56,19 @@ def corrected_distinct(stats: ColumnStats, rows: float) -> float:
     told = absolute_distinct(stats.n_distinct, rows)
     top = max(numbers(stats.mcf), default=0.0)
     filled = rows * (1.0 - float(stats.null_frac))
-    if filled <= SAMPLE or not 1 < told < filled * 0.999:
+    if filled <= sample or not 1 < told < filled * 0.999:
         return told
     drawn = filled / told - 1.0
     by_chance = max(told, -math.expm1(-drawn) * filled / drawn)
-    mean, seen = SAMPLE / told, top * SAMPLE
+    mean, seen = sample / told, top * sample
     # Chernoff's bound for a Poisson variable: could any of `told` values be that frequent by chance?
     if seen <= mean or math.log(told) - mean + seen * (1 + math.log(mean / seen)) > math.log(1e-3):
         return by_chance
-    return max(by_chance, min(filled, _power_law(round(filled), round(told), max(2, round(top * rows)))))
+    return max(by_chance, min(filled, _power_law(round(filled), round(told), max(2, round(top * rows)), sample)))
 
 
 @lru_cache(maxsize=4096)
-def _power_law(rows: int, told: int, most: int) -> float:
+def _power_law(rows: int, told: int, most: int, looked_at: int) -> float:
     """Distinct values of a power law of multiplicities 1..most over `rows` rows of which ANALYZE would report `told`."""
     steps: list[tuple[float, float]] = [(float(m), 1.0) for m in range(1, min(most, 60) + 1)]
     low = 60.5
@@ -62,7 +76,7 @@ def _power_law(rows: int, told: int, most: int) -> float:
         high = min(low * 1.1, most + 0.5)
         steps.append((math.sqrt(low * high), high - low))
         low = high
-    share = min(1.0, SAMPLE / rows)
+    share = min(1.0, looked_at / rows)
 
     def sampled(exponent: float) -> tuple[float, float]:
         weights = [(m, width * m**-exponent) for m, width in steps]
@@ -180,18 +194,23 @@ def _declared(snapshot: Snapshot, relation: Relation, columns: frozenset[int]) -
         if c.table_oid != relation.oid or c.kind != "f":
             continue
         key = _foreign_key(c.definition)
-        target = snapshot.resolved.get(("", key.pktable.relname)) or next(
-            (r.oid for r in snapshot.relations.values() if r.name == key.pktable.relname), None
-        )
+        if key is None:
+            continue
+        name = (key.pktable.schemaname, key.pktable.relname)
+        target = next((r.oid for r in snapshot.relations.values() if (r.schema, r.name) == name), None)
         if target is not None and frozenset(numbers_of.get(a.string.sval, 0) for a in key.fk_attrs) == columns:
             return Joint(snapshot.rows(target), f"foreign key {c.name}")
     return Joint()
 
 
 def _foreign_key(definition: str) -> Any:
+    """The constraint in pg_get_constraintdef's words, with the table's schema; None where it is no such text."""
     import postgast
 
-    tree = postgast.parse(f"alter table t add constraint c {definition}")
+    try:
+        tree = parsing.parse(f"alter table t add constraint c {definition}")
+    except postgast.PgQueryError:
+        return None
     command = tree.stmts[0].stmt.alter_table_stmt.cmds[0].alter_table_cmd
     return getattr(command, "def").constraint  # the field's name is a word of Python
 

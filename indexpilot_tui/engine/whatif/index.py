@@ -21,7 +21,10 @@ select i.indexrelid::int8 as oid, i.indrelid::int8 as table_oid, c.relname::text
                                   join pg_amproc p on p.amprocfamily = o.opcfamily and p.amprocnum = 4
                                    and p.amproclefttype = o.opcintype and p.amprocrighttype = o.opcintype
                                  where o.oid = k.class))
-          from unnest(i.indclass::oid[]) as k(class)) as equal_image
+          from unnest(i.indclass::oid[]) as k(class))
+         and not exists (select 1 from pg_collation co
+                          where co.oid = any(i.indcollation::oid[]) and not co.collisdeterministic)
+         as equal_image
   from pg_index i join pg_class c on c.oid = i.indexrelid join pg_namespace n on n.oid = c.relnamespace
   join pg_am am on am.oid = c.relam
  where i.indrelid = any(%s::oid[]) and not i.indexrelid = any(%s::oid[])
@@ -65,7 +68,9 @@ class MadeIndex:
     key_columns: int
     options: tuple[str, ...]
     predicate: str | None
-    equal_image: bool  # deduplication is possible (btree/utils: every operator class has a btequalimage function)
+    # deduplication is possible: every operator class has a btequalimage function, and no collation takes different strings
+    # for equal
+    equal_image: bool
     attributes: tuple[Attribute, ...]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from indexpilot_tui.engine.postgres import parsing
 from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.engine.whatif.arrays import array_items
 from indexpilot_tui.engine.whatif.index import MadeIndex
@@ -112,6 +113,5 @@ def choose(snapshot: Snapshot, parsed: Parsed, made: Sequence[MadeIndex]) -> lis
 
 
 def _reparse(text: str) -> Any:
-    import postgast
 
-    return postgast.parse(text)
+    return parsing.parse(text)

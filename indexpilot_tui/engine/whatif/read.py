@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection
+from dataclasses import fields
+from functools import cache
 from typing import Any
 
 from psycopg.sql import Composed
@@ -16,6 +18,7 @@ from indexpilot_tui.engine.postgres.queries import load
 from indexpilot_tui.engine.postgres.session import Session
 from indexpilot_tui.engine.whatif.snapshot import (
     Activity,
+    Collation,
     Column,
     ColumnStats,
     ExtendedStats,
@@ -80,6 +83,8 @@ async def server_traits(reader: Reader) -> ServerTraits:
         extensions=tuple(zip(row["extensions"], row["extension_schemas"], strict=True)),
         settings=tuple((s["name"], s["setting"]) for s in settings),
         statistics_reader=bool(row.get("statistics_reader")),
+        locale=row.get("locale") or "",
+        collations=_collations(row),
     )
 
 
@@ -131,20 +136,47 @@ def _relation(row: dict[str, Any], columns: list[dict[str, Any]]) -> Relation:
         part_key=row["part_key"],
         view=row["view"],
         parents=tuple(row["parents"]),
-        columns=tuple(Column(**{k: v for k, v in c.items() if k != "oid"}) for c in columns),
+        columns=tuple(Column(**_of(Column, c, collation=_collation(c))) for c in columns),
         row_security=row["row_security"],
+        persistence=row.get("persistence", "p"),
     )
 
 
+@cache
+def _names(kind: type) -> frozenset[str]:
+    return frozenset(f.name for f in fields(kind))
+
+
+def _of(kind: type, row: dict[str, Any], **made: Any) -> dict[str, Any]:
+    """The fields of a row that a dataclass has, and `made` ones: the file of another version may have more, or fewer."""
+    names = _names(kind)
+    return {k: v for k, v in row.items() if k in names} | made
+
+
+def _collation(row: dict[str, Any]) -> Collation | None:
+    if not row.get("collation_schema") or not row.get("collation_name"):
+        return None
+    return Collation(
+        row["collation_schema"], row["collation_name"], row.get("collation_locale") or "",
+        row.get("collation_provider") or "c", row.get("collation_deterministic") is not False,
+    )  # fmt: skip
+
+
+def _collations(row: dict[str, Any]) -> tuple[Collation, ...]:
+    return tuple(Collation(s, n, x, p, d != "false") for s, n, x, p, d in row.get("collations") or ())
+
+
 def _index(row: dict[str, Any]) -> Index:
-    kept = {k: row[k] for k in row if k not in ("kind", "relpages", "reltuples", "columns")}
-    return Index(partitioned=row["kind"] == "I", columns=tuple(row["columns"]), **kept)
+    return Index(
+        **_of(Index, row, partitioned=row["kind"] == "I", columns=tuple(row["columns"]), collations=_collations(row))
+    )  # fmt: skip
 
 
 def _type(row: dict[str, Any]) -> UserType:
-    kept = {k: row[k] for k in row if k not in ("labels", "attribute_names", "attribute_types")}
     attributes = tuple(zip(row["attribute_names"], row["attribute_types"], strict=True))
-    return UserType(labels=tuple(row["labels"]), attributes=attributes, **kept)
+    return UserType(
+        **_of(UserType, row, labels=tuple(row["labels"]), attributes=attributes, collation=_collation(row))
+    )  # fmt: skip
 
 
 async def read_snapshot(
@@ -177,12 +209,13 @@ async def read_snapshot(
     stats = await reader.ask("stats", schemas=sorted({s for s, _ in named}), names=sorted({n for _, n in named}))
     hidden = {(r["schema"], r["name"]) for r in rows if r["kind"] in ("r", "p", "m") and not r["readable"]}
     hidden |= {(i["schema"], i["name"]) for i in indexes if 0 in i["columns"]} if hidden else set()
+    by_reader: set[Name] = set()
     if hidden and server.statistics_reader:
-        seen = {(s["schema"], s["relation"]) for s in stats}
-        hidden -= seen
         schemas, names_ = sorted({s for s, _ in hidden}), sorted({n for _, n in hidden})
-        more = await reader.ask("stats_reader", schemas=schemas, names=names_) if hidden else []
-        stats += [s for s in more if (s["schema"], s["relation"]) in hidden]
+        told = [s for s in await reader.ask("stats_reader", schemas=schemas, names=names_)
+                if (s["schema"], s["relation"]) in hidden]  # fmt: skip
+        by_reader = {(s["schema"], s["relation"]) for s in told}
+        stats = [s for s in stats if (s["schema"], s["relation"]) not in by_reader] + told
     known = {r["oid"]: (r["relpages"], r["reltuples"], r["relallvisible"]) for r in rows if r["kind"] in ("r", "m")}
     known |= {i["oid"]: (i["relpages"], i["reltuples"], 0) for i in indexes if i["kind"] == "i"}
     sizes, notes = await _sizes(reader, known)
@@ -190,12 +223,12 @@ async def read_snapshot(
         server=server,
         relations={r["oid"]: _relation(r, by_table.get(r["oid"], [])) for r in rows},
         indexes={i["oid"]: _index(i) for i in indexes},
-        constraints=tuple(TableConstraint(**k) for k in constraints),
-        stats=tuple(ColumnStats(**s) for s in stats if (s["schema"], s["relation"]) in named),
+        constraints=tuple(TableConstraint(**_of(TableConstraint, k)) for k in constraints),
+        stats=tuple(ColumnStats(**_of(ColumnStats, s)) for s in stats if (s["schema"], s["relation"]) in named),
         extended=extended,
         types=tuple(_type(t) for t in types),
         sizes=sizes,
-        activity={r["oid"]: _activity(r) for r in rows},
+        activity={r["oid"]: _activity(r, (r["schema"], r["name"]) in by_reader) for r in rows},
         resolved=resolved,
         read_statements=reader.statements,
         read_ms=reader.ms,
@@ -209,22 +242,22 @@ async def _extended(reader: Reader, tables: list[int]) -> tuple[ExtendedStats, .
     if any(r["expressions"] for r in rows):
         schemas, names = sorted({r["schema"] for r in rows}), sorted({r["name"] for r in rows})
         for s in await reader.ask("extended_expressions", schemas=schemas, names=names):
-            found[s["schema"], s["relation"], s["inherited"], s["column"]] = ColumnStats(**s)
+            found[s["schema"], s["relation"], s["inherited"], s["column"]] = ColumnStats(**_of(ColumnStats, s))
     made: list[ExtendedStats] = []
     for r in rows:
         lists = {k: tuple(r[k] or ()) for k in ("columns", "expressions", "mcf", "mcf_base")}
         pairs = {k: tuple(tuple(x) for x in r[k] or ()) for k in ("mcv", "mcv_nulls")}
         stats = tuple(found.get((r["schema"], r["name"], r["inherited"], x)) for x in lists["expressions"])
-        made.append(ExtendedStats(**{**r, **lists, **pairs}, expression_stats=stats))
+        made.append(ExtendedStats(**_of(ExtendedStats, r, **lists, **pairs, expression_stats=stats)))
     return tuple(made)
 
 
 FIRST_USER_OID = 16384  # FirstNormalObjectId, access/transam.h: what is below came with initdb
 
 
-def _activity(row: dict[str, Any]) -> Activity:
+def _activity(row: dict[str, Any], by_reader: bool) -> Activity:
     return Activity(
-        readable=row["readable"],
+        readable=row["readable"] or by_reader,
         modified=row["modified"],
         updated=row["updated"],
         hot_updated=row["hot_updated"],

@@ -6,8 +6,9 @@ and as a role without powers. Functions of the target are never created, so what
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import re
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, replace
 
 from psycopg import sql
 
@@ -27,7 +28,9 @@ class Step:
 
 
 _STORAGE_OPTIONS = ("parallel_workers", "fillfactor")  # what the planner or a size estimate reads
-_SHADOW_COLLATIONS = {("pg_catalog", n) for n in ("default", "C", "POSIX", "ucs_basic", "pg_c_utf8")}
+# a value of a sequence costs the planner what any function of its type costs; sequences are not restored
+_NEXTVAL = re.compile(r"nextval\('(?:[^']|'')*'::regclass\)")
+_FUNCTION_OF_BIGINT = "pg_catalog.txid_current()"
 
 
 def name_of(schema: str, name: str) -> sql.Identifier:
@@ -42,25 +45,18 @@ def schemas(snapshot: Snapshot) -> list[str]:
     """The schemas that have to exist, in order."""
     found = {r.schema for r in snapshot.relations.values()} | {t.schema for t in snapshot.types}
     found |= {i.schema for i in snapshot.indexes.values()} | {e.schema for e in snapshot.extended}
-    found |= {c.collation_schema for r in snapshot.relations.values() for c in r.columns if c.collation_schema}
+    found |= {c.collation.schema for r in snapshot.relations.values() for c in r.columns if c.collation is not None}
+    found |= {t.collation.schema for t in snapshot.types if t.collation is not None}
+    found |= {c.schema for i in snapshot.indexes.values() for c in i.collations}
+    found |= {c.schema for c in snapshot.server.collations}
     return sorted(found - {"pg_catalog", "information_schema", "public"})
 
 
-def collations(snapshot: Snapshot) -> list[tuple[str, str, str]]:
-    """(schema, name, locale) of the collations that columns name and that the shadow may lack; '' for no libc locale."""
-    named = {
-        (c.collation_schema, c.collation_name, c.collation_locale or "")
-        for r in snapshot.relations.values()
-        for c in r.columns
-        if c.collation_schema and c.collation_name and (c.collation_schema, c.collation_name) not in _SHADOW_COLLATIONS
-    }
-    return sorted(named)
-
-
-def types(wanted: Iterable[UserType]) -> Iterator[Step]:
-    """Enums, domains (their checks never matter to a plan), composite and range types. Extension types come with theirs."""
+def types(wanted: Iterable[UserType], tables: Collection[tuple[str, str]] = ()) -> Iterator[Step]:
+    """Enums, domains (what their checks say does not matter to a plan, that there is one does), composite and range types.
+    Extension types come with theirs, and the row types of `tables` (schema, name) with those."""
     for t in wanted:
-        if t.extension or t.is_array:
+        if t.extension or t.is_array or (t.kind == "c" and (t.schema, t.name) in tables):
             continue
         name = name_of(t.schema, t.name)
         what = clean_line(f"type {t.schema}.{t.name}")
@@ -68,12 +64,17 @@ def types(wanted: Iterable[UserType]) -> Iterator[Step]:
             labels = sql.SQL(", ").join(sql.Literal(label) for label in t.labels)
             yield Step(sql.SQL("create type {} as enum ({})").format(name, labels), what)
         elif t.kind == "d" and t.base:
-            yield Step(sql.SQL("create domain {} as {}").format(name, _raw(t.base)), what)
+            parts = [sql.SQL("create domain {} as {}").format(name, _raw(t.base))]
+            if t.collation is not None:
+                parts.append(sql.SQL("collate {}").format(name_of(t.collation.schema, t.collation.name)))
+            if t.constrained:
+                parts.append(sql.SQL("check (true)").format())
+            yield Step(sql.SQL(" ").join(parts), what)
         elif t.kind == "r" and t.subtype:
             yield Step(sql.SQL("create type {} as range (subtype = {})").format(name, _raw(t.subtype)), what)
         elif t.kind == "c":
-            parts = [sql.SQL("{} {}").format(sql.Identifier(n), _raw(y)) for n, y in t.attributes]
-            yield Step(sql.SQL("create type {} as ({})").format(name, sql.SQL(", ").join(parts)), what)
+            members = [sql.SQL("{} {}").format(sql.Identifier(n), _raw(y)) for n, y in t.attributes]
+            yield Step(sql.SQL("create type {} as ({})").format(name, sql.SQL(", ").join(members)), what)
 
 
 def _column(column: Column, *, plain: bool) -> sql.Composed:
@@ -81,8 +82,8 @@ def _column(column: Column, *, plain: bool) -> sql.Composed:
     if column.dropped:
         return sql.SQL("{} int").format(sql.Identifier(column.name))
     parts: list[sql.Composable] = [sql.Identifier(column.name), _raw(column.type)]
-    if column.collation_schema and column.collation_name and not plain:
-        parts.append(sql.SQL("collate {}").format(name_of(column.collation_schema, column.collation_name)))
+    if column.collation is not None and not plain:
+        parts.append(sql.SQL("collate {}").format(name_of(column.collation.schema, column.collation.name)))
     if column.generated and column.expression and not plain:
         kind = "stored" if column.generated == "s" else "virtual"
         parts.append(sql.SQL("generated always as ({}) {}").format(_raw(column.expression), _raw(kind)))
@@ -94,10 +95,9 @@ def _column(column: Column, *, plain: bool) -> sql.Composed:
 def table(relation: Relation, unknown_types: set[str]) -> Iterator[Step]:
     """A table on its own; it is attached to its parents later. Columns of a type that the shadow lacks become bytea."""
     columns = [
-        c if c.type not in unknown_types else Column(c.number, c.name, "bytea", 17, c.not_null, c.dropped, "", None,
-                                                     None, None)
+        c if c.type not in unknown_types else replace(c, type="bytea", generated="", collation=None)
         for c in relation.columns
-    ]  # fmt: skip
+    ]
     tail: list[sql.Composable] = []
     if relation.kind == "p" and relation.part_key:
         tail.append(_raw(f" partition by {relation.part_key}"))
@@ -115,6 +115,27 @@ def table(relation: Relation, unknown_types: set[str]) -> Iterator[Step]:
     if dropped:
         actions = sql.SQL(", ").join(sql.SQL("drop column {}").format(sql.Identifier(c.name)) for c in dropped)
         yield Step(sql.SQL("alter table {} {}").format(name, actions), clean_line(relation.qualified), quiet=True)
+
+
+def defaults(relation: Relation, unknown_types: set[str]) -> Iterator[Step]:
+    """Defaults that cost something where an INSERT leaves the column out, one by one: a function may be missing."""
+    name = name_of(relation.schema, relation.name)
+    for c in relation.columns:
+        if c.dropped or c.type in unknown_types:
+            continue
+        what = clean_line(f"default of {relation.qualified}.{c.name}")
+        if c.identity and not relation.is_partition:  # a partition has that of its table
+            kind = _raw("always" if c.identity == "a" else "by default")
+            yield Step(
+                sql.SQL("alter table {} alter {} add generated {} as identity").format(name, sql.Identifier(c.name), kind),
+                what, quiet=True,
+            )  # fmt: skip
+        elif c.default and "(" in c.default:
+            expression = _raw(_NEXTVAL.sub(_FUNCTION_OF_BIGINT, c.default))
+            yield Step(
+                sql.SQL("alter table {} alter {} set default {}").format(name, sql.Identifier(c.name), expression),
+                what, quiet=True,
+            )  # fmt: skip
 
 
 def attachments(snapshot: Snapshot) -> Iterator[Step]:
@@ -184,12 +205,15 @@ def views(snapshot: Snapshot) -> Iterator[Step]:
         if relation.kind == "v" and relation.view:
             # the view's own column names may differ from those of its query
             names = sql.SQL(", ").join(sql.Identifier(c.name) for c in relation.columns if not c.dropped)
+            # conditions are not pushed into such a view unless they are leakproof
+            barrier = any(o in ("security_barrier=true", "security_barrier=on") for o in relation.options)
             yield Step(
-                sql.SQL("create view {} ({}) as {}").format(
-                    name_of(relation.schema, relation.name), names, _raw(relation.view)
+                sql.SQL("create view {} ({}) {} as {}").format(
+                    name_of(relation.schema, relation.name), names,
+                    _raw("with (security_barrier)" if barrier else ""), _raw(relation.view),
                 ),
                 clean_line(f"view {relation.qualified}"),
-            )
+            )  # fmt: skip
 
 
 def extended(snapshot: Snapshot) -> Iterator[Step]:

@@ -183,11 +183,14 @@ class Simulator:
         reach = {r["oid"] for r in await reader.ask("dependents", oid=question.table)}
         question.touching = {p.statement.key for p in parsed if any(resolved.get(n) in reach for n in p.tables)}
         if only_touching:
-            unreadable = [p for p in parsed if p.refused and not p.tables]
-            question.parsed = [p for p in parsed if p.statement.key in question.touching]
+            # what could not be read may touch it, too
+            unread = [p for p in parsed if p.refused and not p.utility]
+            question.parsed = [p for p in parsed if p.statement.key in question.touching] + unread
+            utility = sum(p.utility for p in parsed)
             question.notes.append(
-                f"{len(question.parsed)} of {len(parsed)} statements of pg_stat_statements touch the table"
-                + (f"; {len(unreadable)} could not be read (utility statements, or hidden texts)" if unreadable else "")
+                f"{len(question.parsed) - len(unread)} of {len(parsed)} statements of pg_stat_statements touch the table"
+                + (f"; {len(unread)} could not be read" if unread else "")
+                + (f"; {utility} are utility statements" if utility else "")
             )
         return question
 
@@ -254,7 +257,7 @@ def _assemble(
     doubts.add_all("medium", issues)
     for level, reason in outcome.doubts:
         doubts.add(level, reason)
-    if not question.parsed:
+    if not queries:
         doubts.add("low", "no statement of the workload touches the table, so only size and write cost are forecast")
     hot, hot_basis = outcome.hot
     blast = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 PAGE = 8192
 HEADER, LINE_POINTER, TID = 24, 4, 6
@@ -115,6 +116,7 @@ def _other(shape: IndexShape) -> SizeEstimate:
     return SizeEstimate(1 + leaves + math.ceil(leaves / 60), "tuple layout, pages 70 % full", rough=True)
 
 
+@lru_cache(maxsize=4096)
 def estimate(shape: IndexShape) -> SizeEstimate:
     """The size of an index right after its build."""
     if shape.method == "btree":

@@ -16,6 +16,7 @@ from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.engine.whatif import extended, hollow, statistics
 from indexpilot_tui.engine.whatif.database import ShadowDatabase
 from indexpilot_tui.engine.whatif.snapshot import Index, Snapshot
+from indexpilot_tui.engine.whatif.widths import stored_widths
 
 _NOT_ON_SHADOW = {"max_worker_processes", "plan_cache_mode", "enable_async_append"}
 
@@ -60,11 +61,17 @@ def key_width(snapshot: Snapshot, index: Index) -> float:
     relation = snapshot.relations.get(index.table_oid)
     if relation is None:
         return 8.0
-    names = {c.number: c.name for c in relation.columns}
+    columns = {c.number: c for c in relation.columns}
     width = 0.0
     for number in index.columns[: index.key_columns]:
-        stats = snapshot.column_stats(relation, names[number]) if number in names else None
-        width += stats.avg_width if stats is not None else 8
+        column = columns.get(number)
+        stats = snapshot.column_stats(relation, column.name) if column is not None else None
+        # a name is 64 bytes in the table, and in the index as long as it is
+        widths = (
+            stored_widths("cstring", stats) if stats is not None and column is not None and column.type == "name" else ()
+        )
+        mean = sum(w * share for w, share in widths)
+        width += mean or (stats.avg_width if stats is not None else 8)
     return width
 
 

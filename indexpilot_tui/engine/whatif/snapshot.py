@@ -8,6 +8,18 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Collation:
+    """One that is not the type's own. `locale` is that of its provider: c (libc), i (ICU), b (builtin)."""
+
+    schema: str
+    name: str
+    locale: str
+    provider: str
+    deterministic: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,14 +32,15 @@ class Column:
     dropped: bool
     generated: str  # '' | s(tored) | v(irtual)
     expression: str | None
-    collation_schema: str | None  # only where it differs from the type's own
-    collation_name: str | None
-    collation_locale: str | None = None  # of a libc collation
+    collation: Collation | None = None  # only where it differs from the type's own
+    default: str | None = None
+    identity: str = ""  # '' | a(lways) | d (by default)
 
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """A table, partitioned table, materialized view or view. `parents` are partition parents or inheritance parents."""
+    """A table, partitioned table, materialized view or view. `parents` are partition parents or inheritance parents;
+    `persistence` is relpersistence: p(ermanent), u(nlogged)."""
 
     oid: int
     schema: str
@@ -41,6 +54,7 @@ class Relation:
     parents: tuple[int, ...]
     columns: tuple[Column, ...]
     row_security: bool
+    persistence: str = "p"
 
     @property
     def qualified(self) -> str:
@@ -64,6 +78,7 @@ class Index:
     constraint_name: str | None
     constraint_definition: str | None
     unique: bool = False
+    collations: tuple[Collation, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +138,8 @@ class ExtendedStats:
 
 @dataclass(frozen=True, slots=True)
 class UserType:
+    """`constrained`: a domain with a CHECK or NOT NULL, whose casts cost the planner something."""
+
     oid: int
     schema: str
     name: str
@@ -133,6 +150,8 @@ class UserType:
     attributes: tuple[tuple[str, str], ...]
     subtype: str | None
     extension: str | None
+    constrained: bool = False
+    collation: Collation | None = None  # of a domain, where it differs from its base type's
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +173,8 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Activity:
-    """Counters of one table since its statistics were reset. `analyzed_s_ago` is None when it never was."""
+    """Counters of one table since its statistics were reset. `analyzed_s_ago` is None when it never was. `readable`: the
+    statistics of all its columns are visible, to this role or through the reader of setup-sql."""
 
     readable: bool
     modified: int
@@ -175,6 +195,8 @@ class ServerTraits:
     extensions: tuple[tuple[str, str], ...]  # name, schema
     settings: tuple[tuple[str, str], ...]  # in base units
     statistics_reader: bool = False  # the definer function of setup-sql is there for this role
+    locale: str = ""  # of an ICU or builtin database (`collate` is then icu, or C)
+    collations: tuple[Collation, ...] = ()  # that somebody made there
 
 
 def _digest(*parts: object) -> str:
@@ -199,23 +221,24 @@ class Snapshot:
     read_statements: int
     read_ms: float
     notes: tuple[str, ...] = ()
-    _cache: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
+    _cache: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def structure(self) -> str:
         """A digest of everything that makes another shadow database necessary when it changes."""
         if "structure" not in self._cache:
             self._cache["structure"] = _digest(
-                self.server.version // 10000, self.server.collate, self.server.extensions,
+                self.server.version // 10000, self.server.collate, self.server.locale, self.server.extensions,
+                self.server.collations,
                 sorted(self.relations.items()), sorted(self.indexes.items()), self.constraints, self.types,
                 [(e.oid, e.definition) for e in self.extended],
             )  # fmt: skip
-        return self._cache["structure"]
+        return str(self._cache["structure"])
 
     def statistics(self) -> str:
         """A digest of the column statistics, which can be replaced in place."""
         if "statistics" not in self._cache:
             self._cache["statistics"] = _digest(self.stats, self.extended)
-        return self._cache["statistics"]
+        return str(self._cache["statistics"])
 
     def table(self, oid: int) -> Relation | None:
         """The table, partitioned table or materialized view with this OID."""
@@ -223,17 +246,31 @@ class Snapshot:
         return found if found is not None and found.kind in ("r", "p", "m") else None
 
     def column_stats(self, relation: Relation, column: str) -> ColumnStats | None:
-        """Statistics of one column: of the table with its children where it has them, else of the table alone."""
-        found = [s for s in self.stats if (s.schema, s.relation, s.column) == (relation.schema, relation.name, column)]
-        return max(found, key=lambda s: s.inherited, default=None)
+        """Statistics of one column: of a partitioned table with its partitions, of any other without its children."""
+        if "columns" not in self._cache:
+            by_column: dict[tuple[str, str, str], list[ColumnStats]] = {}
+            for s in self.stats:
+                by_column.setdefault((s.schema, s.relation, s.column), []).append(s)
+            self._cache["columns"] = by_column
+        found: list[ColumnStats] = self._cache["columns"].get((relation.schema, relation.name, column), [])
+        return max(found, key=lambda s: s.inherited == (relation.kind == "p"), default=None)
 
     def members(self, oid: int) -> list[int]:
-        """The tables with storage behind a table: itself, or the leaves of a partitioned one."""
-        relation = self.relations[oid]
-        children = [r.oid for r in self.relations.values() if oid in r.parents]
-        own = [oid] if relation.kind in ("r", "m") else []
-        return own + [leaf for child in children for leaf in self.members(child)]
+        """The tables with storage behind a table: itself, or the leaves of a partitioned one. What merely inherits from it
+        has indexes and statistics of its own."""
+        own = [oid] if self.relations[oid].kind in ("r", "m") else []
+        return own + [leaf for child in self.partitions(oid) for leaf in self.members(child)]
+
+    def partitions(self, oid: int) -> list[int]:
+        """The partitions of a table, of the next level."""
+        if "partitions" not in self._cache:
+            below: dict[int, list[int]] = {}
+            for r in self.relations.values():
+                for parent in r.parents if r.is_partition else ():
+                    below.setdefault(parent, []).append(r.oid)
+            self._cache["partitions"] = below
+        return list(self._cache["partitions"].get(oid, ()))
 
     def rows(self, oid: int) -> float:
-        """Estimated rows of a table and its children."""
+        """Estimated rows of a table and its partitions."""
         return sum(self.sizes[m].rows for m in self.members(oid) if m in self.sizes)

@@ -11,8 +11,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from indexpilot_tui.engine.postgres import parsing
 from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.engine.whatif.model import Statement
+from indexpilot_tui.engine.whatif.wrapped import tables, take_out
 
 KINDS = {
     "select_stmt": "select", "insert_stmt": "insert", "update_stmt": "update", "delete_stmt": "delete",
@@ -39,6 +41,7 @@ class Parsed:
     target: tuple[str, str] | None = None
     writes: tuple[str, ...] = ()
     tree: Any = field(default=None, repr=False, compare=False)
+    utility: bool = False  # refused because there is nothing to plan in it
 
     @property
     def shown(self) -> str:
@@ -46,8 +49,8 @@ class Parsed:
         return clean_line(self.statement.sql)
 
 
-def _refuse(statement: Statement, reason: str) -> Parsed:
-    return Parsed(statement, "", "", (), 0, refused=reason)
+def _refuse(statement: Statement, reason: str, *, utility: bool = False) -> Parsed:
+    return Parsed(statement, "", "", (), 0, refused=reason, utility=utility)
 
 
 def parse(statement: Statement) -> Parsed:
@@ -57,42 +60,36 @@ def parse(statement: Statement) -> Parsed:
     text = statement.sql
     if HIDDEN in text[:40]:
         return _refuse(statement, "the text is hidden from this role: grant pg_read_all_stats (or pg_monitor)")
-    if "\x00" in text or len(text) > MAX_CHARS:
-        return _refuse(statement, f"longer than {MAX_CHARS} characters")
+    if "\x00" in text:
+        return _refuse(statement, "there is a NUL character in it")
+    if len(text) > MAX_CHARS:
+        return _refuse(statement, f"longer than {MAX_CHARS:,} characters")
     try:
-        tree = postgast.parse(text)
+        tree = parsing.parse(text)
     except postgast.PgQueryError as exc:
-        return _refuse(statement, f"PostgreSQL's parser says: {clean_line(str(exc), 160)}")
+        said = clean_line(str(exc), 160)
+        return _refuse(statement, said if said.endswith(parsing.UNREAD) else f"PostgreSQL's parser says: {said}")
     if len(tree.stmts) != 1:
         return _refuse(statement, f"{len(tree.stmts)} statements in one")
+    outer = tree.stmts[0].stmt.WhichOneof("node") or "empty"
+    taken_out = tuple(take_out(tree))
     node = tree.stmts[0].stmt
     kind = KINDS.get(node.WhichOneof("node") or "")
     if kind is None:
-        return _refuse(statement, f"a utility statement ({(node.WhichOneof('node') or 'empty').removesuffix('_stmt')})")
-    if kind == "select" and node.select_stmt.HasField("into_clause"):
-        return _refuse(statement, "SELECT INTO makes a table")
+        reason = f"a utility statement ({outer.removesuffix('_stmt')})"
+        return _refuse(statement, "EXPLAIN alone runs nothing" if outer == "explain_stmt" else reason, utility=True)
     numbers = [p.number for p in postgast.find_nodes(tree, postgast.pg_query_pb2.ParamRef)]
-    repaired: tuple[str, ...] = ()
-    sql = text
+    repaired = taken_out
+    sql = str(postgast.deparse(tree)) if taken_out else text
     if numbers:
-        repaired = tuple(_repair(tree))
+        repaired += tuple(_repair(tree))
         sql = postgast.deparse(tree)
         left = parameter_numbers(tree)
         if left != list(range(1, len(left) + 1)):  # a repair took one away, and a gap in the numbers is an error before 16
             sql = substituted(tree, {})
-            tree = postgast.parse(sql)
+            tree = parsing.parse(sql)
     target, writes = _writes(node, kind)
     return Parsed(statement, sql, kind, tuple(tables(tree)), max(numbers, default=0), "", repaired, target, writes, tree)
-
-
-def tables(tree: Any) -> list[tuple[str, str]]:
-    """The relations that a statement names, each once; names of common table expressions are left out."""
-    import postgast
-    from postgast import pg_query_pb2 as pb
-
-    ctes = {c.ctename for c in postgast.find_nodes(tree, pb.CommonTableExpr)}
-    found = [(r.schemaname, r.relname) for r in postgast.find_nodes(tree, pb.RangeVar)]
-    return list(dict.fromkeys(f for f in found if f[0] or f[1] not in ctes))
 
 
 def _writes(node: Any, kind: str) -> tuple[tuple[str, str] | None, tuple[str, ...]]:
@@ -162,16 +159,18 @@ def _shape(node: Any) -> bytes:
 def _blank(message: Any) -> None:
     from postgast import pg_query_pb2 as pb
 
-    if isinstance(message, pb.Node) and message.WhichOneof("node") in ("param_ref", "a_const"):
-        message.param_ref.number = 1
-        message.param_ref.ClearField("location")
-        return
-    for descriptor, value in message.ListFields():
-        if descriptor.name == "location":
-            message.ClearField("location")
-        elif descriptor.message_type is not None:
-            for item in value if descriptor.is_repeated else (value,):
-                _blank(item)
+    left = [message]
+    while left:
+        part = left.pop()
+        if isinstance(part, pb.Node) and part.WhichOneof("node") in ("param_ref", "a_const"):
+            part.param_ref.number = 1
+            part.param_ref.ClearField("location")
+            continue
+        for descriptor, value in part.ListFields():
+            if descriptor.name == "location":
+                part.ClearField("location")
+            elif descriptor.message_type is not None:
+                left.extend(value if descriptor.is_repeated else (value,))
 
 
 def numbered(tree: Any, casts: Mapping[int, str]) -> str:
@@ -179,7 +178,8 @@ def numbered(tree: Any, casts: Mapping[int, str]) -> str:
     import postgast
     from postgast import pg_query_pb2 as pb
 
-    copy = pb.ParseResult.FromString(tree.SerializeToString())
+    copy = pb.ParseResult()
+    copy.CopyFrom(tree)
     for node in _param_nodes(copy):
         type_name = casts.get(node.param_ref.number)
         if type_name is not None:
@@ -197,7 +197,8 @@ def substituted(tree: Any, values: dict[int, str]) -> str:
     import postgast
     from postgast import pg_query_pb2 as pb
 
-    copy = pb.ParseResult.FromString(tree.SerializeToString())
+    copy = pb.ParseResult()
+    copy.CopyFrom(tree)
     left = {old: new for new, old in enumerate((n for n in parameter_numbers(tree) if n not in values), 1)}
     for node in _param_nodes(copy):
         value = values.get(node.param_ref.number)
@@ -213,14 +214,16 @@ def _param_nodes(message: Any) -> list[Any]:
     from postgast import pg_query_pb2 as pb
 
     found: list[Any] = []
-    for descriptor, value in message.ListFields():
-        if descriptor.message_type is None:
-            continue
-        for item in value if descriptor.is_repeated else (value,):
-            if isinstance(item, pb.Node) and item.WhichOneof("node") == "param_ref":
-                found.append(item)
-            else:
-                found.extend(_param_nodes(item))
+    left = [message]
+    while left:
+        for descriptor, value in left.pop().ListFields():
+            if descriptor.message_type is None:
+                continue
+            for item in value if descriptor.is_repeated else (value,):
+                if isinstance(item, pb.Node) and item.WhichOneof("node") == "param_ref":
+                    found.append(item)
+                else:
+                    left.append(item)
     return found
 
 

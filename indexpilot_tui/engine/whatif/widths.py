@@ -22,6 +22,11 @@ def _text_width(value: str) -> int:
     return length + (1 if length <= SHORT else 4)
 
 
+def _cstring_width(value: str) -> int:
+    """A name as an index keeps it: its bytes and a zero."""
+    return len(value.encode("utf-8", "surrogatepass")) + 1
+
+
 def _numeric_width(value: str) -> int:
     """A numeric of ordinary size: two bytes of header and two for each digit of base 10,000 (numeric.c, NumericShort)."""
     whole, _, fraction = value.strip().lstrip("-").partition(".")
@@ -40,6 +45,8 @@ def stored_widths(type_: str, stats: ColumnStats) -> Widths:
     """The widths of a column's values; () when the type is not one of those known here, or they are too different."""
     if type_.startswith("numeric"):
         measure = _numeric_width
+    elif type_ == "cstring":
+        measure = _cstring_width
     elif type_.startswith(_TEXTS):
         measure = _text_width
     else:

@@ -108,8 +108,8 @@ async def read_statements(reader: Reader, limit: int = DEFAULT_LIMIT) -> ServerW
     query = sql.SQL(text).format(schema=sql.Identifier(where[0]["schema"]), limit=sql.Literal(limit))
     rows = await reader.send(query)
     rows = [r for r in rows if r["query"] is not None and not OWN.match(r["query"])]
-    hidden = sum(1 for r in rows if r["query"].startswith(HIDDEN))
+    hidden = sum(r.get("entries") or 1 for r in rows if r["query"].startswith(HIDDEN))
     notes = [f"{hidden} statements are hidden from this role: grant pg_read_all_stats"] if hidden else []
     if len(rows) >= limit:
         notes.append(f"only the {limit} statements with the most execution time were read")
-    return ServerWorkload((Statement(r["key"], r["query"], r["calls"], r["total_ms"]) for r in rows), notes)
+    return ServerWorkload((Statement(r["key"] or "hidden", r["query"], r["calls"], r["total_ms"]) for r in rows), notes)

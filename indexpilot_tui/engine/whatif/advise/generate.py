@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import combinations, permutations
 from typing import Any
 
+from indexpilot_tui.engine.postgres import parsing
 from indexpilot_tui.engine.whatif.advise.candidate import Candidate, btree, quote
 from indexpilot_tui.engine.whatif.advise.scope import Use
 from indexpilot_tui.engine.whatif.points import array_items
@@ -170,9 +171,8 @@ class Generator:
     def _fit(self, text: str, columns: tuple[str, ...], relation: Relation) -> Predicate | None:
         """A conjunct that says the same tomorrow: columns against each other, NULL or not, a flag, or a value of a
         column that has few. A constant on a scale (a date, an amount) moves on, and an index must not depend on it."""
-        import postgast
 
-        where = postgast.parse(f"select where {text}").stmts[0].stmt.select_stmt.where_clause
+        where = parsing.parse(f"select where {text}").stmts[0].stmt.select_stmt.where_clause
         kind = where.WhichOneof("node")
         stats = [self._stats(relation, c) for c in columns]
         first = stats[0] if stats else None

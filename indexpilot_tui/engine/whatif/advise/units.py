@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from indexpilot_tui.engine.postgres import parsing
 from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.engine.whatif.advise.candidate import quote
 from indexpilot_tui.engine.whatif.advise.pricing import Unit
@@ -56,7 +57,6 @@ def _rare(snapshot: Snapshot, parsed: Parsed) -> dict[int, tuple[str, str]]:
 
 def _at_rare(snapshot: Snapshot, parsed: Parsed, text: str) -> Parsed | None:
     """The statement with the rare values in place of their parameters; None when no column is skewed."""
-    import postgast
 
     if not parsed.parameters or text != parsed.sql:
         return None
@@ -64,7 +64,7 @@ def _at_rare(snapshot: Snapshot, parsed: Parsed, text: str) -> Parsed | None:
     if not rare:
         return None
     text = substituted(parsed.tree, {n: v for n, (_, v) in rare.items()})
-    tree = postgast.parse(text)
+    tree = parsing.parse(text)
     return replace(parsed, sql=text, parameters=len(parameter_numbers(tree)), tree=tree)
 
 

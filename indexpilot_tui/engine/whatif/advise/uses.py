@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from indexpilot_tui.engine.postgres import parsing
 from indexpilot_tui.engine.whatif.advise.candidate import quote
 from indexpilot_tui.engine.whatif.advise.conditions import Conditions
 from indexpilot_tui.engine.whatif.advise.scope import Output, Scope, Use
@@ -215,7 +216,7 @@ class Reader(Conditions):
         import postgast
 
         try:
-            tree = postgast.parse(relation.view or "")
+            tree = parsing.parse(relation.view or "")
         except postgast.PgQueryError:
             return {}
         outputs = self.select(tree.stmts[0].stmt.select_stmt, None, {}) if tree.stmts else {}

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
+from indexpilot_tui.engine.postgres import parsing
 from indexpilot_tui.engine.whatif.bundle.disguise import TIMES, Disguise, kind_of
 from indexpilot_tui.engine.whatif.bundle.model import Bundle, Row
 
@@ -173,7 +174,7 @@ def _statements(rows: list[Row]) -> tuple[list[Row], int]:
     kept: list[Row] = []
     for row in rows:
         try:
-            tree = postgast.parse(postgast.normalize(row["query"] or ""))
+            tree = parsing.parse(postgast.normalize(row["query"] or ""))
         except postgast.PgQueryError:
             continue  # counted below: every row that is not kept is lost
         if len(tree.stmts) == 1 and (tree.stmts[0].stmt.WhichOneof("node") or "") in KINDS:

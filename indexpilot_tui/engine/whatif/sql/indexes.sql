@@ -5,6 +5,13 @@ select i.indexrelid::int8 as oid, i.indrelid::int8 as table_oid, n.nspname::text
        c.relpages, c.reltuples::float8 as reltuples, i.indnkeyatts::int4 as key_columns, i.indisunique as unique,
        array(select k::int4 from pg_catalog.unnest(i.indkey::int2[]) with ordinality as u(k, o) order by o) as columns,
        (select h.inhparent::int8 from pg_catalog.pg_inherits h where h.inhrelid = i.indexrelid) as parent,
+       array(select array[cn.nspname::text, co.collname::text,
+                          coalesce(pg_catalog.to_jsonb(co) ->> 'colllocale', pg_catalog.to_jsonb(co) ->> 'colliculocale',
+                                   co.collcollate::text, ''), co.collprovider::text, co.collisdeterministic::text]
+               from pg_catalog.pg_collation co
+               join pg_catalog.pg_namespace cn on cn.oid = co.collnamespace
+              where co.oid = any(i.indcollation::pg_catalog.oid[]) and co.collprovider <> 'd'
+              order by 1) as collations,
        k.conname::text as constraint_name, pg_catalog.pg_get_constraintdef(k.oid) as constraint_definition
   from pg_catalog.pg_index i
   join pg_catalog.pg_class c on c.oid = i.indexrelid

@@ -1,4 +1,5 @@
 -- The relations behind some OIDs: with the partitions and parents of tables and what views read, all the way down.
+-- `readable`: pg_stats shows the statistics of all their columns to this role.
 /* indexpilot */
 with recursive involved(oid) as (
   select pg_catalog.unnest(%(oids)s::pg_catalog.oid[])
@@ -20,12 +21,16 @@ with recursive involved(oid) as (
 )
 select c.oid::int8 as oid, n.nspname::text as schema, c.relname::text as name, c.relkind::text as kind,
        c.relpages, c.reltuples::float8 as reltuples, c.relallvisible, c.relrowsecurity as row_security,
-       c.reloptions, c.relispartition as is_partition,
+       c.reloptions, c.relpersistence::text as persistence, c.relispartition as is_partition,
        case when c.relispartition then pg_catalog.pg_get_expr(c.relpartbound, c.oid) end as bound,
        case when c.relkind = 'p' then pg_catalog.pg_get_partkeydef(c.oid) end as part_key,
        case when c.relkind = 'v' then pg_catalog.pg_get_viewdef(c.oid) end as view,
        array(select h.inhparent::int8 from pg_catalog.pg_inherits h where h.inhrelid = c.oid order by h.inhseqno) as parents,
-       pg_catalog.has_any_column_privilege(c.oid, 'SELECT') as readable,
+       not pg_catalog.row_security_active(c.oid)
+         and (pg_catalog.has_table_privilege(c.oid, 'SELECT')
+              or not exists (select 1 from pg_catalog.pg_attribute a
+                              where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+                                and not pg_catalog.has_column_privilege(c.oid, a.attnum, 'SELECT'))) as readable,
        (select t.spcoptions from pg_catalog.pg_tablespace t where t.oid = c.reltablespace) as tablespace_options,
        pg_catalog.pg_stat_get_mod_since_analyze(c.oid) as modified,
        pg_catalog.pg_stat_get_tuples_updated(c.oid) as updated,

@@ -11,6 +11,12 @@ select d.datcollate as collate, d.datctype as ctype, pg_catalog.pg_encoding_to_c
                   and pg_catalog.has_function_privilege(p.oid, 'EXECUTE')) as statistics_reader,
        (select s.setting::int8 * 1024 from pg_catalog.pg_settings s where s.name = 'maintenance_work_mem')
          as maintenance_work_mem,
+       array(select array[n.nspname::text, co.collname::text,
+                          coalesce(pg_catalog.to_jsonb(co) ->> 'colllocale', pg_catalog.to_jsonb(co) ->> 'colliculocale',
+                                   co.collcollate::text, ''), co.collprovider::text, co.collisdeterministic::text]
+               from pg_catalog.pg_collation co
+               join pg_catalog.pg_namespace n on n.oid = co.collnamespace
+              where co.oid >= 16384 order by 1 limit 100) as collations,
        array(select e.extname::text from pg_catalog.pg_extension e order by 1) as extensions,
        array(select n.nspname::text from pg_catalog.pg_extension e
                join pg_catalog.pg_namespace n on n.oid = e.extnamespace order by e.extname::text) as extension_schemas

@@ -19,6 +19,13 @@ with recursive used(oid) as (
 )
 select t.oid::int8 as oid, n.nspname::text as schema, t.typname::text as name, t.typtype::text as kind,
        t.typelem <> 0 and t.typlen = -1 as is_array,
+       t.typtype = 'd' and (t.typnotnull or exists (select 1 from pg_catalog.pg_constraint k where k.contypid = t.oid))
+         as constrained,
+       case when t.typtype = 'd' and t.typcollation <> b.typcollation then cn.nspname::text end as collation_schema,
+       case when t.typtype = 'd' and t.typcollation <> b.typcollation then co.collname::text end as collation_name,
+       coalesce(pg_catalog.to_jsonb(co) ->> 'colllocale', pg_catalog.to_jsonb(co) ->> 'colliculocale', co.collcollate::text)
+         as collation_locale,
+       co.collprovider::text as collation_provider, co.collisdeterministic as collation_deterministic,
        pg_catalog.format_type(t.typbasetype, t.typtypmod) as base,
        array(select l.enumlabel::text from pg_catalog.pg_enum l where l.enumtypid = t.oid order by l.enumsortorder) as labels,
        array(select a.attname::text from pg_catalog.pg_attribute a
@@ -34,5 +41,8 @@ select t.oid::int8 as oid, n.nspname::text as schema, t.typname::text as name, t
   from used u
   join pg_catalog.pg_type t on t.oid = u.oid
   join pg_catalog.pg_namespace n on n.oid = t.typnamespace
+  left join pg_catalog.pg_type b on b.oid = t.typbasetype
+  left join pg_catalog.pg_collation co on co.oid = t.typcollation
+  left join pg_catalog.pg_namespace cn on cn.oid = co.collnamespace
  where n.nspname <> 'pg_catalog'
  order by t.oid
