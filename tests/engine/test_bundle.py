@@ -223,6 +223,24 @@ async def test_a_damaged_file_is_refused_in_one_message(place: Place, tmp_path: 
     assert caught.value.remedy
 
 
+async def test_any_byte_that_differs_is_noticed(place: Place, tmp_path: Path) -> None:
+    """Wherever it is: also where what comes out is a bundle with another number in it."""
+    raw = place.file.read_bytes()
+    file = tmp_path / "b"
+    accepted = []
+    for at in range(10, len(raw), len(raw) // 97):
+        file.write_bytes(raw[:at] + bytes([raw[at] ^ 0x10]) + raw[at + 1 :])
+        try:
+            read_bundle(file)
+        except UsageError:
+            continue
+        accepted.append(at)
+    assert accepted == []
+    file.write_bytes(raw + raw)
+    with pytest.raises(UsageError, match="not whole"):
+        read_bundle(file)
+
+
 async def test_a_small_file_cannot_fill_the_memory(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("indexpilot_tui.engine.whatif.bundle.file.MAX_LINE_BYTES", 1_000_000)
     head = gzip.decompress(place.file.read_bytes()).split(b"\n")[0]

@@ -159,7 +159,8 @@ def _parse(path: Path, lines: Iterator[bytes]) -> Bundle:
     count = rows = 0
     while (data := next_line()) is not None:
         if "end" in data:
-            if data["end"] != {"lines": count, "rows": rows}:
+            # reading on to the end of the file has the checksum of what was compressed compared
+            if data["end"] != {"lines": count, "rows": rows} or next_line() is not None:
                 raise _bad(path, "the file is not whole", _AGAIN)
             check_answers(answers)
             return Bundle(_header(first), answers, clean_line(path.name, 100))
