@@ -169,6 +169,9 @@ class VerificationPolicy(Strict):
     min_calls: Annotated[int, Field(ge=5)] = 30
     min_change_pct: Annotated[float, Field(ge=1, le=100)] = 10.0
     min_t: Annotated[float, Field(ge=1.5, le=20)] = 3.0
+    # whose plans are compared: those of the target's own EXPLAIN, the shadow's where the login may not ask for them, or none
+    plans: Literal["auto", "target", "off"] = "auto"
+    auto_revert: Literal["propose", "perform", "off"] = "propose"  # what a regression leads to
 
 
 class EmergencyBypass(Strict):

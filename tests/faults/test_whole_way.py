@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from indexpilot_tui.engine.changes.rollback import propose_rollback
 from indexpilot_tui.engine.model.change import State
+from indexpilot_tui.settings.model import Settings
 from tests.faults.workshop import Workshop, actions, check_intents, story
 
 
@@ -87,12 +90,120 @@ async def test_a_regression_is_said_and_the_way_back_proposed_but_not_gone(works
     assert "t_v_idx" in workshop.indexes()
 
 
+def judged_by(settings: Settings, **changed: object) -> Settings:
+    return settings.model_copy(update={"verification": settings.verification.model_copy(update=changed)})
+
+
+SLOW = "select count(*), pg_sleep({}) from app.t where v = 5"
+
+
+@pytest.mark.parametrize("policy", ["off", "perform"])
+async def test_a_regression_does_what_the_policy_says(workshop: Workshop, policy: str) -> None:
+    workshop.settings = judged_by(workshop.settings, auto_revert=policy)
+    change_id = await workshop.approved("create index on app.t (v)")
+    for n in range(10):
+        workshop.sql(SLOW.format(0.001 + n / 1e5))
+    await workshop.spawn(change_id)
+    await workshop.until(change_id, State.OBSERVING)
+    for n in range(10):
+        workshop.sql(SLOW.format(0.1 + n / 1e4))
+    if policy == "off":
+        change = await workshop.until(change_id, State.DONE)
+        children = [c for c in await workshop.journal.changes(10) if c.parent_id == change_id]
+        assert "auto_revert: off" in change.outcome
+        assert not children
+        assert "t_v_idx" in workshop.indexes()
+        return
+    change = await workshop.until_event(change_id, "auto_revert", 40)
+    (child,) = [c for c in await workshop.journal.changes(10) if c.parent_id == change_id]
+    back = await workshop.until(child.id, State.DONE, seconds=40)
+    assert (await workshop.journal.change(change_id)).state is State.ROLLED_BACK
+    assert "t_v_idx" not in workshop.indexes()
+    assert back.approvals == ()  # covered by the approval of what it takes back
+    assert "gates" in actions(back)
+    assert next(e.detail["started"] for e in change.events if e.action == "auto_revert") is True
+    check_intents(back)
+
+
+async def test_a_rollback_that_a_gate_holds_up_stays_proposed(workshop: Workshop) -> None:
+    workshop.settings = judged_by(workshop.settings, auto_revert="perform")
+    change_id = await workshop.approved("create index on app.t (v)")
+    for n in range(10):
+        workshop.sql(SLOW.format(0.001 + n / 1e5))
+    await workshop.spawn(change_id)
+    await workshop.until(change_id, State.OBSERVING)
+    for n in range(10):
+        workshop.sql(SLOW.format(0.1 + n / 1e4))
+    await workshop.approver.stop_starts("a release runs")
+    await workshop.until_event(change_id, "auto_revert")
+    (child,) = [c for c in await workshop.journal.changes(10) if c.parent_id == change_id]
+    refused = await workshop.until_event(child.id, "apply.refused")
+    assert refused.state is State.PROPOSED
+    assert "t_v_idx" in workshop.indexes()
+    assert "a release runs" in str([e.detail for e in refused.events if e.action == "apply.refused"])
+
+
+async def test_the_verdict_names_plans_write_latency_wal_and_hot(either: Workshop) -> None:
+    """A reader gets another plan, a writer loses its HOT updates and writes more WAL: both are told."""
+    either.sql("grant usage on schema app to w_operator; grant select on app.t to w_operator")
+    either.sql("alter table app.t set (fillfactor = 50)")
+    either.sql("set role w_owner; create table app.t2 (like app.t including all) with (fillfactor = 50)")
+    either.sql("insert into app.t2 select * from app.t; analyze app.t2; grant select on app.t2 to w_operator")
+
+    def work() -> None:
+        for n in range(40):
+            either.sql(f"select count(*) from app.t2 where v = {n}")
+            either.sql(f"update app.t2 set v = v + 1 where id = {n + 1}")
+
+    change_id = await either.approved("create index on app.t2 (v)")
+    work()
+    await either.spawn(change_id)
+    await either.until(change_id, State.OBSERVING)
+    work()
+    change = await either.until(change_id, State.DONE, seconds=40)
+    verification = change.verification
+    assert verification is not None
+    reader = next(q for q in verification.queries if q.query.startswith("select count"))
+    assert (reader.verdict, reader.plan) == ("improved", "changed"), verification
+    writes = verification.writes
+    assert writes is not None
+    assert writes.hot_before_pct is not None
+    assert writes.hot_after_pct is not None
+    assert writes.hot_before_pct > 80
+    assert writes.hot_after_pct < 20
+    assert writes.wal_before is not None
+    assert writes.wal_after is not None
+    assert writes.wal_after > 1.2 * writes.wal_before
+    for word in ("plans of", "changed", "WAL a call", "HOT"):
+        assert word in verification.reason, verification.reason
+    stored = str(await either.journal.stats(change_id))
+    assert "Seq Scan" not in stored  # fingerprints, no plans
+
+
+async def test_plans_come_from_the_shadow_where_the_login_may_not_explain(workshop: Workshop) -> None:
+    workshop.sql("grant pg_read_all_stats to w_operator")
+    workshop.settings = judged_by(workshop.settings, plans="auto")
+    change_id = await workshop.approved("create index on app.t (v)")
+    for n in range(20):
+        workshop.sql(f"select count(*) from app.t where v = {n}")
+        workshop.sql(f"select count(*) from app.t where w = '{n}'")
+    await workshop.spawn(change_id)
+    await workshop.until(change_id, State.OBSERVING)
+    for n in range(20):
+        workshop.sql(f"select count(*) from app.t where v = {n}")
+        workshop.sql(f"select count(*) from app.t where w = '{n}'")
+    change = await workshop.until(change_id, State.DONE, seconds=60)
+    assert "from the shadow" in str([e.detail for e in change.events if e.action == "plans"]), story(change)
+    assert change.verification is not None
+    plans = {q.query[-6:]: q.plan for q in change.verification.queries}
+    assert plans["v = $1"] == "changed"
+    assert plans["w = $1"] == "not compared"  # the same generic plan, and no point of it was forecast
+
+
 async def test_keep_ends_the_observation(workshop: Workshop) -> None:
     from indexpilot_tui.engine.changes.finish import keep
 
-    workshop.settings = workshop.settings.model_copy(
-        update={"verification": workshop.settings.verification.model_copy(update={"window_seconds": 600.0})}
-    )
+    workshop.settings = judged_by(workshop.settings, window_seconds=600.0)
     change_id = await workshop.approved("create index on app.t (v)")
     await workshop.spawn(change_id)
     await workshop.until(change_id, State.OBSERVING)

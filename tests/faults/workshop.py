@@ -46,7 +46,7 @@ def quick(**changed: Any) -> Settings:
                 "throttle": {"enabled": False},
                 "observer": observer,
             },
-            "verification": {"window_seconds": 5, "min_calls": 5},
+            "verification": {"window_seconds": 5, "min_calls": 5, "plans": "target"},
             "rate_limiter": {"index_creation": {"max_requests": 50}},
         }
     )

@@ -219,7 +219,7 @@ async def _has_duplicates(work: Work, door: Door) -> bool:
 async def _first_statistics(work: Work) -> None:
     """Counters before the change. Without them the change goes on, and its verdict will be "no evidence"."""
     try:
-        await save_stats(await work.hold.journal(), await work.eye(), work.change.id, "start", work.plan)
+        await save_stats(await work.hold.journal(), await work.eye(), work.change.id, "start", work.plan, work.shapes)
     except StaleEpochError:
         raise
     except IndexPilotError as exc:

@@ -13,10 +13,11 @@ from psycopg import sql
 
 from indexpilot_tui.engine.changes import group, rebuild
 from indexpilot_tui.engine.changes.catalog import IndexFacts, index_by_oid, index_text
-from indexpilot_tui.engine.changes.executor import Door, outcome_of
+from indexpilot_tui.engine.changes.executor import Door, outcome_of, spawn
 from indexpilot_tui.engine.changes.guard import Rules
 from indexpilot_tui.engine.changes.rollback import propose_rollback, restoring
 from indexpilot_tui.engine.changes.settle import find_ours, fresh_eye, needs_operator, other_server
+from indexpilot_tui.engine.changes.shadow_shapes import hidden, with_shadow
 from indexpilot_tui.engine.changes.stats import save_stats
 from indexpilot_tui.engine.changes.truth import proof
 from indexpilot_tui.engine.changes.verification import REGRESSED
@@ -139,7 +140,9 @@ async def _finish_index(work: Work, facts: IndexFacts) -> None:
 
 async def _save(work: Work, phase: str) -> None:
     try:
-        await save_stats(await work.hold.patient_journal(), await work.eye(), work.change.id, phase, work.plan)
+        shapes = work.shapes if phase == "observed" else None
+        journal = await work.hold.patient_journal()
+        await save_stats(journal, await work.eye(), work.change.id, phase, work.plan, shapes)
     except StaleEpochError:
         raise
     except IndexPilotError as exc:
@@ -159,23 +162,46 @@ async def observe(work: Work) -> None:
         raise StaleEpochError("another executor has taken this change over")
     await _save(work, "observed")
     journal = await work.hold.patient_journal()
-    verdict = judge(await journal.stats(work.change.id), work.settings.verification)
+    stats = await journal.stats(work.change.id)
+    if work.settings.verification.plans == "auto" and hidden(stats):
+        stats, told = await with_shadow(work.target, work.settings, work.plan, stats)
+        await work.hold.note("plans", {"outcome": told, "plans": stats["observed"].context.get("plans")})
+    verdict = judge(stats, work.settings.verification, work.change.kind)
     await journal.save_verification(work.change.id, work.hold.epoch, verdict)
-    outcome = f"{verdict.verdict}: {verdict.reason}"
+    outcome, child = f"{verdict.verdict}: {verdict.reason}", None
     if verdict.verdict == REGRESSED:
-        outcome = f"{outcome}; {await _propose_way_back(work, verdict.reason)}"
+        told, child = await _way_back(work, verdict.reason)
+        outcome = f"{outcome}; {told}"
     await work.hold.advance(State.DONE, "observed", {"outcome": outcome, "verdict": verdict.verdict})
+    await work.hold.stop_beat()  # the lease of a change that is done cannot be renewed: that is no takeover
+    if child is not None and work.settings.verification.auto_revert == "perform":
+        await _perform(work, child)
 
 
-async def _propose_way_back(work: Work, reason: str) -> str:
-    """A regression proposes the rollback; performing it is an operator's word."""
+async def _way_back(work: Work, reason: str) -> tuple[str, int | None]:
+    """What a regression leads to by `verification.auto_revert`: nothing, the proposal of the rollback, or also its start."""
+    policy = work.settings.verification.auto_revert
+    if policy == "off":
+        return "nothing is taken back by itself (verification.auto_revert: off)", None
     journal = await work.hold.patient_journal()
     change = await journal.change(work.change.id)
     try:
-        child = await propose_rollback(await work.eye(), journal, change, f"regressed: {reason}")
+        child = await propose_rollback(await work.eye(), journal, change, f"regressed: {reason[:800]}")
     except IndexPilotError as exc:
-        return f"the rollback could not be proposed ({exc.message})"
-    return f"rollback proposed as change {child}"
+        return f"the rollback could not be proposed ({exc.message})", None
+    what = "rollback starts as change" if policy == "perform" else "rollback proposed as change"
+    return f"{what} {child}", child
+
+
+async def _perform(work: Work, child: int) -> None:
+    """Start the rollback in an executor of its own, which asks all gates: the approval of a change covers its own rollback
+    for a day. What does not start stays proposed."""
+    try:
+        pid = await spawn(work.target, work.settings, child)
+    except IndexPilotError as exc:
+        await work.hold.note("auto_revert", {"change": child, "started": False, "why": exc.message})
+        return
+    await work.hold.note("auto_revert", {"change": child, "started": True, "executor_pid": pid})
 
 
 async def _wait_until(work: Work, until: datetime | None) -> None:

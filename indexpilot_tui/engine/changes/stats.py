@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -16,21 +17,25 @@ from indexpilot_tui.engine.postgres.session import Session
 from indexpilot_tui.engine.safeguards.gates import database_now
 from indexpilot_tui.errors import PrivilegeError, ServerError
 
+Shapes = Callable[[Iterable[Mapping[str, Any]]], Awaitable[dict[str, Any]]]
+_WRITING = {"InsertStmt": "insert_stmt", "UpdateStmt": "update_stmt", "DeleteStmt": "delete_stmt", "MergeStmt": "merge_stmt"}
 _STATEMENTS = {"select_stmt", "insert_stmt", "update_stmt", "delete_stmt", "merge_stmt"}
 
 
 @dataclass(frozen=True, slots=True)
 class TableStats:
-    """Rows as `verification.verify` wants them: queryid, userid, dbid, toplevel, query (raw), calls, total_exec_time and
-    stddev_exec_time in ms, rows, stats_since. `taken_at` is the database's clock."""
+    """Rows as `verification.verify` wants them: queryid, userid, dbid, toplevel, query (raw), kind, calls, total_exec_time
+    and stddev_exec_time in ms, rows, wal_bytes, stats_since. `table`: updates of the table and HOT ones among them, since
+    the reset. `taken_at` is the database's clock."""
 
     taken_at: datetime
     stats_reset: datetime | None
     rows: tuple[dict[str, Any], ...]
+    table: dict[str, Any]
 
 
-async def read_table_stats(session: Session, schema: str, table: str) -> TableStats:
-    """Read pg_stat_statements for one table of this database.
+async def read_table_stats(session: Session, schema: str, table: str, table_oid: int = 0) -> TableStats:
+    """Read pg_stat_statements for one table of this database, and the counters of the table (with `table_oid`).
 
     Raises ServerError when the extension is not in this database; PrivilegeError and the like as the server says.
     """
@@ -43,8 +48,13 @@ async def read_table_stats(session: Session, schema: str, table: str) -> TableSt
     where = sql.Identifier(str(home))
     rows = await session.rows(_composed("statements", session, where), {"table": table})
     reset = await session.value(_composed("statements_reset", session, where))
-    kept = tuple(row for row in rows if row["queryid"] is None or touches(str(row["query"]), schema, table))
-    return TableStats(await database_now(session), reset, kept)
+    kept = []
+    for row in rows:
+        kind = kind_of(str(row["query"]), schema, table) if row["queryid"] is not None else None
+        if row["queryid"] is None or kind is not None:
+            kept.append({**row, "kind": kind})
+    counters = await session.row(question("table_writes", session), {"table_oid": table_oid}) if table_oid else None
+    return TableStats(await database_now(session), reset, tuple(kept), counters or {})
 
 
 def _composed(name: str, session: Session, home: sql.Identifier) -> sql.Composed:
@@ -53,7 +63,13 @@ def _composed(name: str, session: Session, home: sql.Identifier) -> sql.Composed
 
 
 def touches(query: str, schema: str, table: str) -> bool:
-    """Whether a statement (SELECT, INSERT, UPDATE, DELETE, MERGE) reads or writes the table, by PostgreSQL's parser.
+    """Whether a statement (SELECT, INSERT, UPDATE, DELETE, MERGE) reads or writes the table, by PostgreSQL's parser."""
+    return kind_of(query, schema, table) is not None
+
+
+def kind_of(query: str, schema: str, table: str) -> str | None:
+    """select, insert, update, delete or merge for a statement that touches the table; None for any other. One that writes
+    somewhere within (WITH ... DELETE) is no select.
 
     A bare name counts for a table of any schema: the search path of whoever ran it is not known.
     """
@@ -62,19 +78,30 @@ def touches(query: str, schema: str, table: str) -> bool:
     try:
         tree = parsing.parse(query)
     except postgast.PgQueryError:
-        return False  # cut off or not plain SQL: it cannot be told what it touches
-    if not tree.stmts or tree.stmts[0].stmt.WhichOneof("node") not in _STATEMENTS:
-        return False
-    return any(
-        type(node).__name__ == "RangeVar" and node.relname == table and node.schemaname in ("", schema)
-        for _, node in postgast.walk(tree)
-    )
+        return None  # cut off or not plain SQL: it cannot be told what it touches
+    kind = tree.stmts[0].stmt.WhichOneof("node") if tree.stmts else None
+    if kind not in _STATEMENTS:
+        return None
+    found = False
+    for _, node in postgast.walk(tree):
+        name = type(node).__name__
+        found = found or (name == "RangeVar" and node.relname == table and node.schemaname in ("", schema))
+        if kind == "select_stmt" and name in _WRITING:
+            kind = _WRITING[name]
+    return str(kind).removesuffix("_stmt") if found else None
 
 
-async def save_stats(journal: Journal, session: Session, change_id: int, phase: str, plan: Plan) -> TableStats:
-    """Read the counters and keep them with the change as one phase (proposed, start, end, observed)."""
-    stats = await read_table_stats(session, plan.schema, plan.table)
-    await journal.save_stats(change_id, phase, stats.taken_at, stats.stats_reset, list(stats.rows))
+async def save_stats(
+    journal: Journal, session: Session, change_id: int, phase: str, plan: Plan, shapes: Shapes | None = None
+) -> TableStats:
+    """Read the counters and keep them with the change as one phase (proposed, start, end, observed). `shapes`: what tells
+    the plans of the statements, asked when their texts are known."""
+    stats = await read_table_stats(session, plan.schema, plan.table, plan.table_oid)
+    context: dict[str, Any] = {"table": stats.table}
+    if shapes is not None:
+        told = await shapes(stats.rows)
+        context |= {"plans": told["plans"], "plans_why": told["why"]}
+    await journal.save_stats(change_id, phase, stats.taken_at, stats.stats_reset, list(stats.rows), context)
     return stats
 
 

@@ -1,16 +1,10 @@
 """Did the change help? Per statement, before and after, from pg_stat_statements; pure arithmetic on what was saved.
 
-Formulas:
-
-* pg_stat_statements keeps for each entry the number of calls n, their total time and, by Welford's method, M2 = the
-  sum of squared deviations from the mean; it shows stddev = sqrt(M2 / n), the population's (pg_stat_statements.c).
-  So M2 = stddev^2 * n.
-* The calls between two readings a and b of one entry: n = nb - na, total = Tb - Ta, and by the pairwise update of Chan,
-  Golub and LeVeque ("Algorithms for Computing the Sample Variance", The American Statistician 37, 1983), solved for the
-  second part: M2 = M2b - M2a - (mean - mean_a)^2 * na * n / nb.
-* Welch's t = (mean_after - mean_before) / sqrt(s_before^2 / n_before + s_after^2 / n_after), s^2 = M2 / (n - 1)
-  (B. L. Welch, Biometrika 34, 1947). With 30 independent calls on each side |t| >= 3 happens by chance in under 0.6 %
-  of cases.
+A difference counts when there were enough calls, it is large enough, and the spread of the calls does not explain it (see
+windows.py). What a change of an index does to a query that only reads it does through the plan: where the plans before and
+after are known and equal, the difference came from elsewhere, whatever its size, and is no evidence. A rebuilt index is the
+same to the planner and another to the disk, and a statement that writes pays for an index without a word in its plan: for
+these the plan decides nothing.
 """
 
 from __future__ import annotations
@@ -18,132 +12,22 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
+from indexpilot_tui.engine.changes.plan_shapes import CHANGED, NOT_COMPARED, UNCHANGED, compare
+from indexpilot_tui.engine.changes.windows import Window, between, cumulative, texts, welch_t
 from indexpilot_tui.engine.journal.records import PhaseStats
-from indexpilot_tui.engine.model.change import QueryVerdict, Verification
-from indexpilot_tui.engine.postgres.text import clean_line
+from indexpilot_tui.engine.model.change import QueryVerdict, Verification, WriteCost
 from indexpilot_tui.settings.model import VerificationPolicy
 
+__all__ = ["IMPROVED", "NO_EVIDENCE", "REGRESSED", "Window", "verify", "welch_t"]
+
+WRITES = ("insert", "update", "delete", "merge")
 IMPROVED, NO_EVIDENCE, REGRESSED = "improved", "no evidence", "regressed"
 
 # A regression weighs if it costs at least this share of what the after window's calls would have cost before the change.
 # Our judgement: below it a slower side statement does not outvote the one that the change was made for; it is named anyway.
 WEIGHS = 0.05
-
-Key = tuple[Any, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """Calls of one statement in some time: how many, their total time (ms) and M2 (ms^2)."""
-
-    calls: int
-    total_ms: float
-    m2: float
-    since: datetime | None = None  # when the server began to count this entry (17 on); None: not told
-
-    @property
-    def mean_ms(self) -> float:
-        """Mean time of a call, ms; 0 without calls."""
-        return self.total_ms / self.calls if self.calls else 0.0
-
-    @property
-    def variance(self) -> float:
-        """Sample variance, ms^2; 0 for fewer than two calls."""
-        return self.m2 / (self.calls - 1) if self.calls > 1 else 0.0
-
-    def __add__(self, other: Window) -> Window:
-        """Both together (Chan, Golub, LeVeque)."""
-        calls = self.calls + other.calls
-        if not self.calls or not other.calls:
-            return other if other.calls else self
-        shift = other.mean_ms - self.mean_ms
-        m2 = self.m2 + other.m2 + shift * shift * self.calls * other.calls / calls
-        since = min(self.since, other.since) if self.since and other.since else None
-        return Window(calls, self.total_ms + other.total_ms, m2, since)
-
-    def minus(self, earlier: Window) -> Window | None:
-        """The calls since an earlier reading of the same entry; None if the entry began anew in between.
-
-        Before 17 the server does not tell the latter; counters that went down, or that no calls can explain, do.
-        """
-        calls = self.calls - earlier.calls
-        if calls < 0 or self.since != earlier.since or (calls == 0 and self.total_ms != earlier.total_ms):
-            return None
-        total = self.total_ms - earlier.total_ms
-        if total < 0:
-            return None
-        if calls == 0:
-            return Window(0, 0.0, 0.0)
-        shift = total / calls - earlier.mean_ms
-        m2 = self.m2 - earlier.m2 - shift * shift * earlier.calls * calls / self.calls
-        scale = self.m2 + earlier.m2 + self.mean_ms**2 * self.calls
-        if m2 < -1e-6 * scale:
-            return None
-        return Window(calls, total, m2 if m2 > 1e-12 * scale else 0.0)  # below that it is the rounding of the doubles
-
-
-def welch_t(before: Window, after: Window) -> float:
-    """Welch's t of two windows with at least two calls each; negative when after is faster. Without any spread on both
-    sides it is infinite for different means, 0 for equal ones."""
-    spread = before.variance / before.calls + after.variance / after.calls
-    difference = after.mean_ms - before.mean_ms
-    if spread == 0.0:
-        return math.copysign(math.inf, difference) if difference else 0.0
-    return difference / math.sqrt(spread)
-
-
-def _readings(stats: PhaseStats) -> dict[Key, Window]:
-    """Cumulative counters by entry. An entry is (queryid, user, database, top level); hidden ones have no queryid."""
-    found: dict[Key, Window] = {}
-    for row in stats.rows:
-        if row["queryid"] is None:
-            continue
-        key = (str(row["queryid"]), row["userid"], row["dbid"], row.get("toplevel"))
-        calls, stddev = int(row["calls"]), float(row["stddev_exec_time"])
-        since = row.get("stats_since")
-        since = datetime.fromisoformat(since) if isinstance(since, str) else since
-        window = Window(calls, float(row["total_exec_time"]), stddev * stddev * calls, since)
-        found[key] = found[key] + window if key in found else window
-    return found
-
-
-def _texts(stats: Mapping[str, PhaseStats]) -> dict[str, str]:
-    return {
-        str(row["queryid"]): clean_line(str(row.get("query") or ""))
-        for phase in stats.values()
-        for row in phase.rows
-        if row["queryid"] is not None
-    }
-
-
-def _between(earlier: PhaseStats, later: PhaseStats) -> tuple[dict[str, Window], set[str]]:
-    """Calls by queryid between two readings, and the queryids whose counting began anew in between: after a reset or an
-    eviction the later counters hold calls from after that moment only, so they are a part of the window, and valid."""
-    old, new = _readings(earlier), _readings(later)
-    resets = {earlier.stats_reset, later.stats_reset} - {None}
-    reset = len(resets) == 2
-    windows: dict[str, Window] = {}
-    restarted: set[str] = set()
-    for key, reading in new.items():
-        window = reading
-        if key in old:
-            difference = None if reset else reading.minus(old[key])
-            if difference is None:
-                restarted.add(key[0])
-            else:
-                window = difference
-        windows[key[0]] = windows[key[0]] + window if key[0] in windows else window
-    return windows, restarted
-
-
-def _cumulative(stats: PhaseStats) -> dict[str, Window]:
-    windows: dict[str, Window] = {}
-    for key, reading in _readings(stats).items():
-        windows[key[0]] = windows[key[0]] + reading if key[0] in windows else reading
-    return windows
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,12 +42,12 @@ class _Side:
 def _before(stats: Mapping[str, PhaseStats], min_calls: int) -> _Side:
     """From the proposal to the start where there are enough calls, else everything since the reset before the start."""
     start = stats["start"]
-    cumulative = _cumulative(start)
-    recent, restarted = _between(stats["proposed"], start) if "proposed" in stats else ({}, set())
+    everything_since = cumulative(start)
+    recent, restarted = between(stats["proposed"], start) if "proposed" in stats else ({}, set())
     since = f"since the reset of {start.stats_reset:%Y-%m-%d %H:%M %Z}" if start.stats_reset else "since the last reset"
     windows: dict[str, Window] = {}
     notes: dict[str, str] = {}
-    for queryid, everything in cumulative.items():
+    for queryid, everything in everything_since.items():
         if recent.get(queryid, Window(0, 0.0, 0.0)).calls >= min_calls:
             windows[queryid] = recent[queryid]
             if queryid in restarted:
@@ -175,7 +59,7 @@ def _before(stats: Mapping[str, PhaseStats], min_calls: int) -> _Side:
 
 
 def _after(stats: Mapping[str, PhaseStats]) -> _Side:
-    windows, restarted = _between(stats["end"], stats["observed"])
+    windows, restarted = between(stats["end"], stats["observed"])
     note = "the statistics began anew after the change: after is since then"
     return _Side(windows, dict.fromkeys(restarted, note))
 
@@ -227,37 +111,128 @@ def _overall(judged: list[tuple[QueryVerdict, float, float]], hidden: int) -> tu
     return NO_EVIDENCE, f"none of {len(judged)} statements changed beyond doubt{tail}"
 
 
-def verify(stats: Mapping[str, PhaseStats], policy: VerificationPolicy) -> Verification:
-    """Compare the statements on the table before and after the change.
+def _weigh_plan(verdict: str, reason: str, plan: str, *, reads: bool) -> tuple[str, str]:
+    """What the plans say to a difference that counts. An index helps or harms a statement that only reads by its plan."""
+    if verdict == NO_EVIDENCE or not reads:
+        return verdict, reason
+    if plan == UNCHANGED:
+        how = "slower" if verdict == REGRESSED else "faster"
+        return NO_EVIDENCE, f"{reason}: {how}, but its plan is the one from before, so not by this change"
+    if plan == CHANGED:
+        return verdict, f"{reason}; it has another plan"
+    return verdict, reason
+
+
+def _plans(stats: Mapping[str, PhaseStats], queryid: str) -> tuple[str, str]:
+    """Whether the statement has another plan after the change, and why that is not known."""
+    sides = [stats[phase].context.get("plans", {}) for phase in ("start", "observed")]
+    told, why = compare(sides[0].get(queryid), sides[1].get(queryid))
+    general = next((str(w) for phase in ("start", "observed") if (w := stats[phase].context.get("plans_why"))), "")
+    return told, general or why
+
+
+def _hot(earlier: Mapping[str, Any] | None, later: Mapping[str, Any] | None, min_updates: int) -> float | None:
+    """Share of the updates between two readings that were HOT, in per cent; None for too few, or counters set back."""
+    if not later:
+        return None
+    updates = later["updates"] - (earlier["updates"] if earlier else 0)
+    hot = later["hot"] - (earlier["hot"] if earlier else 0)
+    return 100.0 * hot / updates if updates >= min_updates and 0 <= hot <= updates else None
+
+
+def _writes(
+    stats: Mapping[str, PhaseStats], before: _Side, after: _Side, writers: set[str], policy: VerificationPolicy
+) -> WriteCost | None:
+    """Over all statements that write. The same statements on both sides: one that came only later is left out."""
+    both = [q for q in writers if before.of(q).calls and after.of(q).calls]
+    old = sum((before.of(q) for q in both), Window(0, 0.0, 0.0))
+    new = sum((after.of(q) for q in both), Window(0, 0.0, 0.0))
+    enough = min(old.calls, new.calls) >= policy.min_calls
+    table = {phase: stats[phase].context.get("table") if phase in stats else None
+             for phase in ("proposed", "start", "end", "observed")}  # fmt: skip
+    hot_before = _hot(table["proposed"], table["start"], policy.min_calls)
+    if hot_before is None:
+        hot_before = _hot(None, table["start"], policy.min_calls)
+    hot_after = _hot(table["end"], table["observed"], policy.min_calls) if table["end"] else None
+    if not both and hot_after is None:
+        return None
+    return WriteCost(
+        calls_before=old.calls,
+        calls_after=new.calls,
+        mean_before_ms=old.mean_ms if enough else None,
+        mean_after_ms=new.mean_ms if enough else None,
+        wal_before=old.wal_per_call if enough else None,
+        wal_after=new.wal_per_call if enough else None,
+        hot_before_pct=hot_before,
+        hot_after_pct=hot_after,
+    )
+
+
+def _in_words(judged: list[QueryVerdict], writes: WriteCost | None, why_no_plans: str) -> str:
+    """What the plans and the writes say, as a part of the verdict's sentence."""
+    changed = [q.queryid for q in judged if q.plan == CHANGED]
+    known = sum(q.plan != NOT_COMPARED for q in judged)
+    parts = []
+    if known:
+        names = f" ({', '.join(changed[:3])}{' ...' if len(changed) > 3 else ''})" if changed else ""
+        parts.append(f"plans of {known} of {len(judged)} compared, {len(changed)} changed{names}")
+    elif judged:
+        parts.append(f"plans not compared{f' ({why_no_plans})' if why_no_plans else ''}")
+    if writes is not None:
+        said = []
+        if writes.mean_before_ms is not None and writes.mean_after_ms is not None:
+            said.append(f"{writes.mean_before_ms:.3g} -> {writes.mean_after_ms:.3g} ms")
+        if writes.wal_before is not None and writes.wal_after is not None:
+            said.append(f"{writes.wal_before:.0f} -> {writes.wal_after:.0f} B of WAL a call")
+        if writes.hot_before_pct is not None and writes.hot_after_pct is not None:
+            said.append(f"HOT {writes.hot_before_pct:.0f} -> {writes.hot_after_pct:.0f} % of the updates")
+        parts.append(f"writes: {', '.join(said) or 'too few to compare'}")
+    return "".join(f"; {part}" for part in parts)
+
+
+def verify(stats: Mapping[str, PhaseStats], policy: VerificationPolicy, kind: str = "create") -> Verification:
+    """Compare the statements on the table before and after the change (`kind`: create, drop or reindex).
 
     `stats` holds the phases proposed (may be missing), start, end and observed; each row has queryid, userid, dbid,
-    query, calls, total_exec_time and stddev_exec_time (ms), and may have toplevel and stats_since (a time or its ISO
-    8601 text). The time of the build, from start to end, counts on neither side. Missing data never raises: it is
-    "no evidence", and the reason says what is missing.
+    query, calls, total_exec_time and stddev_exec_time (ms), and may have toplevel, stats_since (a time or its ISO 8601
+    text), wal_bytes and kind (select, insert ...). A phase's context may have `table` (updates and HOT ones since the
+    reset) and `plans` (see plan_shapes.py). The time of the build, from start to end, counts on neither side. Missing
+    data never raises: it is "no evidence", and the reason says what is missing.
     """
     missing = [phase for phase in ("start", "end", "observed") if phase not in stats]
     if missing:
         return Verification(NO_EVIDENCE, f"the statistics were not recorded at: {', '.join(missing)}", (), 0.0)
     window_s = (stats["observed"].taken_at - stats["end"].taken_at).total_seconds()
-    before, after, texts = _before(stats, policy.min_calls), _after(stats), _texts(stats)
+    before, after, queries = _before(stats, policy.min_calls), _after(stats), texts(stats)
+    kinds = {str(row["queryid"]): row.get("kind") for phase in stats.values() for row in phase.rows}
     judged: list[tuple[QueryVerdict, float, float]] = []
-    for queryid in sorted(texts):
+    why_no_plans = ""
+    for queryid in sorted(queries):
         old, new = before.of(queryid), after.of(queryid)
-        verdict, reason = _judge(old, new, policy)
+        plan, why = _plans(stats, queryid)
+        why_no_plans = why_no_plans or why
+        reads = kinds.get(queryid) == "select" and kind != "reindex"
+        verdict, reason = _weigh_plan(*_judge(old, new, policy), plan, reads=reads)
         notes = "; ".join(side.notes[queryid] for side in (before, after) if queryid in side.notes)
         item = QueryVerdict(
             queryid=queryid,
-            query=texts[queryid],
+            query=queries[queryid],
             calls_before=old.calls,
             calls_after=new.calls,
             mean_before_ms=old.mean_ms,
             mean_after_ms=new.mean_ms,
             verdict=verdict,
             reason=f"{reason} ({notes})" if notes else reason,
+            plan=plan,
+            wal_before=old.wal_per_call,
+            wal_after=new.wal_per_call,
         )
         expected = new.calls * old.mean_ms if old.calls else new.total_ms
         judged.append((item, expected, new.total_ms - expected))
     judged.sort(key=lambda entry: (-abs(entry[2]), entry[0].queryid))
     hidden = max(sum(row["queryid"] is None for row in phase.rows) for phase in stats.values())
     verdict, reason = _overall(judged, hidden)
-    return Verification(verdict, reason, tuple(item for item, _, _ in judged), window_s)
+    items = tuple(item for item, _, _ in judged)
+    writers = {queryid for queryid, what in kinds.items() if what in WRITES}
+    writes = _writes(stats, before, after, writers, policy)
+    return Verification(verdict, reason + _in_words(list(items), writes, why_no_plans), items, window_s, writes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +12,7 @@ from indexpilot_tui.engine.changes.catalog import Backend
 from indexpilot_tui.engine.changes.estimate import estimator
 from indexpilot_tui.engine.changes.executor import Door
 from indexpilot_tui.engine.changes.hold import RECONNECT_S, Hold
+from indexpilot_tui.engine.changes.plan_shapes import read_shapes
 from indexpilot_tui.engine.changes.planning_parts import step_plan
 from indexpilot_tui.engine.model.change import Change, Plan, State
 from indexpilot_tui.engine.postgres.session import Purpose, Session, connect
@@ -71,6 +73,14 @@ class Work:
     def rebuilding(self) -> bool:
         """What is sent is a REINDEX."""
         return self.plan.kind == "reindex" or self.repair
+
+    async def shapes(self, rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+        """Fingerprints of the plans that these statements have now. A rebuild changes none, a rollback is not judged."""
+        if self.settings.verification.plans == "off":
+            return {"plans": {}, "why": "switched off (verification.plans)"}
+        if self.rebuilding or self.rollback:
+            return {"plans": {}, "why": "a rebuild changes no plan" if self.rebuilding else "a rollback is not judged"}
+        return await read_shapes(self.target, self.settings, self.plan, rows)
 
     def index_seen(self, oid: int) -> None:
         """The progress view shows the index that our statement is making."""

@@ -9,7 +9,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from indexpilot_tui.engine.model.change import Approval, Change, Event, Plan, QueryVerdict, State, Verification
+from indexpilot_tui.engine.model.change import Approval, Change, Event, Plan, QueryVerdict, State, Verification, WriteCost
 from indexpilot_tui.engine.model.verdict import Status, Verdict
 from indexpilot_tui.engine.postgres.text import clean, clean_line
 
@@ -205,7 +205,8 @@ def to_verification(text: str | None) -> Verification | None:
         return None
     data = clean_json(json.loads(text))
     queries = tuple(QueryVerdict(**query) for query in data.pop("queries"))
-    return Verification(queries=queries, **data)
+    writes = data.pop("writes", None)
+    return Verification(queries=queries, writes=WriteCost(**writes) if writes else None, **data)
 
 
 def to_change(row: Mapping[str, Any]) -> Change:

@@ -126,6 +126,24 @@ class QueryVerdict:
     mean_after_ms: float
     verdict: str  # improved | no evidence | regressed
     reason: str
+    plan: str = "not compared"  # changed | unchanged | not compared
+    wal_before: float | None = None  # bytes of WAL a call; None: not recorded
+    wal_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WriteCost:
+    """What writing to the table costs, before and after, over all statements that write: mean time, WAL a call, and the
+    share (0..100) of its updates that needed no entry in any index (HOT). None: not measured, or too few calls."""
+
+    calls_before: int
+    calls_after: int
+    mean_before_ms: float | None
+    mean_after_ms: float | None
+    wal_before: float | None
+    wal_after: float | None
+    hot_before_pct: float | None
+    hot_after_pct: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +152,7 @@ class Verification:
     reason: str
     queries: tuple[QueryVerdict, ...]
     window_s: float
+    writes: WriteCost | None = None  # None: nothing wrote to the table
 
 
 @dataclass(frozen=True, slots=True)

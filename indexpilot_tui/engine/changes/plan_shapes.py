@@ -1,0 +1,182 @@
+"""The shape of a statement's plan as a fingerprint: did the change give it another plan? No plan and no value is kept.
+
+A plan is asked for with EXPLAIN, which executes nothing, on a session of the login that only reads: as the generic plan, and
+for parameters that are compared with columns also with the commonest, the rarest and a middle value of the column's
+statistics, since a generic plan alone can stay while the plan that is used changes. What is hashed is the tree of nodes with
+the names of relations and indexes and the conditions without their constants; costs and row counts are left out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from psycopg import sql
+
+from indexpilot_tui.engine.changes.catalog import question
+from indexpilot_tui.engine.changes.naming import login_path
+from indexpilot_tui.engine.model.change import Plan
+from indexpilot_tui.engine.postgres.session import Purpose, Session, session
+from indexpilot_tui.engine.postgres.text import clean_line
+from indexpilot_tui.engine.whatif.model import Statement
+from indexpilot_tui.engine.whatif.plan import GENERIC_PLAN
+from indexpilot_tui.engine.whatif.points import compared
+from indexpilot_tui.engine.whatif.statements import Parsed, parameter_numbers, parse, substituted
+from indexpilot_tui.errors import IndexPilotError, PrivilegeError
+from indexpilot_tui.settings.model import Settings, Target
+
+CHANGED, UNCHANGED, NOT_COMPARED = "changed", "unchanged", "not compared"
+MAX_STATEMENTS = 40  # the ones that cost the most time
+BUDGET_S = 5.0  # in all: planning takes the server's time, too
+GENERIC = "generic"
+HIDDEN = "this login may not read a table of it"
+
+# what tells one plan from another of the same statement, besides its children
+_KEPT = ("Node Type", "Strategy", "Partial Mode", "Join Type", "Parent Relationship", "Scan Direction", "Operation",
+         "Relation Name", "Schema", "Index Name", "CTE Name", "Function Name", "Subplan Name", "Sort Key", "Group Key",
+         "Presorted Key")  # fmt: skip
+_CONDITIONS = ("Index Cond", "Recheck Cond", "Filter", "Hash Cond", "Merge Cond", "Join Filter", "TID Cond", "Cache Key")
+_CONSTANT = re.compile(r"'(?:[^']|'')*'|\$\d+|\b\d+(?:\.\d+)?(?:e[+-]?\d+)?\b", re.IGNORECASE)
+
+
+def shape(plan: Mapping[str, Any]) -> str:
+    """The fingerprint of a plan tree (the value of "Plan" in EXPLAIN (FORMAT JSON))."""
+    text = json.dumps(_node(plan), sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _node(plan: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {key: plan[key] for key in _KEPT if key in plan}
+    kept |= {key: _CONSTANT.sub("?", str(plan[key])) for key in _CONDITIONS if key in plan}
+    return kept | {"Plans": [_node(child) for child in plan.get("Plans", ())]}
+
+
+async def read_shapes(target: Target, settings: Settings, plan: Plan, rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """`plans` by queryid, as `compare` wants them; `why` tells what kept all of them from being read. Never raises for what
+    the server refuses: then nothing is known of plans, and the verdict says so."""
+    heavy: dict[str, Mapping[str, Any]] = {}
+    for row in sorted((r for r in rows if r["queryid"] is not None), key=lambda r: -float(r["total_exec_time"])):
+        heavy.setdefault(str(row["queryid"]), row)
+    try:
+        # a session of its own: what it plans belongs to others, and it is closed before anything is built
+        async with session(target, Purpose.MONITOR, settings) as monitor:
+            path = list(dict.fromkeys([*await login_path(monitor), plan.schema]))
+            await monitor.execute(
+                "select pg_catalog.set_config('search_path', %s, false)",
+                (sql.SQL(", ").join(sql.Identifier(name) for name in path).as_string(None),),
+            )
+            return {"plans": await _all(monitor, list(heavy.items())[:MAX_STATEMENTS], path), "why": ""}
+    except IndexPilotError as exc:
+        return {"plans": {}, "why": clean_line(exc.message, 200)}
+
+
+async def _all(monitor: Session, heavy: list[tuple[str, Mapping[str, Any]]], path: list[str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    end = time.monotonic() + BUDGET_S
+    for queryid, row in heavy:
+        if time.monotonic() > end:
+            found[queryid] = {"why": f"planning took longer than {BUDGET_S:g} s in all"}
+            continue
+        found[queryid] = await _one(monitor, str(row["query"]), path)
+    return found
+
+
+async def _one(monitor: Session, text: str, path: list[str]) -> dict[str, Any]:
+    """Fingerprints of one statement by the point that was planned, and how many parameters it has."""
+    parsed = parse(Statement("", text, 1.0))
+    if parsed.refused:
+        return {"why": parsed.refused}
+    try:
+        shapes = {GENERIC: shape(await _explain(monitor, parsed.sql, parsed.parameters > 0))}
+    except PrivilegeError:
+        return {"why": HIDDEN}
+    except IndexPilotError as exc:
+        if monitor.closed:
+            raise
+        return {"why": clean_line(exc.message, 160)}
+    if parsed.parameters:
+        for values in await _points(monitor, parsed, path):
+            try:
+                point = substituted(parsed.tree, values)
+                generic = len(values) < len(parameter_numbers(parsed.tree))
+                shapes[_digest(values)] = shape(await _explain(monitor, point, generic))
+            except IndexPilotError:
+                if monitor.closed:
+                    raise
+    return {"shapes": shapes, "parameters": parsed.parameters}
+
+
+def _digest(values: Mapping[int, str]) -> str:
+    """Names a point without telling its values."""
+    return hashlib.sha256(json.dumps(sorted(values.items())).encode()).hexdigest()[:12]
+
+
+async def _points(monitor: Session, parsed: Parsed, path: list[str]) -> list[dict[int, str]]:
+    """Values for the parameters that are compared with columns: the commonest, the rarest, a middle one."""
+    names = [name for _, name in parsed.tables]
+    rows = await monitor.rows(question("stats_points", monitor), {"tables": names, "schemas": path})
+    columns = {str(row["column"]): row for row in rows}
+    points: list[dict[int, str]] = []
+    for kind, other in (("common", "middle"), ("rare", "middle"), ("middle", "common")):
+        values = {}
+        for column, _, number in compared(parsed.tree):
+            row = columns.get(column)
+            value = row[kind] or row[other] if row is not None else None
+            if value is not None:
+                values[number] = str(value)
+        if values and values not in points:
+            points.append(values)
+    return points
+
+
+async def _explain(monitor: Session, text: str, generic: bool) -> dict[str, Any]:
+    if not generic:
+        rows = await monitor.rows(sql.Composed([sql.SQL("explain (format json) "), sql.SQL(text)]))
+    elif monitor.facts.server_version >= GENERIC_PLAN:
+        rows = await monitor.rows(sql.Composed([sql.SQL("explain (generic_plan, format json) "), sql.SQL(text)]))
+    else:
+        rows = await _prepared(monitor, text)
+    (answer,) = rows[0].values()
+    plan: dict[str, Any] = answer[0]["Plan"]
+    return plan
+
+
+async def _prepared(monitor: Session, text: str) -> list[dict[str, Any]]:
+    """Before 16: the generic plan of a prepared statement, whose parameters do not matter."""
+    await monitor.execute("select pg_catalog.set_config('plan_cache_mode', 'force_generic_plan', false)")
+    await monitor.execute(sql.Composed([sql.SQL("prepare indexpilot_shape as "), sql.SQL(text)]))
+    try:
+        count = await monitor.value(
+            "select pg_catalog.cardinality(parameter_types) from pg_catalog.pg_prepared_statements"
+            " where name = 'indexpilot_shape'"
+        )
+        nulls = sql.SQL(", ").join([sql.SQL("null")] * int(count or 0))
+        call = (
+            sql.SQL("explain (format json) execute indexpilot_shape({})").format(nulls)
+            if count
+            else sql.SQL("explain (format json) execute indexpilot_shape")
+        )
+        return await monitor.rows(call)
+    finally:
+        if not monitor.closed:
+            await monitor.execute("deallocate indexpilot_shape")
+
+
+def compare(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> tuple[str, str]:
+    """Whether a statement's plan changed, and why that is not known where it is not. A statement with parameters has kept
+    its plan only if that held at some of their values, too."""
+    if before is None or after is None:
+        return NOT_COMPARED, "its plan was not read"
+    for side in (before, after):
+        if "shapes" not in side:
+            return NOT_COMPARED, str(side.get("why", ""))
+    common = before["shapes"].keys() & after["shapes"].keys()
+    if any(before["shapes"][key] != after["shapes"][key] for key in common):
+        return CHANGED, ""
+    if not common or (before["parameters"] and common == {GENERIC}):
+        return NOT_COMPARED, "its generic plan is the same; that of its parameters' values is not known"
+    return UNCHANGED, ""
