@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from indexpilot_tui.engine.observe.ask import Asker, Question, Refusal, question
-from indexpilot_tui.engine.observe.health import health_questions, read_health
+from indexpilot_tui.engine.observe.health import read_health
 from indexpilot_tui.engine.observe.model import FindingKind
 from indexpilot_tui.engine.observe.observer import Watcher
 from indexpilot_tui.engine.observe.source import Source, statements_question
@@ -113,13 +113,15 @@ async def test_the_questions_of_older_servers_are_sound(place: Place) -> None:
     old = Source("stat statements", 130000)
     asker = Asker()
     questions = [
-        question("probe", 130000), question("builds", 130000), *health_questions(130000),
+        question("probe", 130000), question("builds", 130000), question("health_facts", 130000),
+        question("indexes", 130000, first=0, last=2**32 - 1), question("index_state", 130000), question("index_work", 130000),
+        question("index_sizes", 130000, first=0, last=2**32 - 1), question("foreign_keys", 130000),
         statements_question("statements", old, ""), statements_question("texts", old, "", queryids=[1, 2]),
         statements_question("top_statements", old, "", limit=3),
     ]  # fmt: skip
     async with place.session() as session:
         answers = await asker.ask(session, questions)
-        newer = await asker.ask(session, [question("indexes", session.facts.server_version)])
+        newer = await asker.ask(session, [question("indexes", session.facts.server_version, first=0, last=2**32 - 1)])
     assert not [a for a in answers.values() if isinstance(a, Refusal)]
     assert len(answers) == len(questions)
     old_row, new_row = answers["indexes"][0], newer["indexes"][0]  # type: ignore[index]

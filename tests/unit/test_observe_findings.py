@@ -8,32 +8,32 @@ from typing import Any
 
 import pytest
 
-from indexpilot_tui.engine.observe.findings import Situation, findings_of, free_name, span, supports
+from indexpilot_tui.engine.observe.indexes.facts import IndexFacts
+from indexpilot_tui.engine.observe.indexes.findings import findings_of
+from indexpilot_tui.engine.observe.indexes.foreign_keys import free_name, supports
+from indexpilot_tui.engine.observe.indexes.say import span
+from indexpilot_tui.engine.observe.indexes.situation import Situation
+from indexpilot_tui.engine.observe.indexes.structure import covers, redundant, shape_of
 from indexpilot_tui.engine.observe.model import FindingKind, HealthFinding
-from indexpilot_tui.engine.observe.structure import covers, redundant, shape_of
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 _oids = count(20_000)
 
 
-def index(name: str, keys: str, *, key_count: int | None = None, **changed: Any) -> dict[str, Any]:
-    """A row of indexes.sql: a plain valid btree on `keys` (attribute numbers)."""
-    n = key_count if key_count is not None else len(keys.split())
-    row: dict[str, Any] = {
-        "oid": next(_oids), "table_oid": 1, "schema_name": "public", "index_name": name, "table_name": "t",
-        "method": "btree",
-        "partitioned": False, "attached": False, "locked": False, "definition": "", "size_bytes": 81_920, "scans": 5,
-        "last_scan": None, "valid": True, "ready": True, "live": True, "is_unique": False, "is_primary": False,
-        "is_exclusion": False, "is_clustered": False, "is_replica_identity": False, "nulls_not_distinct": False,
-        "key_count": n, "keys": keys, "opclasses": " ".join(["1978"] * n), "collations": " ".join(["0"] * n),
-        "options": " ".join(["0"] * n), "elements": None, "predicate": None, "has_expressions": False,
-        "has_predicate": False, "reloptions": "", "table_rows": 1000.0, "constraint_name": "", "referenced_by_fk": False,
-        "of_extension": False, "in_progress": False, "busy": False,
-    }  # fmt: skip
-    row |= changed
-    row["has_predicate"] = changed.get("has_predicate", row["predicate"] is not None)
-    row["has_expressions"] = changed.get("has_expressions", row["elements"] is not None)
-    return row
+def index(name: str, keys: str, *, key_count: int | None = None, **changed: Any) -> IndexFacts:
+    """A plain valid btree on `keys` (attribute numbers)."""
+    numbers = tuple(int(k) for k in keys.split())
+    n = key_count if key_count is not None else len(numbers)
+    made = IndexFacts(
+        next(_oids), 1, "public", name, "t", "btree", n, numbers, opclasses=(1978,) * n, collations=(0,) * n,
+        options=(0,) * n, size_bytes=81_920, scans=5, rows=1000.0,
+    )  # fmt: skip
+    for field, value in changed.items():
+        assert hasattr(made, field), field
+        setattr(made, field, value)
+    made.has_predicate = changed.get("has_predicate", made.predicate != "")
+    made.has_expressions = changed.get("has_expressions", made.elements != ())
+    return made
 
 
 def foreign_key(columns: list[int], **changed: Any) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def situation(**changed: Any) -> Situation:
     return Situation(**(values | changed))
 
 
-def find(indexes: list[dict[str, Any]], *keys: dict[str, Any], **changed: Any) -> list[HealthFinding]:
+def find(indexes: list[IndexFacts], *keys: dict[str, Any], **changed: Any) -> list[HealthFinding]:
     return list(findings_of(indexes, keys, situation(**changed)))
 
 
@@ -62,61 +62,63 @@ def kinds(found: list[HealthFinding]) -> list[tuple[str, str]]:
 
 COVERED = [
     ("same", index("a", "1 2"), index("b", "1 2"), "duplicate"),
-    ("backward", index("a", "1 2", options="0 1"), index("b", "1 2", options="3 2"), "duplicate"),
+    ("backward", index("a", "1 2", options=(0, 1)), index("b", "1 2", options=(3, 2)), "duplicate"),
     ("prefix", index("a", "1"), index("b", "1 2"), "left_prefix"),
-    ("prefix of a primary key", index("a", "1"), index("b", "1 2", is_unique=True, is_primary=True), "left_prefix"),
+    ("prefix of a primary key", index("a", "1"), index("b", "1 2", unique=True, primary=True), "left_prefix"),
     ("fewer included", index("a", "1 5", key_count=1), index("b", "1 5 6", key_count=1), "duplicate"),
     ("included is a key", index("a", "1 2", key_count=1), index("b", "1 2"), "left_prefix"),
-    ("same expression", index("a", "0", elements=["lower(x)"]), index("b", "0", elements=["lower(x)"]), "duplicate"),
+    ("same expression", index("a", "0", elements=("lower(x)",)), index("b", "0", elements=("lower(x)",)), "duplicate"),
     ("same predicate", index("a", "1", predicate="(b > 5)"), index("b", "1 2", predicate="(b > 5)"), "left_prefix"),
     ("same hash", index("a", "1", method="hash"), index("b", "1", method="hash"), "duplicate"),
 ]
 NOT_COVERED = [
     ("another order", index("a", "2 1"), index("b", "1 2")),
-    ("one key turned", index("a", "1 2", options="0 1"), index("b", "1 2")),
-    ("another opclass", index("a", "1", opclasses="4217"), index("b", "1")),
-    ("another collation", index("a", "1", collations="950"), index("b", "1")),
+    ("one key turned", index("a", "1 2", options=(0, 1)), index("b", "1 2")),
+    ("another opclass", index("a", "1", opclasses=(4217,)), index("b", "1")),
+    ("another collation", index("a", "1", collations=(950,)), index("b", "1")),
     ("partial wider", index("a", "1"), index("b", "1 2", predicate="(b > 5)")),
-    ("another predicate", index("a", "1", predicate="(b > 6)"), index("b", "1", predicate="(b > 5)")),
+    ("another predicate", index("a", "1", predicate="(b > 6)", rows=10), index("b", "1", predicate="(b > 5)")),
     ("more included", index("a", "1 5", key_count=1), index("b", "1")),
-    ("another expression", index("a", "0", elements=["lower(x)"]), index("b", "0", elements=["upper(x)"])),
-    ("unique", index("a", "1", is_unique=True), index("b", "1")),
-    ("constraint", index("a", "1", constraint_name="t_key"), index("b", "1")),
-    ("replica identity", index("a", "1", is_replica_identity=True), index("b", "1")),
+    ("another expression", index("a", "0", elements=("lower(x)",)), index("b", "0", elements=("upper(x)",))),
+    ("unique", index("a", "1", unique=True), index("b", "1")),
+    ("constraint", index("a", "1", constraint="t_key"), index("b", "1")),
+    ("replica identity", index("a", "1", replica_identity=True), index("b", "1")),
     ("attached to a parent", index("a", "1", attached=True), index("b", "1")),
     ("another table", index("a", "1"), index("b", "1", table_oid=2)),
     ("another method", index("a", "1", method="hash"), index("b", "1")),
-    ("gin prefix", index("a", "1", method="gin"), index("b", "1 2", method="gin")),
+    ("gist prefix", index("a", "1", method="gist"), index("b", "1 2", method="gist")),
     ("the other is invalid", index("a", "1"), index("b", "1", valid=False)),
-    ("the other is being built", index("a", "1"), index("b", "1", in_progress=True)),
-    ("predicate not read", index("a", "1", has_predicate=True), index("b", "1", has_predicate=True)),
+    ("the other is being built", index("a", "1"), index("b", "1", building=True)),
+    ("predicate not read", index("a", "1", predicate=None), index("b", "1", predicate=None)),
     ("expression not read", index("a", "0", has_expressions=True), index("b", "0", has_expressions=True)),
 ]
 
 
 @pytest.mark.parametrize(("what", "gone", "kept", "kind"), COVERED, ids=[c[0] for c in COVERED])
-def test_covered(what: str, gone: dict[str, Any], kept: dict[str, Any], kind: str) -> None:
-    assert covers(shape_of(kept), shape_of(gone)) == kind
+def test_covered(what: str, gone: IndexFacts, kept: IndexFacts, kind: str) -> None:
+    cover = covers(shape_of(kept), shape_of(gone))
+    assert cover is not None
+    assert cover.kind == kind
 
 
 @pytest.mark.parametrize(("what", "gone", "kept"), NOT_COVERED, ids=[c[0] for c in NOT_COVERED])
-def test_not_covered(what: str, gone: dict[str, Any], kept: dict[str, Any]) -> None:
-    assert covers(shape_of(kept), shape_of(gone)) == ""
+def test_not_covered(what: str, gone: IndexFacts, kept: IndexFacts) -> None:
+    assert covers(shape_of(kept), shape_of(gone)) is None
 
 
 def test_of_equal_ones_one_stays_the_used_one() -> None:
     rows = [index("idle", "1", scans=0), index("busy", "1", scans=9), index("some", "1", scans=3)]
-    names = {row["oid"]: row["index_name"] for row in rows}
-    assert sorted(names[gone.oid] for gone, _, _ in redundant([shape_of(r) for r in rows])) == ["idle", "some"]
+    names = {row.oid: row.name for row in rows}
+    assert sorted(names[c.gone.oid] for c in redundant([shape_of(r) for r in rows])) == ["idle", "some"]
 
 
 def test_all_superfluous_ones_may_go_together() -> None:
     rows = [index("a", "1", scans=9), index("a2", "1", scans=2), index("ab", "1 2"), index("abc", "1 2 3"), index("z", "2")]
-    gone = {g.oid for g, _, _ in redundant([shape_of(r) for r in rows])}
-    left = [shape_of(r) for r in rows if r["oid"] not in gone]
-    assert [r["index_name"] for r in rows if r["oid"] not in gone] == ["abc", "z"]
+    gone = {c.gone.oid for c in redundant([shape_of(r) for r in rows])}
+    left = [shape_of(r) for r in rows if r.oid not in gone]
+    assert [r.name for r in rows if r.oid not in gone] == ["abc", "z"]
     for row in rows:
-        if row["oid"] in gone:
+        if row.oid in gone:
             assert any(covers(kept, shape_of(row)) for kept in left)
 
 
@@ -129,9 +131,9 @@ def test_what_takes_over_the_scans_of_another_is_not_called_unused() -> None:
 def test_unused_only_after_the_window_and_never_what_is_needed() -> None:
     rows = [
         index("idle", "1", scans=0),
-        index("u", "2", scans=0, is_unique=True),
-        index("k", "3", scans=0, constraint_name="t_excl"),
-        index("r", "4", scans=0, is_replica_identity=True),
+        index("u", "2", scans=0, unique=True),
+        index("k", "3", scans=0, constraint="t_excl"),
+        index("r", "4", scans=0, replica_identity=True),
         index("fk", "5", scans=0),
     ]
     found = find(rows, foreign_key([5]))
@@ -141,7 +143,9 @@ def test_unused_only_after_the_window_and_never_what_is_needed() -> None:
     assert [(f.severity, f.fix) for f in young] == [("info", "")]
     assert "too short" in young[0].evidence
     assert "not known" in find(rows, foreign_key([5]), stats_since=None)[0].evidence
-    assert "2 connected standbys" in find(rows, foreign_key([5]), standbys=2)[0].risk
+    (with_standbys,) = find(rows, foreign_key([5]), standbys=2)
+    assert "2 connected standbys were not asked" in with_standbys.evidence
+    assert (with_standbys.severity, with_standbys.fix) == ("info", "")
     on_standby = find(rows, foreign_key([5]), in_recovery=True)
     assert [(f.severity, f.fix) for f in on_standby] == [("info", "")]
 
@@ -160,11 +164,11 @@ def test_a_foreign_key_keeps_one_of_the_indexes_that_serve_it() -> None:
 def test_invalid_is_left_behind_only_when_nobody_works_on_it() -> None:
     broken = {"valid": False, "ready": False}
     assert kinds(find([index("x", "1", **broken)])) == [("invalid", "public.x")]
-    assert kinds(find([index("x", "1", **broken, in_progress=True)])) == [("building", "public.x")]
+    assert kinds(find([index("x", "1", **broken, building=True)])) == [("building", "public.x")]
     assert kinds(find([index("x", "1", **broken, busy=True)])) == [("building", "public.x")]
     on_standby = find([index("x", "1", **broken)], in_recovery=True)
     assert [(f.kind, f.severity, f.fix) for f in on_standby] == [(FindingKind.INVALID, "info", "")]
-    enforcing = find([index("x", "1", valid=False, is_unique=True)])
+    enforcing = find([index("x", "1", valid=False, unique=True)])
     assert enforcing[0].severity == "critical"
     assert "rejects writes" in enforcing[0].risk
     assert "DROP INDEX CONCURRENTLY that did not finish" in find([index("x", "1", **broken, live=False)])[0].evidence
@@ -184,14 +188,14 @@ SERVED = [
     (index("a", "4", valid=False), [4], False),
     (index("a", "4", method="hash"), [4], True),
     (index("a", "4", method="gin"), [4], False),
-    (index("a", "0", elements=["c4 + 1"]), [4], False),
+    (index("a", "0", elements=("c4 + 1",)), [4], False),
 ]
 
 
 @pytest.mark.parametrize(("row", "columns", "served"), SERVED)
-def test_which_index_serves_a_foreign_key(row: dict[str, Any], columns: list[int], served: bool) -> None:
+def test_which_index_serves_a_foreign_key(row: IndexFacts, columns: list[int], served: bool) -> None:
     assert supports(shape_of(row), columns) is served
-    assert bool(find([row], foreign_key(columns))) is not served or row["valid"] is False
+    assert bool(find([row], foreign_key(columns))) is not served or not row.valid
 
 
 def test_the_missing_index_is_named_in_full() -> None:

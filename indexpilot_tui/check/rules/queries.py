@@ -11,7 +11,7 @@ from indexpilot_tui.check.context import CheckContext, Forecaster, Rule, ok, unk
 from indexpilot_tui.check.filters import filters_of
 from indexpilot_tui.check.model import Outcome
 from indexpilot_tui.engine.changes.naming import choose_name
-from indexpilot_tui.engine.observe.findings import free_name
+from indexpilot_tui.engine.observe.indexes.foreign_keys import free_name
 from indexpilot_tui.engine.observe.top import TopStatement, top_statements
 from indexpilot_tui.engine.postgres.ddl import parse_index_statement, render
 from indexpilot_tui.engine.postgres.text import clean_line

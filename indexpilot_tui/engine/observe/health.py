@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from indexpilot_tui.engine.observe.ask import Asker, Question, Refusal, Rows, question
-from indexpilot_tui.engine.observe.findings import Situation, findings_of
+from indexpilot_tui.engine.observe.ask import Asker, Refusal, Rows
+from indexpilot_tui.engine.observe.indexes.facts import IndexFacts, facts_of
+from indexpilot_tui.engine.observe.indexes.findings import findings_of
+from indexpilot_tui.engine.observe.indexes.reader import HealthReader, Known
+from indexpilot_tui.engine.observe.indexes.situation import Situation
 from indexpilot_tui.engine.observe.model import IndexHealth, IndexRow
 from indexpilot_tui.engine.postgres.session import Session
 from indexpilot_tui.engine.postgres.text import clean, clean_line
 from indexpilot_tui.errors import ServerError
 from indexpilot_tui.settings.model import Settings
 
-_NAMES = ("health_facts", "indexes", "foreign_keys")
+CAPTURED = ("health_facts", "indexes", "foreign_keys")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,77 +28,126 @@ class HealthUnreadable:
     reason: str
 
 
-def health_questions(server_version: int) -> list[Question]:
-    """The three questions of a reading of health."""
-    return [question(name, server_version) for name in _NAMES]
-
-
-def health_of(answers: Mapping[str, Rows | Refusal], settings: Settings) -> IndexHealth | HealthUnreadable:
-    """The IndexHealth from the answers to `health_questions`. Without the indexes there is none."""
-    facts, indexes, foreign_keys = (answers[name] for name in _NAMES)
-    if isinstance(facts, Refusal) or isinstance(indexes, Refusal):
-        refusal = facts if isinstance(facts, Refusal) else indexes
-        return HealthUnreadable(str(refusal))
-    fact = facts[0]
-    notes: list[str] = []
-    locked = sorted({f"{row['schema_name']}.{row['table_name']}" for row in indexes if row["locked"]})
-    if locked:
-        shown = ", ".join(clean_line(name, 100) for name in locked[:5])
-        notes.append(
-            f"{len(locked)} tables are locked exclusively now; their indexes are shown without size and definition "
-            f"and not compared: {shown}"
-        )
-    if isinstance(foreign_keys, Refusal):
-        notes.append(f"foreign keys were not read: {foreign_keys}")
-    if fact["in_recovery"]:
-        notes.append("this is a standby: scans are those of this node; builds on the primary cannot be seen from here")
-    if fact["stats_since"] is None:
-        notes.append("since when scans are counted is not known")
+def health_from(known: Known, settings: Settings) -> IndexHealth:
+    """The IndexHealth from what has been read, at the time of the reading."""
+    fact = known.facts
+    indexes = list(known.indexes.values())
     situation = Situation(
         now=fact["at"],
         stats_since=fact["stats_since"],
         in_recovery=fact["in_recovery"],
         standbys=fact["standbys"],
         min_age_days=settings.observe.unused_min_age_days,
+        asked=known.standbys,
+        twins=known.twins,
+        tables=known.tables,
+        conflicts=known.conflicts,
     )
     return IndexHealth(
-        indexes=tuple(index_row(row) for row in indexes),
-        findings=findings_of(indexes, [] if isinstance(foreign_keys, Refusal) else foreign_keys, situation),
+        indexes=IndexRows(indexes),
+        findings=findings_of(indexes, known.foreign_keys or (), situation, known.bloat),
         stats_since=fact["stats_since"],
         read_at=_time(fact["at"]),
-        notes=tuple(notes),
+        notes=tuple(_notes(known)),
     )
+
+
+def _notes(known: Known) -> list[str]:
+    notes: list[str] = []
+    locked = sorted({f.table_shown for f in known.indexes.values() if f.locked})
+    if locked:
+        shown = ", ".join(clean_line(name, 100) for name in locked[:5])
+        notes.append(
+            f"{len(locked)} tables are locked exclusively now; their indexes are shown without size and definition "
+            f"and not compared: {shown}"
+        )
+    if "foreign_keys" in known.refused:
+        notes.append(f"foreign keys were not read: {known.refused['foreign_keys']}")
+    notes += [str(refusal) for name, refusal in known.refused.items() if name != "foreign_keys"]
+    if known.facts["in_recovery"]:
+        notes.append("this is a standby: scans are those of this node; builds on the primary cannot be seen from here")
+    if known.facts["stats_since"] is None:
+        notes.append("since when scans are counted is not known")
+    for use in known.standbys or ():
+        if use.reason:
+            notes.append(f"the standby {use.name} could not be asked for its scans: {use.reason}")
+    return notes
+
+
+def health_of(answers: Mapping[str, Rows | Refusal], settings: Settings) -> IndexHealth | HealthUnreadable:
+    """The IndexHealth from captured answers to the questions `CAPTURED`. Without the indexes there is none."""
+    facts, indexes, foreign_keys = (answers[name] for name in CAPTURED)
+    if isinstance(facts, Refusal) or isinstance(indexes, Refusal):
+        refusal = facts if isinstance(facts, Refusal) else indexes
+        return HealthUnreadable(str(refusal))
+    known = Known(facts=facts[0])
+    known.indexes = {row["oid"]: facts_of(row) for row in indexes}
+    if isinstance(foreign_keys, Refusal):
+        known.refused["foreign_keys"] = foreign_keys
+    else:
+        known.foreign_keys = foreign_keys
+    return health_from(known, settings)
 
 
 async def read_health(session: Session, settings: Settings, asker: Asker | None = None) -> IndexHealth:
-    """Read index health now, in one round trip. Raises ServerError when the indexes cannot be read."""
-    answers = await (asker or Asker()).ask(session, health_questions(session.facts.server_version))
-    health = health_of(answers, settings)
-    if isinstance(health, HealthUnreadable):
-        raise ServerError(f"index health could not be read: {health.reason}")
-    return health
+    """Read index health now, one question after another. Raises ServerError when the indexes cannot be read."""
+    known = await read_known(session, settings, asker or Asker())
+    refused = [str(r) for name, r in known.refused.items() if name in ("health_facts", "index_state", "indexes")]
+    if not known.complete:
+        raise ServerError(f"index health could not be read: {'; '.join(refused) or 'no answer'}")
+    return health_from(known, settings)
 
 
-def index_row(row: Mapping[str, Any]) -> IndexRow:
-    """An IndexRow from a row of `indexes.sql`."""
+async def read_known(session: Session, settings: Settings, asker: Asker, known: Known | None = None) -> Known:
+    """What index health is made of, read now."""
+    budget = settings.observe.server_ms_per_minute_budget
+    reader = HealthReader(session.facts.server_version, budget, lambda: None, known or Known())
+    asking = reader.round()
+    wanted = next(asking, None)
+    while wanted is not None:
+        answer = (await asker.ask(session, [wanted]))[wanted.name]
+        try:
+            wanted = asking.send(answer)
+        except StopIteration:
+            break
+    return reader.known
+
+
+class IndexRows(Sequence[IndexRow]):
+    """The indexes as rows to show, each made when it is looked at: there may be 20,000."""
+
+    def __init__(self, facts: Sequence[IndexFacts]) -> None:
+        self._facts = facts
+
+    def __len__(self) -> int:
+        return len(self._facts)
+
+    def __getitem__(self, place: Any) -> Any:
+        if isinstance(place, slice):
+            return [index_row(facts) for facts in self._facts[place]]
+        return index_row(self._facts[place])
+
+
+def index_row(facts: IndexFacts) -> IndexRow:
+    """An IndexRow, its texts cleaned."""
     return IndexRow(
-        oid=row["oid"],
-        table_oid=row["table_oid"],
-        name=clean_line(f"{row['schema_name']}.{row['index_name']}"),
-        table=clean_line(f"{row['schema_name']}.{row['table_name']}"),
-        method=clean_line(row["method"]),
-        definition=clean(row["definition"] or ""),
-        size_bytes=row["size_bytes"],
-        scans=row["scans"],
-        last_scan=row["last_scan"],
-        valid=row["valid"],
-        ready=row["ready"],
-        live=row["live"],
-        unique=row["is_unique"],
-        primary=row["is_primary"],
-        constraint=clean_line(row["constraint_name"]),
-        replica_identity=row["is_replica_identity"],
-        building=row["in_progress"],
+        oid=facts.oid,
+        table_oid=facts.table_oid,
+        name=facts.shown,
+        table=facts.table_shown,
+        method=clean_line(facts.method),
+        definition=clean(facts.definition or ""),
+        size_bytes=facts.size_bytes,
+        scans=facts.scans,
+        last_scan=facts.last_scan,
+        valid=facts.valid,
+        ready=facts.ready,
+        live=facts.live,
+        unique=facts.unique,
+        primary=facts.primary,
+        constraint=clean_line(facts.constraint),
+        replica_identity=facts.replica_identity,
+        building=facts.building,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -81,7 +82,10 @@ class FindingKind(StrEnum):
     BUILDING = "building"
     DUPLICATE = "duplicate"
     LEFT_PREFIX = "left_prefix"
+    COVERED = "covered"
+    REPEATED_CONSTRAINT = "repeated_constraint"
     UNUSED = "unused"
+    BLOATED = "bloated"
     MISSING_FK = "missing_fk"
 
 
@@ -91,7 +95,8 @@ class HealthFinding:
 
     `fix` is a single index statement (CREATE/DROP INDEX CONCURRENTLY, schema-qualified and quoted) or empty when none is
     safe to name; it is to be executed or copied, so not cleaned. `oid` is the index (0 for a missing one), `table_oid`
-    its table.
+    its table. `saves_bytes` and `saves_writes_per_s` (index entries, mean of the statistics window) are what the fix would
+    save, None where that is not known.
     """
 
     kind: FindingKind
@@ -105,6 +110,8 @@ class HealthFinding:
     evidence: str
     risk: str
     fix: str
+    saves_bytes: int | None = None
+    saves_writes_per_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +139,7 @@ class IndexRow:
 
 @dataclass(frozen=True, slots=True)
 class IndexHealth:
-    indexes: tuple[IndexRow, ...]
+    indexes: Sequence[IndexRow]
     findings: tuple[HealthFinding, ...]
     stats_since: datetime | None  # start of the window in which scans were counted; None: unknown
     read_at: datetime

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -20,13 +20,14 @@ from psycopg import sql
 from indexpilot_tui.engine.observe.activity import NOT_MEASURED, activity_of, builds_of
 from indexpilot_tui.engine.observe.ask import Asker, Question, Refusal, Rows, question
 from indexpilot_tui.engine.observe.counters import Interval, read_of
-from indexpilot_tui.engine.observe.health import HealthUnreadable, health_of, health_questions
+from indexpilot_tui.engine.observe.health import health_from
 from indexpilot_tui.engine.observe.hotspots import HotspotTracker
+from indexpilot_tui.engine.observe.indexes.reader import HealthReader
 from indexpilot_tui.engine.observe.model import BuildProgress, Cost, Hotspots, IndexHealth, Observation, QueryDetail
 from indexpilot_tui.engine.observe.pace import Pace, Spending
 from indexpilot_tui.engine.observe.pulse import Pulse, Rates, pulse_of, rates_between
 from indexpilot_tui.engine.observe.replication import Replication, replication_of
-from indexpilot_tui.engine.observe.rota import Rota, Task
+from indexpilot_tui.engine.observe.rota import Asking, Rota, Task
 from indexpilot_tui.engine.observe.signals import GRANT_MONITOR, Signals, pulse_question, replication_questions
 from indexpilot_tui.engine.observe.source import Source, source_of, statements_question
 from indexpilot_tui.engine.postgres.session import GRACE_S, Session
@@ -39,6 +40,7 @@ WIDEST_S = 60.0  # the interval never grows past this
 TEXTS_S = 10.0  # texts are asked for again after this at the latest, whatever they cost: a hotspot without one is none
 _PROBE_S = 30.0
 _REPLICATION_S = 6.0
+_ESSENTIAL = ("health_facts", "index_state", "indexes")  # without these there is no index health
 _FORGET_S = 300.0  # a refused question is asked again after this: a GRANT may have come
 
 
@@ -60,6 +62,7 @@ class Watcher:
 
     def __init__(self, settings: Settings, cores: int | None = None) -> None:
         self.settings, self._cores = settings, cores
+        self._session: Session | None = None
         observe = settings.observe
         self._budget = observe.server_ms_per_minute_budget
         self._asker = Asker(deadline_s=observe.statement_timeout_ms / 1000 + GRACE_S)
@@ -76,7 +79,6 @@ class Watcher:
         self._health: IndexHealth | None = None
         self._health_note = ""
         self._builds: tuple[BuildProgress, ...] = ()
-        self._session: Session | None = None
         # halves of the budget: the pulse a quarter, counters a quarter; the slow questions share the other half
         self._pulse_pace = Pace(observe.interval_seconds, 0.25)
         self._counters_pace = Pace(0.0, 0.4)
@@ -93,14 +95,15 @@ class Watcher:
         self._source = self._last = self._health = self._pulse = self._interval = self._replication = None
         self._shown: tuple[Interval, Hotspots] | None = None
         self._health_note, self._builds, self._rates = "", (), Rates()
+        self._reader = HealthReader(self._version, self._budget, self._take_health)
         self._forget_due = now + _FORGET_S
         for pace in (self._counters_pace, self._texts_pace):
             pace.due = 0.0
         self._rota.tasks = [
-            Task("builds", Pace(observe.interval_seconds, 0.05), self._ask_builds, self._take_builds, urgent=True),
-            Task("health", Pace(observe.health_interval_seconds, 0.3), self._ask_health, self._take_health),
-            Task("replication", Pace(_REPLICATION_S, 0.1), self._ask_replication, self._take_replication),
-            Task("probe", Pace(_PROBE_S, 0.05, due=now + _PROBE_S), self._ask_probe, self._take_probe),
+            Task("builds", Pace(observe.interval_seconds, 0.05), self._ask_builds, urgent=True),
+            Task("health", Pace(observe.health_interval_seconds, 0.2), self._ask_health),
+            Task("replication", Pace(_REPLICATION_S, 0.1), self._ask_replication),
+            Task("probe", Pace(_PROBE_S, 0.05, due=now + _PROBE_S), self._ask_probe),
         ]
 
     @property
@@ -180,9 +183,9 @@ class Watcher:
 
     async def _first(self, session: Session) -> None:
         """What has to be known before the rest can be asked."""
-        answers = await self._asker.ask(session, self._ask_probe())
-        self._spend(0.0)
-        self._take_probe(answers)
+        answers = await self._asker.ask(session, [question("probe", self._version)])
+        self._spend(None)
+        self._take_probe(answers["probe"])
 
     async def _look(self, session: Session) -> _Round:
         """One round trip: a slow question, the counters when they are due, the pulse."""
@@ -191,7 +194,8 @@ class Watcher:
             self._asker.forget()
             self._forget_due = now + _FORGET_S
         turn = self._rota.next(now)
-        questions = [turn[1]] if turn else []
+        slow = turn.pending if turn else None
+        questions = [slow] if slow else []
         counting = bool(self._source and self._source.schema) and self._counters_pace.ready(now)
         if counting and self._source:
             questions += self._ask_counters(self._source)
@@ -204,8 +208,8 @@ class Watcher:
         if counting:
             self._counters_pace.asked(now, clock.counters if clock else 0.0, self._budget)
             self._interval = self._take_counters(answers["statements"], answers["statements_info"])
-        if turn:
-            self._rota.answered(turn[0], turn[1], answers[turn[1].name], clock.slow if clock else 0.0, now)
+        if turn and slow:
+            self._rota.answered(turn, answers[slow.name], clock.slow if clock else 0.0, now)
         done.interval = self._interval
         return done
 
@@ -213,13 +217,14 @@ class Watcher:
         """A slow question in a round trip of its own, where there is time for it; False when none is due."""
         now = time.monotonic()
         turn = self._rota.next(now)
-        if turn is None:
+        if turn is None or turn.pending is None:
             return False
+        name = turn.pending.name
         start = time.perf_counter()
-        answers = await self._asker.ask(session, [turn[1]])
+        answers = await self._asker.ask(session, [turn.pending])
         ms = (time.perf_counter() - start) * 1000
         self._spend(ms)
-        self._rota.answered(turn[0], turn[1], answers[turn[1].name], ms, now)
+        self._rota.answered(turn, answers[name], ms, now)
         return True
 
     def _spend(self, server_ms: float | None) -> None:
@@ -291,11 +296,10 @@ class Watcher:
     def _version(self) -> int:
         return self._session.facts.server_version if self._session else 0
 
-    def _ask_probe(self) -> list[Question]:
-        return [question("probe", self._version)]
+    def _ask_probe(self) -> Asking:
+        self._take_probe((yield question("probe", self._version)))
 
-    def _take_probe(self, answers: Mapping[str, Rows | Refusal]) -> None:
-        answer = answers["probe"]
+    def _take_probe(self, answer: Rows | Refusal) -> None:
         if isinstance(answer, Refusal):
             self._source = Source(unavailable=str(answer))
             return
@@ -305,27 +309,23 @@ class Watcher:
             self._interval, self._counters_pace.due = None, 0.0
         self._source = source
 
-    def _ask_builds(self) -> Sequence[Question]:
-        running = self._pulse is not None and self._pulse.builds > 0
-        return [question("builds", self._version, remedy=self._grant())] if running else []
+    def _ask_builds(self) -> Asking:
+        if self._pulse is not None and self._pulse.builds > 0:
+            self._builds = builds_of((yield question("builds", self._version, remedy=self._grant())))
 
-    def _take_builds(self, answers: Mapping[str, Rows | Refusal]) -> None:
-        self._builds = builds_of(answers["builds"])
+    def _ask_health(self) -> Asking:
+        self._reader.version = self._version
+        yield from self._reader.round()
+        refused = [str(r) for name, r in self._reader.known.refused.items() if name in _ESSENTIAL]
+        self._health_note = "; ".join(refused)  # the last good one stays, with its own time
 
-    def _ask_health(self) -> Sequence[Question]:
-        return health_questions(self._version)
+    def _take_health(self) -> None:
+        self._health = health_from(self._reader.known, self.settings)
 
-    def _take_health(self, answers: Mapping[str, Rows | Refusal]) -> None:
-        health = health_of(answers, self.settings)
-        if isinstance(health, HealthUnreadable):
-            self._health_note = health.reason  # the last good one stays, with its own time
-            return
-        self._health, self._health_note = health, ""
-
-    def _ask_replication(self) -> Sequence[Question]:
-        return replication_questions(self._session, self._grant()) if self._session else []
-
-    def _take_replication(self, answers: Mapping[str, Rows | Refusal]) -> None:
+    def _ask_replication(self) -> Asking:
+        answers: dict[str, Rows | Refusal] = {}
+        for wanted in replication_questions(self._version, self._grant()):
+            answers[wanted.name] = yield wanted
         self._replication = replication_of(answers)
 
     # --- what could not be seen, and what it cost --------------------------------------------------------------------

@@ -1,44 +1,59 @@
 """The slow questions, each at its own pace, one a refresh: index health, replication, builds, what the role may see.
 
-The rota says which question is next; whoever asked it gives the answer back. While a build runs, its progress takes turns
-with the rest.
+A task is a generator of questions that is sent the answers: what it asks next may depend on what it was told. The rota
+says which question is next; whoever asked it gives the answer back.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 
 from indexpilot_tui.engine.observe.ask import Question, Refusal, Rows
 from indexpilot_tui.engine.observe.pace import Pace
 
-Make = Callable[[], Sequence[Question]]
-Take = Callable[[dict[str, Rows | Refusal]], None]
+Asking = Generator[Question, Rows | Refusal, None]
 
 
 @dataclass(slots=True)
 class Task:
-    """Questions that belong together: `take` gets all their answers when the last has come. They are asked one a refresh,
-    in order. `urgent` ones go before the others."""
+    """`make` begins a round of questions. `urgent` ones go before the others."""
 
     name: str
     pace: Pace
-    make: Make
-    take: Take
+    make: Callable[[], Asking]
     urgent: bool = False
-    _left: deque[Question] = field(default_factory=deque)
-    _answers: dict[str, Rows | Refusal] = field(default_factory=dict)
+    pending: Question | None = None
+    _asking: Asking | None = None
     _ms: float = 0.0
 
     def begin(self) -> bool:
-        """Start a round of it; False when there is nothing to ask."""
-        self._left, self._answers, self._ms = deque(self.make()), {}, 0.0
-        return bool(self._left)
+        """Start a round; False when there is nothing to ask."""
+        self._asking, self._ms = self.make(), 0.0
+        self.pending = next(self._asking, None)
+        return self.pending is not None
+
+    def answered(self, answer: Rows | Refusal, ms: float) -> bool:
+        """Give the answer to `pending`; True when the round is over."""
+        self._ms += ms
+        if self._asking is None:
+            return True
+        try:
+            self.pending = self._asking.send(answer)
+        except StopIteration:
+            self.pending = self._asking = None
+            return True
+        return False
+
+    def stop(self) -> None:
+        """Break a round off."""
+        if self._asking is not None:
+            self._asking.close()
+        self.pending = self._asking = None
 
     @property
-    def running(self) -> bool:
-        return bool(self._left)
+    def spent_ms(self) -> float:
+        return self._ms
 
 
 @dataclass(slots=True)
@@ -49,28 +64,25 @@ class Rota:
     tasks: list[Task] = field(default_factory=list)
     _turn: int = 0
 
-    def next(self, now: float) -> tuple[Task, Question] | None:
-        """The question to ask now, with its task; None when nothing is due."""
-        running = [t for t in self.tasks if t.running]
+    def next(self, now: float) -> Task | None:
+        """The task whose `pending` question is to be asked now; None when nothing is due. One that has begun goes on, but
+        an urgent one takes every other turn."""
+        running = [t for t in self.tasks if t.pending is not None]
         due = sorted(
-            (t for t in self.tasks if not t.running and t.pace.ready(now)), key=lambda t: (not t.urgent, t.pace.due)
+            (t for t in self.tasks if t.pending is None and t.pace.ready(now)), key=lambda t: (not t.urgent, t.pace.due)
         )
         self._turn += 1
-        order = [*due, *running] if due and (due[0].urgent or not running) and self._turn % 2 else [*running, *due]
-        for task in order:
-            if task.running or task.begin():
-                return task, task._left[0]
+        first = due and (not running or (due[0].urgent and self._turn % 2))
+        for task in [*due, *running] if first else [*running, *due]:
+            if task.pending is not None or task.begin():
+                return task
             task.pace.asked(now, 0.0, self.budget)
         return None
 
-    def answered(self, task: Task, question: Question, answer: Rows | Refusal, ms: float, now: float) -> None:
+    def answered(self, task: Task, answer: Rows | Refusal, ms: float, now: float) -> None:
         """Give an answer back, with what it took the server."""
-        task._left.popleft()
-        task._answers[question.name] = answer
-        task._ms += ms
-        if not task._left:
-            task.pace.asked(now, task._ms, self.budget)
-            task.take(task._answers)
+        if task.answered(answer, ms):
+            task.pace.asked(now, task.spent_ms, self.budget)
 
     def hurry(self, name: str) -> None:
         """This one is due now."""
@@ -79,6 +91,6 @@ class Rota:
                 task.pace.due = 0.0
 
     def restart(self) -> None:
-        """Forget half-asked rounds: the session is another one."""
+        """Break off half-asked rounds: the session is another one."""
         for task in self.tasks:
-            task._left.clear()
+            task.stop()

@@ -59,8 +59,8 @@ def pulse_question(session: Session, remedy: str = "") -> Question:
     return question("pulse", session.facts.server_version, remedy=remedy, database=session.facts.database_oid)
 
 
-def replication_questions(session: Session, remedy: str = "") -> list[Question]:
-    return [question(name, session.facts.server_version, remedy=remedy) for name in REPLICATION]
+def replication_questions(server_version: int, remedy: str = "") -> list[Question]:
+    return [question(name, server_version, remedy=remedy) for name in REPLICATION]
 
 
 @dataclass(slots=True)
@@ -77,7 +77,9 @@ class SignalReader:
         Raises ServerError when the pulse cannot be read, ConnectError when the session is lost: then nothing is known, and
         whoever decides on it must not take it for calm.
         """
-        answers = await self.asker.ask(session, [*replication_questions(session), pulse_question(session)])
+        answers = await self.asker.ask(
+            session, [*replication_questions(session.facts.server_version), pulse_question(session)]
+        )
         return self.take(answers)
 
     def take(self, answers: Mapping[str, Rows | Refusal]) -> Signals:

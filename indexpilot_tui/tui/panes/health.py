@@ -26,7 +26,10 @@ WORDS = {
     "building": "building",
     "duplicate": "duplicate",
     "left_prefix": "prefix of",
+    "covered": "covered",
+    "repeated_constraint": "twice",
     "unused": "unused",
+    "bloated": "bloated",
     "missing_fk": "no FK idx",
 }
 _RANK = {"critical": 0, "warning": 1, "info": 2}

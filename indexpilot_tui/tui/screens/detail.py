@@ -43,6 +43,11 @@ class FindingScreen(TextScreen):
         out.append(line(("table    ", "dim"), item.table))
         out.append(line(("size     ", "dim"), fmt.size(item.size_bytes)))
         out.append(line(("scans    ", "dim"), fmt.count(item.scans), (f"  since {since}", "dim")))
+        if item.saves_bytes is not None or item.saves_writes_per_s is not None:
+            writes = (
+                "" if item.saves_writes_per_s is None else f" and {fmt.rate(item.saves_writes_per_s)} index entries a second"
+            )
+            out.append(line(("saves    ", "dim"), fmt.size(item.saves_bytes), writes))
         if self._index is not None:
             out.append(line(("access   ", "dim"), self._index.method))
             valid = "valid" if self._index.valid else "INVALID"

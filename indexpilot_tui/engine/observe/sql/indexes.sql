@@ -1,6 +1,6 @@
--- Every index of the user schemas, by OID, with what it takes to compare it with others.
+-- The indexes of the user tables whose oids lie in a range, with what it takes to compare them with others.
 -- No lock is waited for: the definition and the size need AccessShareLock on table and index, so both are left out (null)
--- where somebody holds or waits for AccessExclusiveLock; sizes, states and scans come from the catalog and the statistics.
+-- where somebody holds or waits for AccessExclusiveLock; states and scans come from the catalog and the statistics.
 -- "busy": a session other than VACUUM or ANALYZE holds ShareUpdateExclusiveLock on the table, as CREATE, REINDEX and DROP
 -- INDEX CONCURRENTLY do all the time, and so an invalid index there may be work in progress.
 with /* indexpilot */ locks as materialized (
@@ -18,25 +18,29 @@ with /* indexpilot */ locks as materialized (
 ), owners as materialized (  -- once for all: pg_constraint has no index by which to ask for one
   select o.conindid,
          pg_catalog.min(o.conname::text) filter (where o.contype in ('p', 'u', 'x')) as constraint_name,
+         pg_catalog.bool_or(o.condeferrable) filter (where o.contype in ('p', 'u', 'x')) as deferrable,
          pg_catalog.bool_or(o.contype = 'f') as referenced_by_fk
   from pg_catalog.pg_constraint o
   where o.conindid <> 0
+    and case when o.contype = 'f' then o.confrelid else o.conrelid end
+        between %(first)s::int8::pg_catalog.oid and %(last)s::int8::pg_catalog.oid
   group by o.conindid
 ), ix as materialized (
-  select i.*, c.relname as index_name, c.relkind, c.relam, c.reloptions, t.relname as table_name, t.reltuples,
-         n.nspname as schema_name,
+  select i.*, c.relname as index_name, c.relkind, c.relam, c.reloptions, c.reltablespace, c.reltuples,
+         t.relname as table_name, n.nspname as schema_name,
          exists (select from locked k where k.relation in (i.indexrelid, i.indrelid)) as is_locked
   from pg_catalog.pg_index i
   join pg_catalog.pg_class c on c.oid = i.indexrelid
   join pg_catalog.pg_class t on t.oid = i.indrelid
   join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-  where c.relkind in ('i', 'I') and t.relpersistence <> 't'
+  where i.indrelid between %(first)s::int8::pg_catalog.oid and %(last)s::int8::pg_catalog.oid
+    and c.relkind in ('i', 'I') and t.relpersistence <> 't'
     and n.nspname not in ('pg_catalog', 'information_schema', 'pg_toast', 'indexpilot')
 )
 select i.indexrelid::int8 as oid, i.indrelid::int8 as table_oid,
        i.schema_name, i.index_name, i.table_name, am.amname as method,
        i.relkind = 'I' as partitioned,
-       exists (select from pg_catalog.pg_inherits h where h.inhrelid = i.indexrelid) as attached,
+       h.inhparent is not null as attached, coalesce(h.inhparent, 0)::int8 as parent_oid,
        i.is_locked as locked,
        case when not i.is_locked then pg_catalog.pg_get_indexdef(i.indexrelid) end as definition,
        case when not i.is_locked then pg_catalog.pg_relation_size(i.indexrelid::pg_catalog.regclass) end as size_bytes,
@@ -44,7 +48,7 @@ select i.indexrelid::int8 as oid, i.indrelid::int8 as table_oid,
        null::timestamptz as last_scan,
        i.indisvalid as valid, i.indisready as ready, i.indislive as live, i.indisunique as is_unique,
        i.indisprimary as is_primary, i.indisexclusion as is_exclusion, i.indisclustered as is_clustered,
-       i.indisreplident as is_replica_identity,
+       i.indisreplident as is_replica_identity, i.indimmediate as is_immediate,
        false as nulls_not_distinct,
        i.indnkeyatts::int as key_count, i.indkey::text as keys, i.indclass::text as opclasses,
        i.indcollation::text as collations, i.indoption::text as options,
@@ -54,8 +58,9 @@ select i.indexrelid::int8 as oid, i.indrelid::int8 as table_oid,
        case when not i.is_locked then pg_catalog.pg_get_expr(i.indpred, i.indrelid) end as predicate,
        i.indexprs is not null as has_expressions, i.indpred is not null as has_predicate,
        coalesce(pg_catalog.array_to_string(i.reloptions, ', '), '') as reloptions,
+       i.reltablespace::int8 as tablespace,
        i.reltuples::float8 as table_rows,
-       coalesce(w.constraint_name, '') as constraint_name,
+       coalesce(w.constraint_name, '') as constraint_name, coalesce(w.deferrable, false) as constraint_deferrable,
        coalesce(w.referenced_by_fk, false) as referenced_by_fk,
        exists (select from pg_catalog.pg_depend e
                where e.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and e.objid = i.indrelid
@@ -64,5 +69,5 @@ select i.indexrelid::int8 as oid, i.indrelid::int8 as table_oid,
        exists (select from busy b where b.relation = i.indrelid) as busy
 from ix i
 join pg_catalog.pg_am am on am.oid = i.relam
+left join pg_catalog.pg_inherits h on h.inhrelid = i.indexrelid
 left join owners w on w.conindid = i.indexrelid
-order by i.schema_name, i.table_name, i.index_name

@@ -122,9 +122,9 @@ async def _health(recorder: Recorder) -> list[str]:
     if recorder.facts.direct:  # behind a pooler it would stay with a stranger
         await recorder.execute(set_to, (HEALTH_WORK_MEM,))
     try:
-        for name in ("health_facts", "indexes", "foreign_keys"):
+        for name, params in (("health_facts", {}), ("indexes", {"first": 0, "last": 2**32 - 1}), ("foreign_keys", {})):
             try:
-                await _ask(recorder, OBSERVE, name)
+                await _ask(recorder, OBSERVE, name, **params)
             except (PrivilegeError, ServerError) as exc:
                 notes.append(f"index health has no {name}: {clean_line(exc.message, 200)}")
     finally:

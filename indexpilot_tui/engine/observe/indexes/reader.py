@@ -1,0 +1,231 @@
+"""Reading index health a question at a time, and of what was read before only what has changed.
+
+The light question (`index_state`) tells of all indexes whether their definitions have changed and how often they were
+scanned. Those that are new or changed are then read whole, some thousand at a time, so that no statement of ours runs for
+long. Sizes, tables and foreign keys have paces of their own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from indexpilot_tui.engine.observe.ask import Question, Refusal, Rows, question
+from indexpilot_tui.engine.observe.indexes.bloat import Bloat
+from indexpilot_tui.engine.observe.indexes.facts import IndexFacts, Twins, facts_of, twins_of
+from indexpilot_tui.engine.observe.indexes.situation import StandbyUse
+from indexpilot_tui.engine.observe.pace import Pace
+from indexpilot_tui.engine.observe.tables import TableCounters
+
+CHUNK = 2_000  # indexes in one statement: 60 to 150 ms of the server (measured on 18)
+LAST_OID = 4_294_967_295
+SIZES_S, TABLES_S, KEYS_S = 300.0, 30.0, 60.0
+Asking = Generator[Question, Rows | Refusal, None]
+
+
+class State(NamedTuple):
+    """A row of `index_state.sql`."""
+
+    oid: int
+    table_oid: int
+    stamp: int
+    scans: int | None
+    last_scan: datetime | None
+
+
+class Size(NamedTuple):
+    """A row of `index_sizes.sql`."""
+
+    oid: int
+    size_bytes: int | None
+    rows: float
+
+
+@dataclass(slots=True)
+class Known:
+    """What has been read so far. `refused` names what could not be, by question."""
+
+    facts: dict[str, Any] = field(default_factory=dict)
+    indexes: dict[int, IndexFacts] = field(default_factory=dict)
+    stamps: dict[int, int] = field(default_factory=dict)
+    tables: dict[int, TableCounters] = field(default_factory=dict)
+    foreign_keys: Sequence[Mapping[str, Any]] | None = None
+    conflicts: dict[tuple[str, frozenset[str]], int] = field(default_factory=dict)
+    standbys: tuple[StandbyUse, ...] | None = None
+    bloat: dict[int, Bloat] = field(default_factory=dict)
+    best_bytes_a_row: dict[tuple[str, str], float] = field(default_factory=dict)
+    refused: dict[str, Refusal] = field(default_factory=dict)
+    complete: bool = False
+
+    @property
+    def twins(self) -> Twins:
+        return twins_of(self.facts.get("opclass_twins"))
+
+
+@dataclass(slots=True)
+class HealthReader:
+    """The questions of index health of one database. `version` is the server's; `budget` as of `pace`. `done` is called
+    after each round that has read all there is."""
+
+    version: int
+    budget: float
+    done: Callable[[], None]
+    known: Known = field(default_factory=Known)
+    _sizes: Pace = field(default_factory=lambda: Pace(SIZES_S, 0.15))
+    _tables: Pace = field(default_factory=lambda: Pace(TABLES_S, 0.1))
+    _keys: Pace = field(default_factory=lambda: Pace(KEYS_S, 0.1))
+
+    def round(self) -> Asking:
+        """One round: what has changed, and what is due."""
+        if not (yield from self._one("health_facts")):
+            return
+        rows = self._rows("index_state", (yield question("index_state", self.version, bulk=True)))
+        if rows is None:
+            return
+        states = [State._make(row) for row in rows[0]["rows"]]
+        first = not self.known.complete
+        new = self._changed(states)
+        if new and not (yield from self._read(new, states)):
+            return
+        yield from self._work()
+        now = time.monotonic()
+        if not first and self._sizes.ready(now):
+            yield from self._timed(self._sizes, self._read_sizes(states))
+        if self._tables.ready(now):
+            yield from self._timed(self._tables, self._read_tables())
+        if self._keys.ready(now) or new:
+            yield from self._timed(self._keys, self._read_keys())
+        self._remember_ratios()
+        self.known.complete = True
+        self.done()
+
+    # --- the parts -----------------------------------------------------------------------------------------------
+
+    def _one(self, name: str) -> Generator[Question, Rows | Refusal, bool]:
+        rows = self._rows(name, (yield question(name, self.version)))
+        if not rows:
+            return False
+        self.known.facts = rows[0]
+        return True
+
+    def _rows(self, name: str, answer: Rows | Refusal) -> Rows | None:
+        """The rows; None for a refusal, which is remembered."""
+        if isinstance(answer, Refusal):
+            self.known.refused[name] = answer
+            return None
+        self.known.refused.pop(name, None)
+        return answer
+
+    def _changed(self, states: Sequence[State]) -> list[State]:
+        """Those to be read whole; the others get their new scans, and what has gone is forgotten."""
+        known = self.known
+        there = {state.oid for state in states}
+        for oid in [oid for oid in known.indexes if oid not in there]:
+            del known.indexes[oid], known.stamps[oid]
+            known.bloat.pop(oid, None)
+        new: list[State] = []
+        for state in states:
+            facts = known.indexes.get(state.oid)
+            if facts is None or known.stamps.get(state.oid) != state.stamp or facts.locked:
+                new.append(state)
+            else:
+                facts.scans, facts.last_scan = state.scans, state.last_scan
+        return new
+
+    def _read(self, new: Sequence[State], states: Sequence[State]) -> Generator[Question, Rows | Refusal, bool]:
+        """Definitions, by ranges of table oids in which there are not too many indexes."""
+        stamps = {state.oid: state.stamp for state in states}
+        wanted = {state.table_oid for state in new}
+        for first, last in ranges(states, wanted):
+            rows = self._rows("indexes", (yield question("indexes", self.version, first=first, last=last)))
+            if rows is None:
+                return False
+            for row in rows:
+                facts = facts_of(row)
+                self.known.indexes[facts.oid] = facts
+                if facts.oid in stamps:
+                    self.known.stamps[facts.oid] = stamps[facts.oid]
+        rows = self._rows("index_options", (yield question("index_options", self.version)))
+        parameters: dict[int, list[tuple[int, str]]] = {}
+        for row in rows or ():
+            parameters.setdefault(row["oid"], []).append((row["place"], row["options"]))
+        for oid, places in parameters.items():
+            if oid in self.known.indexes:
+                self.known.indexes[oid].parameters = tuple(sorted(places))
+        return True
+
+    def _work(self) -> Asking:
+        """What somebody works on now."""
+        rows = self._rows("index_work", (yield question("index_work", self.version)))
+        if rows is None:
+            return
+        found: dict[str, set[int]] = {"locked": set(), "busy": set(), "building": set()}
+        for row in rows:
+            found[row["what"]].add(row["oid"])
+        for facts in self.known.indexes.values():
+            facts.busy = facts.table_oid in found["busy"]
+            facts.building = facts.oid in found["building"]
+            if facts.definition is not None:  # one that was never read stays unknown until it is
+                facts.locked = bool(found["locked"] & {facts.oid, facts.table_oid})
+
+    def _read_sizes(self, states: Sequence[State]) -> Asking:
+        for first, last in ranges(states, {state.table_oid for state in states}):
+            wanted = question("index_sizes", self.version, bulk=True, first=first, last=last)
+            rows = self._rows("index_sizes", (yield wanted))
+            for row in rows[0]["rows"] if rows else ():
+                size = Size._make(row)
+                facts = self.known.indexes.get(size.oid)
+                if facts is not None and size.size_bytes is not None:
+                    facts.size_bytes, facts.rows = size.size_bytes, size.rows
+
+    def _read_tables(self) -> Asking:
+        rows = self._rows("tables", (yield question("tables", self.version, bulk=True, oids=None)))
+        if rows:
+            self.known.tables = {row[0]: TableCounters._make(row) for row in rows[0]["rows"]}
+
+    def _read_keys(self) -> Asking:
+        self.known.foreign_keys = self._rows("foreign_keys", (yield question("foreign_keys", self.version)))
+
+    def _timed(self, pace: Pace, part: Asking) -> Asking:
+        """A part with a pace of its own, by our clock (an upper bound of the server's)."""
+        start = time.monotonic()
+        yield from part
+        pace.asked(time.monotonic(), min((time.monotonic() - start) * 1000, 1_000.0), self.budget)
+
+    def _remember_ratios(self) -> None:
+        """The best bytes a row that each index was seen with: what another method's index has above it is air."""
+        best = self.known.best_bytes_a_row
+        for facts in self.known.indexes.values():
+            if facts.method in ("btree", "brin") or not facts.size_bytes or facts.rows < 1_000:
+                continue
+            ratio, name = facts.size_bytes / facts.rows, (facts.schema, facts.name)
+            lowest = best[name] = min(ratio, best.get(name, ratio))
+            if ratio > lowest:
+                self.known.bloat[facts.oid] = Bloat(
+                    "bytes a row against the best seen", facts.size_bytes, int(lowest * facts.rows), error=0.1
+                )
+
+
+def ranges(states: Iterable[State], wanted: set[int]) -> list[tuple[int, int]]:
+    """Ranges of table oids that hold the wanted tables, none with many more than CHUNK indexes in it."""
+    counts: dict[int, int] = {}
+    for state in states:
+        counts[state.table_oid] = counts.get(state.table_oid, 0) + 1
+    found: list[tuple[int, int]] = []
+    first = last = size = 0
+    for table in sorted(counts):
+        if table not in wanted:
+            if size + counts[table] > CHUNK // 2 and size:  # not worth reading over
+                found.append((first, last))
+                size = 0
+            continue
+        if size and size + counts[table] > CHUNK:
+            found.append((first, last))
+            size = 0
+        if not size:
+            first = table
+        size, last = size + counts[table], table
+    return [*found, (first, last)] if size else found
