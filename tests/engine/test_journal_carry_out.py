@@ -31,8 +31,8 @@ async def test_a_whole_change_with_its_rollback(room: Room) -> None:
     await alice.append(change_id, 1, "phase", {"phase": "building", "at": start})
     await walk_from_running(alice, change_id, until)
     rows = [{"queryid": -5_000_000_000_000_000_001, "calls": 3, "mean": 0.5}]
-    await alice.save_stats(change_id, "start", start, None, rows)
-    await alice.save_stats(change_id, "start", start, until, rows)
+    await alice.save_stats(change_id, 1, "start", start, None, rows)
+    await alice.save_stats(change_id, 1, "start", start, until, rows)
     query = QueryVerdict("1", "select 1", 1, 2, 3.0, 4.0, "improved", "x")
     await alice.save_verification(change_id, 1, Verification("improved", "because", (query,), 5.0))
 

@@ -285,6 +285,7 @@ NOTES = {
     "set_index": (OID, True),
     "set_part": (0, "begun", OID),
     "save_verification": ("{}",),
+    "save_stats": ("start", datetime.now(UTC), None, "[]", "{}"),
 }
 
 
@@ -307,7 +308,7 @@ CALLS = {
     "withdraw": (1, "x"), "expire": (), "claim": (1, "1", 1, 5, 3600.0, 30.0), "renew": (1, 1, 30.0), "takeover": (1, 30.0),
     "append": (1, 1, "phase", "{}"), "advance": (1, 1, "running", "done", "phase", "{}"), "request_abort": (1, "x"),
     "set_backend": (1, 1, 1, datetime.now(UTC)), "set_index": (1, 1, 1, True), "set_part": (1, 1, 0, "begun", 1),
-    "record_gates": (1, "[]"), "save_stats": (1, "start", datetime.now(UTC), None, "[]", "{}"),
+    "record_gates": (1, "[]"), "save_stats": (1, 1, "start", datetime.now(UTC), None, "[]", "{}"),
     "save_verification": (1, 1, "{}"), "stop_starts": ("x",), "bypass_on": (["rate"], "x", 60.0), "bypass_off": (None, "x"),
     "approve": (1, "x", timedelta(hours=1)), "reject": (1, "x"), "resolve": (1, "failed", "x"), "allow_starts": ("x",),
     "review_bypass": (1, "x"),

@@ -38,7 +38,7 @@ async def building(workshop: Workshop, ddl: str, *blocker: str) -> tuple[int, in
     held = workshop.blocker(*blocker)
     pid = await workshop.spawn(change_id)
     await workshop.until_event(change_id, "ddl.intent")
-    await phase(workshop, BEFORE_BUILD if blocker == WRITER else LAST_WAIT, change_id)
+    await phase(workshop, LAST_WAIT if blocker == OLD_SNAPSHOT else BEFORE_BUILD, change_id)
     return change_id, pid, held
 
 

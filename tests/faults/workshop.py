@@ -20,6 +20,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from indexpilot_tui.engine.changes import executor, planning, stats
+from indexpilot_tui.engine.changes.job import Job
 from indexpilot_tui.engine.journal.journal import Journal
 from indexpilot_tui.engine.journal.setup import setup_sql
 from indexpilot_tui.engine.model.change import END_STATES, Change, State
@@ -29,6 +30,8 @@ from indexpilot_tui.localpg import LocalCluster
 from indexpilot_tui.settings.model import Settings, Target
 from tests.conftest import socket_target
 from tests.faults import oracle
+from tests.faults.hooked import Hook
+from tests.faults.hooked import spawn as spawn_hooked
 from tests.faults.traffic import Traffic
 from tests.servers import TlsServer
 
@@ -148,8 +151,13 @@ class Workshop:
         await self.approver.approve(change_id, plan.sha256, timedelta(hours=1))
         return change_id
 
-    async def spawn(self, change_id: int, *, resume: bool = False) -> int:
-        pid = await executor.spawn(self.target, self.settings, change_id, resume=resume)
+    async def spawn(self, change_id: int, *, resume: bool = False, hook: Hook | None = None) -> int:
+        """Start an executor; one with a `hook` stops or dies at one exact write."""
+        if hook is None:
+            pid = await executor.spawn(self.target, self.settings, change_id, resume=resume)
+        else:
+            job = Job(target=self.target, settings=self.settings, change_id=change_id, resume=resume)
+            pid = await spawn_hooked(job.model_dump_json(), hook)
         self._executors.append(pid)
         return pid
 
@@ -185,7 +193,7 @@ class Workshop:
         if self.traffic_of is not None:
             self.traffic_of.stop()
         for pid in self._executors:
-            if alive(pid) and b"changes.executor" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            if alive(pid) and _executor(pid):
                 os.kill(pid, signal.SIGKILL)  # one that still observes, say
         for conn in self._opened:
             conn.close()
@@ -228,6 +236,11 @@ def check_intents(change: Change) -> None:
 
 def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
+
+
+def _executor(pid: int) -> bool:
+    command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b"changes.executor" in command or b"faults.hooked" in command
 
 
 def alive(pid: int) -> bool:

@@ -129,6 +129,9 @@ async def start(work: Work) -> None:
         clearance = await _clear(work)
         if clearance is None or await _contradiction(work):  # asked again: the gates take time, and names change hands
             return
+        if work.hold.abort is not None:
+            await _not_now(work, f"stopped on request of {work.hold.abort}", retry=False)
+            return
         if work.plan.steps:
             await door.begin_steps(clearance, work.parent)
             work.began = True
@@ -219,7 +222,8 @@ async def _has_duplicates(work: Work, door: Door) -> bool:
 async def _first_statistics(work: Work) -> None:
     """Counters before the change. Without them the change goes on, and its verdict will be "no evidence"."""
     try:
-        await save_stats(await work.hold.journal(), await work.eye(), work.change.id, "start", work.plan, work.shapes)
+        journal, change_id = await work.hold.journal(), work.change.id
+        await save_stats(journal, await work.eye(), change_id, work.hold.epoch, "start", work.plan, work.shapes)
     except StaleEpochError:
         raise
     except IndexPilotError as exc:

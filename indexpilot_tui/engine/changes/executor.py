@@ -20,6 +20,7 @@ from indexpilot_tui.engine.changes.catalog import Backend, IndexFacts, own_backe
 from indexpilot_tui.engine.changes.hold import Hold
 from indexpilot_tui.engine.changes.job import Job, spawn
 from indexpilot_tui.engine.changes.planning_existing import ddl_for
+from indexpilot_tui.engine.changes.predecessor import end_predecessors
 from indexpilot_tui.engine.model.change import Change, Plan, State
 from indexpilot_tui.engine.postgres.session import Purpose, Session, connect
 from indexpilot_tui.engine.postgres.text import clean_line
@@ -31,6 +32,7 @@ __all__ = ["LOCK_CLASS", "Door", "main", "spawn"]
 
 FINISH_LOCK = "2s"  # unlike a build, these leave nothing behind when they give up
 STEP_LOCK = "1s"  # the same; whoever came after it waits as long
+TRY_LOCK = "select pg_catalog.pg_try_advisory_lock(%s::int, %s::int)"
 LOCK_CLASS = 0x1D8F  # first key of our advisory locks; the second is the table's OID - 2^31 (as pg_repack does)
 
 
@@ -55,13 +57,17 @@ class Door:
 
     @classmethod
     async def open(cls, target: Target, settings: Settings, hold: Hold, plan: Plan) -> Door | None:
-        """Connect, try for the table's lock, become its owner. None when another session has the lock.
+        """Connect, try for the table's lock, become its owner. None when another session has the lock; an executor of this
+        change that was taken over does not keep it.
 
         Raises ConnectError, ServerError (a setting did not stick), PrivilegeError (SET ROLE refused).
         """
         session = await connect(target, Purpose.EXECUTOR, settings, application_name=f"ixp:{hold.change_id}:{hold.epoch}")
         try:
-            got = await session.value("select pg_catalog.pg_try_advisory_lock(%s::int, %s::int)", lock_key(plan.table_oid))
+            lock = lock_key(plan.table_oid)
+            got = await session.value(TRY_LOCK, lock)
+            if got is not True and await end_predecessors(session, hold, lock):
+                got = await session.value(TRY_LOCK, lock)
             if got is not True:
                 await session.close()
                 return None

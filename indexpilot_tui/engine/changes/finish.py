@@ -142,7 +142,7 @@ async def _save(work: Work, phase: str) -> None:
     try:
         shapes = work.shapes if phase == "observed" else None
         journal = await work.hold.patient_journal()
-        await save_stats(journal, await work.eye(), work.change.id, phase, work.plan, shapes)
+        await save_stats(journal, await work.eye(), work.change.id, work.hold.epoch, phase, work.plan, shapes)
     except StaleEpochError:
         raise
     except IndexPilotError as exc:

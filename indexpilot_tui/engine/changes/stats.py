@@ -92,16 +92,16 @@ def kind_of(query: str, schema: str, table: str) -> str | None:
 
 
 async def save_stats(
-    journal: Journal, session: Session, change_id: int, phase: str, plan: Plan, shapes: Shapes | None = None
+    journal: Journal, session: Session, change_id: int, epoch: int, phase: str, plan: Plan, shapes: Shapes | None = None
 ) -> TableStats:
     """Read the counters and keep them with the change as one phase (proposed, start, end, observed). `shapes`: what tells
-    the plans of the statements, asked when their texts are known."""
+    the plans of the statements, asked when their texts are known. StaleEpochError: who was taken over replaces nothing."""
     stats = await read_table_stats(session, plan.schema, plan.table, plan.table_oid)
     context: dict[str, Any] = {"table": stats.table}
     if shapes is not None:
         told = await shapes(stats.rows)
         context |= {"plans": told["plans"], "plans_why": told["why"]}
-    await journal.save_stats(change_id, phase, stats.taken_at, stats.stats_reset, list(stats.rows), context)
+    await journal.save_stats(change_id, epoch, phase, stats.taken_at, stats.stats_reset, list(stats.rows), context)
     return stats
 
 
@@ -110,7 +110,7 @@ async def remember(session: Session, journal: Journal, change_id: int, phase: st
     The verdict on such a change will be "no evidence", with that reason."""
     change = await journal.change(change_id)
     try:
-        await save_stats(journal, session, change_id, phase, change.plan)
+        await save_stats(journal, session, change_id, change.epoch, phase, change.plan)
     except (ServerError, PrivilegeError) as exc:
         await journal.append(change_id, change.epoch, "stats.missing", {"phase": phase, "why": exc.message})
         return exc.message

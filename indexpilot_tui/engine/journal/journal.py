@@ -202,6 +202,7 @@ class Journal(Emergency, Log):
     async def save_stats(
         self,
         change_id: int,
+        epoch: int,
         phase: str,
         taken_at: datetime,
         stats_reset: datetime | None,
@@ -210,8 +211,8 @@ class Journal(Emergency, Log):
     ) -> None:
         """Store the statistics of phase proposed, start, end or observed; a later call for the phase replaces them.
         `context`: counters of the table, fingerprints of plans."""
-        args = (change_id, phase, taken_at, stats_reset, dump(list(rows)), dump(context or {}))
-        await self._call("save_stats(%s, %s, %s, %s::timestamptz, %s::jsonb, %s::jsonb)", args)
+        args = (change_id, epoch, phase, taken_at, stats_reset, dump(list(rows)), dump(context or {}))
+        await self._call("save_stats(%s, %s, %s, %s, %s::timestamptz, %s::jsonb, %s::jsonb)", args)
 
     async def save_verification(self, change_id: int, epoch: int, verification: Verification) -> None:
         """Store the verdict of before and after."""

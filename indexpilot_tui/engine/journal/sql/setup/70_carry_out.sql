@@ -126,14 +126,14 @@ BEGIN
 END
 $$;
 
-CREATE OR REPLACE FUNCTION indexpilot.save_stats(p_id bigint, p_phase text, p_taken_at timestamptz, p_stats_reset timestamptz,
-  p_rows jsonb, p_context jsonb)
+CREATE OR REPLACE FUNCTION indexpilot.save_stats(p_id bigint, p_epoch bigint, p_phase text, p_taken_at timestamptz,
+  p_stats_reset timestamptz, p_rows jsonb, p_context jsonb)
 RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '3s' AS $$
 DECLARE
   c indexpilot.changes;
 BEGIN
   PERFORM indexpilot._enter();
-  c := indexpilot._lock_change(p_id);
+  c := indexpilot._lock_epoch(p_id, p_epoch);  -- who was taken over replaces nothing
   INSERT INTO indexpilot.change_stats (change_id, phase, taken_at, stats_reset, rows, context)
   VALUES (p_id, p_phase, p_taken_at, p_stats_reset, p_rows::text, p_context::text)
   ON CONFLICT (change_id, phase) DO UPDATE SET taken_at = excluded.taken_at, stats_reset = excluded.stats_reset,
