@@ -127,8 +127,8 @@ def _console(name: str | None, operate: bool, settings: Settings, common: Common
     return run_console(_opener(target, settings, operate), settings=settings, target_label=target.name)
 
 
-def _opener(target: Target, settings: Settings, operate: bool) -> Callable[[], Awaitable[Engine]]:
-    async def open_engine() -> Engine:
+def _opener(target: Target, settings: Settings, operate: bool) -> Callable[[Callable[[str], None]], Awaitable[Engine]]:
+    async def open_engine(_: Callable[[str], None]) -> Engine:
         from indexpilot_tui.engine.engine import Engine
 
         return await Engine.open(target, settings, operate=operate)
@@ -142,11 +142,11 @@ def _demo_console(settings: Settings, common: Common) -> int:
 
     running: list[Demo] = []
 
-    async def open_engine() -> Engine:
+    async def open_engine(progress: Callable[[str], None]) -> Engine:
         from indexpilot_tui.demo import Demo
         from indexpilot_tui.engine.engine import Engine
 
-        demo = await Demo.start(common.scenario)
+        demo = await Demo.start(common.scenario, progress=progress)
         running.append(demo)
         target, second = demo_targets(demo.operator_conninfo, demo.approver_conninfo)
         return await Engine.open(target, settings, operate=True, second_login=second)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from indexpilot_tui.tui.port import ConsoleEngine
 
 _log = logging.getLogger("indexpilot.tui")
-OpenEngine = Callable[[], Awaitable["ConsoleEngine"]]
+OpenEngine = Callable[[Callable[[str], None]], Awaitable["ConsoleEngine"]]  # given: where to tell how far it has come
 CLOSE_TIMEOUT_S = 10.0  # engine.close cancels its running query first; a server that does not answer must not hold us
 
 
@@ -111,9 +111,13 @@ class ConsoleApp(App[int]):
         self._connecting = f"connecting to {self.label} …"
         self.run_worker(self._connect(), group="engine", exclusive=True, description="connecting")
 
+    def _opening(self, words: str) -> None:
+        self._connecting = words
+        self._tick()
+
     async def _connect(self) -> None:
         try:
-            engine = await self._open_engine()
+            engine = await self._open_engine(self._opening)
         except Exception as exc:  # noqa: BLE001 - told on the screen and logged; the operator decides what next
             fault = explain(exc, f"connecting to {self.label}")
             self._connecting = "NOT CONNECTED"
@@ -265,7 +269,8 @@ def run_console(
 ) -> int:
     """Run the console until the operator leaves; returns the exit status.
 
-    `open_engine` is called in a worker after the first paint; its IndexPilotError becomes one message with the remedy, and
+    `open_engine` is called in a worker after the first paint, with a function that shows how far it has come; its
+    IndexPilotError becomes one message with the remedy, and
     the status, when the operator then quits. `banner` is a line that stays on top (the demo's). Any-motion mouse reports
     are only switched on with `mouse`: over SSH they cost, and without them text can be selected.
     """

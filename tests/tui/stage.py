@@ -45,7 +45,7 @@ def stage(theme: str = DARK, environment: str = "demo", **engine: Any) -> Stage:
     clock = FrozenClock()
     frozen = FrozenEngine(target=Target(name="orders", environment=environment), **engine)  # type: ignore[arg-type]
 
-    async def open_engine() -> FrozenEngine:
+    async def open_engine(_: Callable[[str], None]) -> FrozenEngine:
         return frozen
 
     app = ConsoleApp(

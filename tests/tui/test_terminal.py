@@ -31,7 +31,7 @@ from indexpilot_tui.settings.model import Settings
 from indexpilot_tui.tui.app import run_console
 from tests.tui.frozen import FrozenEngine
 engine = FrozenEngine()
-async def opened():
+async def opened(_):
     return engine
 status = run_console(opened, settings=Settings(), target_label="orders")
 print("closed", engine.closed, "status", status)

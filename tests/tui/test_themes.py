@@ -56,7 +56,7 @@ def test_a_bad_file_is_reported_and_the_others_are_used(tmp_path: Path) -> None:
 
 
 async def test_an_unknown_theme_falls_back_and_says_so() -> None:
-    async def open_engine() -> FrozenEngine:
+    async def open_engine(_: object) -> FrozenEngine:
         return FrozenEngine()
 
     app = ConsoleApp(open_engine, settings=Settings(tui=Tui(theme="nope")), target_label="x")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
 from textual.widgets import Button, Input
 
-from indexpilot_tui.engine.model.change import State
+from indexpilot_tui.engine.model.change import Change, Event, State
 from indexpilot_tui.engine.model.verdict import Status
+from indexpilot_tui.errors import RefusedError
 from indexpilot_tui.tui.panes.hotspots import HotspotsPane
 from indexpilot_tui.tui.screens.steps.route import step_of
 from indexpilot_tui.tui.widgets.entry import Entry
@@ -166,6 +168,88 @@ async def test_the_second_person_approves_with_their_own_login() -> None:
         await typed(pilot, NAME)
         await press(pilot, "enter")
         assert on.engine.calls[-1] == "approve 17"
+
+
+async def test_a_second_enter_proposes_nothing_twice_while_the_first_is_under_way() -> None:
+    on = stage()
+    go = asyncio.Event()
+    propose = on.engine.propose
+
+    async def slow(ddl: str, reason: str) -> Change:
+        await go.wait()
+        return await propose(ddl, reason)
+
+    on.engine.propose = slow  # type: ignore[method-assign]
+    async with on.app.run_test(size=WIDE) as pilot:
+        await settle(pilot)
+        await press(pilot, "i", "n", "n")
+        await typed(pilot, "slow customer page")
+        await pilot.press("enter")
+        for _ in range(3):
+            on.clock.push(10)
+            on.app._tick()
+            await pilot.pause()
+            assert on.app.screen.query_one(Button).disabled
+            assert "working" in on.text(".hint")
+            await pilot.press("enter")
+        go.set()
+        await settle(pilot)
+        assert on.screen == "ApproveScreen"
+        assert len([c for c in on.engine.calls if c.startswith("propose")]) == 1
+
+
+async def test_a_refused_proposal_may_be_sent_again() -> None:
+    on = stage()
+
+    async def refuse(ddl: str, reason: str) -> Change:
+        raise RefusedError("another one is open")
+
+    propose, on.engine.propose = on.engine.propose, refuse  # type: ignore[method-assign]
+    async with on.app.run_test(size=WIDE) as pilot:
+        await to_approval(pilot)
+        assert "another one is open" in on.message
+        on.engine.propose = propose  # type: ignore[method-assign]
+        await press(pilot, "enter")
+        assert on.screen == "ApproveScreen"
+
+
+@pytest.mark.parametrize("refused", [True, False])
+async def test_a_start_that_was_asked_for_is_not_asked_for_again_until_the_executor_has_spoken(refused: bool) -> None:
+    on = stage()
+
+    async def spawn(change_id: int) -> Change:  # as the engine does: the executor takes it up some seconds later
+        on.engine.calls.append(f"apply {change_id}")
+        return on.engine.store[change_id]
+
+    on.engine.apply = spawn  # type: ignore[method-assign]
+    async with on.app.run_test(size=WIDE) as pilot:
+        await to_running(pilot)
+        await press(pilot, "enter")
+        await tick(on, pilot)
+        assert on.engine.calls.count("apply 17") == 1
+        assert "being started" in on.text(".hint")
+        assert "its executor is being started" in on.text("#text")
+        if refused:
+            change = on.engine.store[17]
+            row = Event(99, sample.NOW, "alice", "apply.refused", {"outcome": "the window has closed"})
+            on.engine.store[17] = replace(change, events=(*change.events, row))
+            await tick(on, pilot)
+            assert "did not start: the window has closed" in on.message
+        else:
+            await tick(on, pilot, 61.0)
+            assert "said nothing" in on.message
+        await press(pilot, "enter")
+        assert on.engine.calls.count("apply 17") == 2
+
+
+async def test_the_fourth_step_is_named_after_the_deed() -> None:
+    on = stage()
+    async with on.app.run_test(size=WIDE) as pilot:
+        await settle(pilot)
+        assert on.text("#hotspots")
+        on.app.walk_ddl("DROP INDEX public.orders_old_idx", "unused orders_old_idx")
+        await settle(pilot)
+        assert "4 Drop" in on.text("#steps")
 
 
 async def test_stop_needs_the_word() -> None:

@@ -72,7 +72,9 @@ class ChangesScreen(ConsoleScreen):
         table.set_rows([row_of(c) for c in snapshot.changes])
         open_ = sum(1 for c in snapshot.changes if not c.ended)
         trouble = f" · STALE: {snapshot.changes_error}" if snapshot.changes_error else ""
-        table.set_title(f"Changes · {len(snapshot.changes)} newest, {open_} open{trouble}")
+        known = len(snapshot.changes)
+        count = f" · the newest {known}, {open_} of them open" if known else ""
+        table.set_title(f"Changes{count}{trouble}")
 
     def why_not(self, action: Action) -> str:
         if action.name == "open" and self.query_one("#changes", KeyedTable).selected is None:

@@ -61,6 +61,7 @@ class Entry(Vertical):
         super().__init__(id=id, classes="-danger" if danger else None)
         self._question, self._label, self._check = question, button, check
         self._held = ""
+        self._working = ""
 
     def compose(self) -> ComposeResult:
         yield LineView(classes="question", grow=6, focusable=False)
@@ -82,6 +83,7 @@ class Entry(Vertical):
         self._question, self._label, self._check = question, button, check
         self.query_one(Button).label = Content(flat(button))
         self.query_one(Input).value = ""
+        self._working = ""
         self._lay()
         self._judge()
 
@@ -91,9 +93,19 @@ class Entry(Vertical):
             self._held = reason
             self._judge()
 
+    def working(self, words: str) -> None:
+        """It was accepted and is being done: a second enter does nothing until it is released, or asked again."""
+        if words != self._working:
+            self._working = words
+            self._judge()
+
+    def release(self) -> None:
+        """What was accepted has failed or come to its end: it may be accepted once more."""
+        self.working("")
+
     def obstacle(self) -> str:
         """Why enter would do nothing now."""
-        return self._held or self._check(self.query_one(Input).value)
+        return self._working or self._held or self._check(self.query_one(Input).value)
 
     def focus_input(self) -> None:
         """Put the cursor where the text goes."""
@@ -106,7 +118,7 @@ class Entry(Vertical):
     def _judge(self) -> None:
         why = self.obstacle()
         self.query_one(Button).disabled = bool(why)
-        text = (why, "warn" if self._held else "dim") if why else ("enter does it", "ok")
+        text = (why, "warn" if self._working or self._held else "dim") if why else ("enter does it", "ok")
         self.query_one(".hint", LineView).set_lines([line(text)])
 
     @on(Input.Changed)
@@ -120,6 +132,5 @@ class Entry(Vertical):
         event.stop()
         if not self.obstacle():
             value = self.query_one(Input).value.strip()
-            self._held = "working …"
-            self._judge()
+            self.working("working …")
             self.post_message(self.Accepted(self, value))

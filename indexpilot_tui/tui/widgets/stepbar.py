@@ -20,14 +20,23 @@ class Step(Enum):
 
 
 _BACK = {Step.BUILD: "1 Undo", Step.VERIFY: "2 Proof"}
+_BUILD = {"drop": "4 Drop", "reindex": "4 Rebuild"}
 
 
-def step_line(now: Step, subject: str, width: int, *, rolling_back: bool = False) -> Line:
+def step_label(step: Step, kind: str = "create", rolling_back: bool = False) -> str:
+    """What a step is called: the fourth one does what the change is about."""
+    if rolling_back:
+        return _BACK.get(step, step.value)
+    label: str = step.value
+    return _BUILD.get(kind, label) if step is Step.BUILD else label
+
+
+def step_line(now: Step, subject: str, width: int, *, kind: str = "create", rolling_back: bool = False) -> Line:
     """`now` stands out by brackets, so that it reads without colour; `subject` names the change at the right."""
     order = [Step.BUILD, Step.VERIFY] if rolling_back else list(Step)
     spans: list[tuple[str, str]] = [(" ROLL BACK  ", "warn") if rolling_back else (" ", "plain")]
     for number, step in enumerate(order):
-        label = _BACK.get(step, step.value) if rolling_back else step.value
+        label = step_label(step, kind, rolling_back)
         if number:
             spans.append((" → ", "dim"))
         if step is now:
@@ -49,6 +58,6 @@ class StepBar(LineView, can_focus=False):
 
     DEFAULT_CSS = "StepBar { height: 1; overflow-y: hidden; background: $surface; }"
 
-    def show(self, now: Step, subject: str, *, rolling_back: bool = False) -> None:
+    def show(self, now: Step, subject: str, *, kind: str = "create", rolling_back: bool = False) -> None:
         """Draw the position."""
-        self.set_lines([step_line(now, subject, self.app.size.width, rolling_back=rolling_back)])
+        self.set_lines([step_line(now, subject, self.app.size.width, kind=kind, rolling_back=rolling_back)])

@@ -125,7 +125,7 @@ class ApproveScreen(StepScreen):
         self.work_on(lambda: self.engine.approve(number), done, what="the approval", failed=self._failed, group="act")
 
     def _failed(self, fault: Fault) -> None:
-        self.query_one(Entry).hold("")
+        self.query_one(Entry).release()
         self.say(fault.one_line, "crit")
 
     def why_not(self, action: Action) -> str:

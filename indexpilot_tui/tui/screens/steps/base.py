@@ -38,7 +38,7 @@ class StepScreen(ConsoleScreen):
 
     def live(self, snapshot: Snapshot) -> None:  # noqa: ARG002 - steps read the change themselves
         walk = self.walk_state
-        self.query_one(StepBar).show(self.STEP, walk.subject, rolling_back=walk.rolling_back)
+        self.query_one(StepBar).show(self.STEP, walk.subject, kind=walk.kind, rolling_back=walk.rolling_back)
         self.draw()
 
     def draw(self) -> None:

@@ -9,8 +9,10 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 
 from indexpilot_tui.engine.model.change import ACTIVE_STATES, Change, State
+from indexpilot_tui.engine.model.narrative import told
 from indexpilot_tui.engine.model.verdict import Verdict
 from indexpilot_tui.engine.observe.model import BuildProgress
+from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.tui.actions import BACK, Action, bindings
 from indexpilot_tui.tui.faults import Fault
 from indexpilot_tui.tui.gates import closed_first
@@ -23,11 +25,12 @@ from indexpilot_tui.tui.screens.steps.review import RECHECK_S, obstacle_to_apply
 from indexpilot_tui.tui.screens.steps.walk import Walk
 from indexpilot_tui.tui.widgets.entry import Entry, exactly
 from indexpilot_tui.tui.widgets.lineview import LineView
-from indexpilot_tui.tui.widgets.stepbar import Step
+from indexpilot_tui.tui.widgets.stepbar import Step, step_label
 from indexpilot_tui.tui.widgets.table import KeyedTable
 
 STARTABLE = frozenset({State.APPROVED, State.QUEUED})
 POLL_S = 1.0
+SILENCE_S = 60.0  # an executor asks the gates and claims within seconds
 
 
 class BuildScreen(StepScreen):
@@ -48,14 +51,13 @@ class BuildScreen(StepScreen):
     def __init__(self, walk: Walk) -> None:
         super().__init__(walk)
         self._gated_at = float("-inf")
-        self._fault = ""
+        self._asked_at: float | None = None  # when the start was asked for, while the executor has not taken it up
+        self._heard = 0  # the last row of the log that was there then
         walk.gates = None
 
     def step_body(self) -> ComposeResult:
         view = LineView(id="text", classes="pane")
-        view.set_title(
-            "Take back" if self.walk_state.rolling_back else {"create": "Build"}.get(self.change.kind, self.change.kind)
-        )
+        view.set_title(step_label(Step.BUILD, self.walk_state.kind, self.walk_state.rolling_back)[2:])
         yield view
         gates = KeyedTable(GATE_COLUMNS, empty="reading the gates …", id="gates")
         gates.add_class("pane")
@@ -94,10 +96,30 @@ class BuildScreen(StepScreen):
         gates.display = entry.display = startable
         gates.set_rows([gate_row(v) for v in closed_first(self.walk_state.gates or ())])
         gates.set_title("Gates · all must pass")
-        if startable:
+        if not startable:
+            self._asked_at = None
+        else:
+            self._await_start(entry)
             entry.hold(self.why_not_operate() or obstacle_to_apply(self.walk_state.gates))
         view = self.query_one("#text", LineView)
-        view.set_lines(progress_lines(change, self._progress(), self.console.clock.wall(), max(20, view.line_width)))
+        asked = startable and self._asked_at is not None
+        width = max(20, view.line_width)
+        view.set_lines(progress_lines(change, self._progress(), self.console.clock.wall(), width, asked=asked))
+
+    def _await_start(self, entry: Entry) -> None:
+        """Between the typed name and the executor's first word nothing may be started again, and nothing must look idle."""
+        if self._asked_at is None:
+            return
+        refused = [e for e in self.change.events if e.seq > self._heard and e.action == "apply.refused"]
+        waited = self.console.clock.mono() - self._asked_at
+        if refused or waited > SILENCE_S:
+            last = refused[-1] if refused else None
+            words = told(last.action, last.detail) if last else f"the executor said nothing for {waited:.0f} s"
+            self._asked_at = None
+            entry.release()
+            self.say(clean_line(words), "crit")
+        else:
+            entry.working("being started …")
 
     def _progress(self) -> BuildProgress | None:
         builds = self.snapshot.observation.builds if self.snapshot.observation else ()
@@ -125,6 +147,8 @@ class BuildScreen(StepScreen):
     @on(Entry.Accepted, "#start")
     def _start(self) -> None:
         number, walk = self.change.id, self.walk_state
+        self._asked_at = self.console.clock.mono()
+        self._heard = max((event.seq for event in self.change.events), default=0)
 
         def done(change: Change) -> None:
             walk.change = change
@@ -135,7 +159,8 @@ class BuildScreen(StepScreen):
         self.work_on(lambda: self.engine.apply(number), done, what="the start", failed=self._not_started, group="act")
 
     def _not_started(self, fault: Fault) -> None:
-        self.query_one(Entry).hold("")
+        self._asked_at = None
+        self.query_one(Entry).release()
         self._gated_at = float("-inf")
         self.say(fault.one_line, "crit")
 

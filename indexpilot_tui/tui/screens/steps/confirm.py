@@ -81,5 +81,5 @@ class ConfirmScreen(StepScreen):
     def _failed(self, fault: Fault) -> None:
         self._fault = fault
         entry = self.query_one(Entry)
-        entry.hold("")
+        entry.release()
         entry.ask(self._question, self._button, self._check)

@@ -19,10 +19,15 @@ _LEVELS = {
 }
 
 
+def drop_level(drop: DropForecast) -> Line:
+    """The worst that was found, in a few words."""
+    tone, words = _LEVELS.get(drop.level, ("crit", ""))
+    return line((f"{words} ({drop.level.upper()})", tone))
+
+
 def drop_lines(drop: DropForecast, width: int) -> list[Line]:
     """The worst first, then everything that would change, then what it takes to have the index back."""
-    tone, words = _LEVELS.get(drop.level, ("crit", ""))
-    out: list[Line] = [rule("what hangs on it", width), line((drop.level.upper(), tone), f"  {words}")]
+    out: list[Line] = [rule("what hangs on it", width), drop_level(drop)]
     out += bullets((f"refused: {text}" for text in drop.refused), width, "crit")
     out += bullets((f"breaks: {text}" for text in drop.breaks), width, "crit")
     out += bullets(map(_key, drop.served_keys), width, "warn")

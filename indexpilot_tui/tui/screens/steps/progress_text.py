@@ -35,11 +35,13 @@ MEANING = {
 }
 
 
-def progress_lines(change: Change, build: BuildProgress | None, now: datetime, width: int) -> list[Line]:
-    """State, statement, progress, obstacles, log."""
+def progress_lines(
+    change: Change, build: BuildProgress | None, now: datetime, width: int, *, asked: bool = False
+) -> list[Line]:
+    """State, statement, progress, obstacles, log. `asked`: its start was asked for, and no executor has taken it up yet."""
     head = change.state.value.upper().replace("_", " ")
     since = f"  for {fmt.ago(now, change.state_since)}"
-    meaning = MEANING.get(change.state, "")
+    meaning = "its executor is being started" if asked else MEANING.get(change.state, "")
     out: list[Line] = [line((head, change_tone(change)), f"  {meaning}", ("" if change.ended else since, "dim"))]
     if change.outcome:
         out += wrap(clean_line(change.outcome), width, "bold")

@@ -18,7 +18,7 @@ from indexpilot_tui.tui.lines import Line, line, wrap
 from indexpilot_tui.tui.panes.throttle import GATE_COLUMNS, gate_row
 from indexpilot_tui.tui.screens.detail import gate_screen
 from indexpilot_tui.tui.screens.steps.base import StepScreen
-from indexpilot_tui.tui.screens.steps.drop_text import drop_lines
+from indexpilot_tui.tui.screens.steps.drop_text import drop_level
 from indexpilot_tui.tui.widgets.entry import Entry, some_words
 from indexpilot_tui.tui.widgets.lineview import LineView
 from indexpilot_tui.tui.widgets.stepbar import Step
@@ -106,9 +106,9 @@ class ReviewScreen(StepScreen):
             cost = f"cost {fmt.count(f.cost_before)} → {fmt.count(f.cost_after)}"
             out.append(line(("forecast ", "dim"), f"{cost}, confidence {f.confidence.level.upper()}"))
             if f.drop is not None:
-                out += drop_lines(f.drop, width)[1:3]
-            reasons = [*f.confidence.reasons, *f.notes][:1]
-            out += wrap(reasons[0], width, "dim") if reasons else []
+                out.append(drop_level(f.drop))
+            if f.confidence.level != "high":
+                out += wrap("; ".join(f.confidence.reasons[:1]), width, "dim")
         return out
 
     def _gated(self, verdicts: list[Verdict]) -> None:
@@ -154,7 +154,17 @@ class ReviewScreen(StepScreen):
             self.console.hurry()
             self.go(Step.APPROVE)
 
-        self.work_on(lambda: self.engine.propose(walk.ddl, reason), done, what="the proposal", group="propose")
+        self.work_on(
+            lambda: self.engine.propose(walk.ddl, reason),
+            done,
+            what="the proposal",
+            group="propose",
+            failed=self._not_proposed,
+        )
+
+    def _not_proposed(self, fault: Fault) -> None:
+        self.query_one(Entry).release()
+        self.say(fault.one_line, "crit")
 
     def action_back(self) -> None:
         """To the forecast."""

@@ -35,6 +35,14 @@ class Walk:
         return clean_line(self.ddl, 60)
 
     @property
+    def kind(self) -> str:
+        """create, drop or reindex: of the change, or as the statement begins."""
+        if self.change is not None:
+            return self.change.kind
+        first = self.ddl.split(maxsplit=1)[:1]
+        return first[0].lower() if first else "create"
+
+    @property
     def index_name(self) -> str:
         """The index of the change as it is shown and typed: schema-less, cleaned."""
         return clean_line(self.change.plan.index) if self.change else ""
