@@ -128,7 +128,7 @@ def test_screen(name: str, snap_compare: Any) -> None:
 
 
 def test_not_connected(snap_compare: Any) -> None:
-    async def refuse() -> Any:
+    async def refuse(_: object) -> Any:
         raise ConnectError("connection refused", field="host", value="db-1", remedy="is the server running?")
 
     app = ConsoleApp(refuse, settings=Settings(tui=Tui(theme=DARK)), target_label="orders", clock=FrozenClock().clock())
