@@ -10,7 +10,16 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import Field, field_validator, model_validator
 
 from indexpilot_tui.settings.metrics import Metric, MetricName
-from indexpilot_tui.settings.safeguards import Backup, CpuThrottle, Disk, Megabytes, Replicas, StorageBudget, Throttle
+from indexpilot_tui.settings.safeguards import (
+    Backup,
+    CpuThrottle,
+    Disk,
+    Megabytes,
+    Replicas,
+    StorageBudget,
+    Throttle,
+    WritePerformance,
+)
 from indexpilot_tui.settings.strict import Strict
 
 Weekday = Annotated[int, Field(ge=0, le=6)]  # Monday is 0
@@ -115,6 +124,7 @@ class Rate(Strict):
 
 
 class RateLimiter(Strict):
+    query: Rate = Rate(max_requests=1000, time_window_seconds=60)  # statements that one console sends to a target
     index_creation: Rate = Rate()
 
 
@@ -149,6 +159,7 @@ class Safeguards(Strict):
     throttle: Throttle = Throttle()
     cpu_throttle: CpuThrottle = CpuThrottle()
     blockers: Blockers = Blockers()
+    write_performance: WritePerformance = WritePerformance()
     replicas: Replicas = Replicas()
     disk: Disk = Disk()
     storage_budget: StorageBudget = StorageBudget()

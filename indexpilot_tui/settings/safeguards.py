@@ -56,6 +56,16 @@ class Replicas(Strict):
         return self
 
 
+class WritePerformance(Strict):
+    """What a new index may cost the writers of its table, before and during the build."""
+
+    enabled: bool = True
+    max_indexes_per_table: Annotated[int, Field(ge=1)] = 10  # with the new one
+    warn_indexes_per_table: Annotated[int, Field(ge=1)] = 7
+    write_overhead_threshold: Annotated[float, Field(ge=0, le=1)] = 0.2  # share of the updates that may stop being HOT
+    max_write_latency_ms: Annotated[float, Field(gt=0)] = 100.0  # mean of the table's writes, to start
+
+
 class Disk(Strict):
     """Room for what a build writes. Free space cannot be seen from SQL: `metric` names one that answers with an object of
     `free_bytes` and `total_bytes`, or a target's `disk_capacity_mb` tells how large the volume is."""

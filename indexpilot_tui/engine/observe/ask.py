@@ -156,6 +156,7 @@ class Asker:
         self, session: Session, questions: Sequence[Question]
     ) -> tuple[dict[str, Rows], psycopg.Error | None]:
         """One pipeline: the answers up to the first error, and that error. Raises ConnectError when the session is lost."""
+        await session.turn(len(questions))
         start = self.clock()
         cursors: list[AsyncCursor[Any]] = []
         error: psycopg.Error | None = None

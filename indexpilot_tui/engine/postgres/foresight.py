@@ -46,6 +46,7 @@ class ForesightSession(Session):
                     cursors[key] = self.conn.cursor(row_factory=dict_row)
                     await cursors[key].execute(query if not isinstance(query, str) else query.encode(), params)
 
+        await self.turn(len(asked))
         try:
             await self.within(send(), self.deadline_s)
             self.foreseen = {
@@ -69,7 +70,7 @@ class Foresight:
         """The session for one evaluation."""
         made = ForesightSession(
             conn=session.conn, facts=session.facts, purpose=session.purpose, readback=session.readback, sink=session.sink,
-            deadline_s=session.deadline_s,
+            deadline_s=session.deadline_s, rate=session.rate,
         )  # fmt: skip
         if self.asked:
             await made.foresee(self.asked)

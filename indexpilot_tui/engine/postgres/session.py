@@ -19,6 +19,7 @@ from psycopg.rows import TupleRow, dict_row
 
 from indexpilot_tui.engine.postgres.conninfo import password_of, resolve
 from indexpilot_tui.engine.postgres.queries import load
+from indexpilot_tui.engine.postgres.query_rate import QueryRate, rate_of
 from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.engine.postgres.tls import TlsFacts, enforce, tls_facts
 from indexpilot_tui.engine.postgres.translation import translate
@@ -113,7 +114,8 @@ async def _hang_up(conn: AsyncConnection[TupleRow], task: asyncio.Task[Any]) -> 
 @dataclass(slots=True)
 class Session:
     """One autocommit connection. `readback` holds the settings as the server reports them. `deadline_s`: how long an answer
-    to `rows` may take before the server counts as silent and the connection is given up; None: as long as it takes."""
+    to `rows` may take before the server counts as silent and the connection is given up; None: as long as it takes.
+    `rate` counts what is sent to the target; only a MONITOR waits for its turn."""
 
     conn: AsyncConnection[TupleRow]
     facts: Facts
@@ -121,6 +123,14 @@ class Session:
     readback: dict[str, str] = field(default_factory=dict)
     sink: Sink | None = None
     deadline_s: float | None = None
+    rate: QueryRate | None = None
+
+    async def turn(self, statements: int = 1) -> None:
+        """Before statements are sent: count them, and wait where `rate_limiter.query` says so."""
+        if self.rate is not None:
+            waited = await self.rate.turn(statements, wait=self.purpose is Purpose.MONITOR)
+            if waited > 0.1:
+                self.record(f"(waited {waited:.1f} s for rate_limiter.query)", 0.0)
 
     def record(self, text: str, ms: float, error: str = "") -> None:
         """Tell the command log of a statement that was sent on `conn` directly (pipelines do)."""
@@ -129,6 +139,7 @@ class Session:
 
     async def rows(self, query: Query, params: Params = None) -> list[dict[str, Any]]:
         """All rows as dicts. Raises the IndexPilotError that fits the server's answer, ConnectError after `deadline_s`."""
+        await self.turn()
         return await _answered(self.conn, self._rows(query, params), self.deadline_s)
 
     async def within(self, question: Coroutine[Any, Any, T], seconds: float | None) -> T:
@@ -312,7 +323,7 @@ async def prepare(
         raise translate(exc, "session start") from exc
     if facts.server_version < OLDEST_SERVER:
         raise ConnectError(f"server version {facts.server_version} is older than PostgreSQL 13, the oldest supported")
-    opened = Session(conn, facts, purpose, sink=sink, deadline_s=deadline_s)
+    opened = Session(conn, facts, purpose, sink=sink, deadline_s=deadline_s, rate=rate_of(target, settings))
     if facts.direct:  # behind a pooler a SET would leak to strangers; changes are refused there anyway
         await _apply_settings(opened, settings)
     elif purpose is not Purpose.MONITOR:

@@ -28,12 +28,14 @@ from indexpilot_tui.engine.safeguards import (
     one_at_a_time,
     primary,
     privilege,
+    query_rate,
     rate_limit,
     replicas,
     same_table_ddl,
     server_version,
     storage_budget,
     tls,
+    write_performance,
 )
 from indexpilot_tui.engine.safeguards.context import BypassView, Gate, GateContext
 from indexpilot_tui.errors import IndexPilotError, NotInstalledError, ServerError
@@ -50,6 +52,7 @@ GATES: tuple[Gate, ...] = (
     clock.GATE,
     maintenance_window.GATE,
     rate_limit.GATE,
+    query_rate.GATE,
     one_at_a_time.GATE,
     load.GATE,
     cpu.GATE,
@@ -57,6 +60,7 @@ GATES: tuple[Gate, ...] = (
     disk.GATE,
     storage_budget.GATE,
     backup.GATE,
+    write_performance.GATE,
     blockers.GATE,
     same_table_ddl.GATE,
     leftovers.GATE,
