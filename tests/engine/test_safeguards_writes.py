@@ -77,7 +77,8 @@ def updates(*pairs: tuple[float, set[str] | None]) -> list[Written]:
         (updates((10, {"v"}), (30, {"w"})), {"v"}, 0.0),  # not HOT already
         (updates((10, {"v", "k"}), (30, {"w"})), {"k"}, 0.0),
         (updates((10, None), (30, {"w"})), set(), 0.25),  # the worst is assumed
-        (updates((10, set()), (0, {"v"})), set(), None),  # inserts only, or never called
+        (updates((99, set()), (19, {"v"})), set(), None),  # inserts do not count, and too few updates are known
+        (updates((19, {"v"}), (1, {"w"})), set(), 0.95),
         ([], set(), None),
     ],
 )

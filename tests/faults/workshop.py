@@ -46,7 +46,7 @@ def quick(**changed: Any) -> Settings:
         {
             "production_safeguards": {
                 "maintenance_window": {"enabled": False},
-                "throttle": {"enabled": False},
+                "throttle": {"enabled": False, "sample_seconds": 0.2},
                 "observer": observer,
             },
             "verification": {"window_seconds": 5, "min_calls": 5, "plans": "target"},

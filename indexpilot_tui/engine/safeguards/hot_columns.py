@@ -9,6 +9,8 @@ from typing import Any
 
 from indexpilot_tui.engine.postgres.ddl import parse_index_statement
 
+ENOUGH = 20  # calls; fewer say nothing of how a table is updated
+
 
 @dataclass(frozen=True, slots=True)
 class Written:
@@ -90,10 +92,10 @@ def written(text: str, calls: float, schema: str, table: str) -> Written | None:
 
 def lost_share(statements: Sequence[Written], today: frozenset[str], new: frozenset[str]) -> float | None:
     """The share (0..1) of the updates, by calls, that are HOT today as far as their columns go and would not be with the new
-    index; None: no statement updates the table. Where it cannot be told what is written, the worst is assumed."""
-    updates = [s for s in statements if s.updates and s.calls > 0]
+    index; None: fewer than ENOUGH calls are known. Where it cannot be told what is written, the worst is assumed."""
+    updates = [s for s in statements if s.updates]
     total = sum(s.calls for s in updates)
-    if total == 0:
+    if total < ENOUGH:
         return None
     lost = sum(s.calls for s in updates if s.columns is None or (s.columns & new and not s.columns & today))
     return lost / total

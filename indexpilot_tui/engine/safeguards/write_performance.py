@@ -86,7 +86,7 @@ def _hot(ctx: GateContext, facts: Facts, statements: Statements, counts: Counts,
     hot = counts.hot_updated / counts.updated
     lost = lost_share(statements.found, facts.columns, indexed_columns(plan.ddl))
     if lost is None:
-        remedy = "the table is updated, but no UPDATE of it is in pg_stat_statements, so what is lost is not known"
+        remedy = "the table is updated, but hardly an UPDATE of it is in pg_stat_statements, so what is lost is not known"
         return not_configured(ctx, name, setting, None, remedy)
     return [judge_hot(min(lost, hot), hot, statements, policy)]
 
