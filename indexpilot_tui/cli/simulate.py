@@ -95,6 +95,13 @@ def forecast_lines(forecast: Forecast) -> list[str]:
             f"  {q.cost_before:>14,.2f} {q.cost_after:>14,.2f} {change:>8}  {q.calls:>9,.0f}  "
             f"{'yes' if q.uses_index else 'no':<5}  {q.query[:80]}"
         )
+        if q.points:
+            (low, high), (least, most) = q.range_before, q.range_after
+            at = ", ".join(p.kind for p in q.points if p.uses_index) or "no"
+            lines.append(
+                f"  {f'{low:,.2f} to {high:,.2f}':>29} -> {least:,.2f} to {most:,.2f} with constants for its parameters; "
+                f"the index is used at {at} values"
+            )
     before, after = forecast.cost_before, forecast.cost_after
     share = f" ({(after / before - 1) * 100:+.1f} %)" if before else ""
     low, high = forecast.index.build_seconds
@@ -137,7 +144,7 @@ def drop_lines(drop: DropForecast) -> list[str]:
     lines += [f"    refused: {text}" for text in drop.refused]
     lines += [f"    breaks: {text}" for text in drop.breaks]
     for plan in drop.plans[:10]:
-        then = f" ({', '.join(plan.then)})" if plan.then else ""
+        then = f" ({', '.join(plan.then) or plan.constants})" if plan.then or plan.constants else ""
         lines.append(f"    plan changes: {plan.cost_before:,.2f} -> {plan.cost_after:,.2f}{then}: {plan.query[:60]}")
     if len(drop.plans) > 10:
         lines.append(f"    and {len(drop.plans) - 10} more plans change")

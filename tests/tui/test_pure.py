@@ -297,3 +297,20 @@ async def test_a_bypass_is_told_in_words_on_every_width_and_its_end_too() -> Non
     await feed.once()
     assert len(strip(80)) == 2
     assert any("bypass has ended" in note.text for note in feed.snapshot.notes)
+
+
+def test_a_forecast_shows_what_constants_cost() -> None:
+    from indexpilot_tui.engine.whatif.model import PricePoint, QueryForecast
+    from indexpilot_tui.tui.screens.steps.forecast_text import point_lines
+
+    plan = {"Node Type": "Seq Scan", "Total Cost": 16_008.0}
+    points = (
+        PricePoint("rare: status = 'pending' (0.1 % of the rows)", 16_008.0, 8.3, True, "rare"),
+        PricePoint("common: status = 'done' (99 % of the rows)", 16_008.0, 16_008.0, False, "common"),
+    )
+    query = QueryForecast("1", "select", 1.0, 16_008.0, 16_008.0, False, plan, plan, points)
+    text = "\n".join(text_of(row) for row in point_lines(query, 80))
+    assert "→ 8.3" in text
+    assert "index used  rare: status = 'pending'" in text
+    assert "used  common" not in text
+    assert point_lines(QueryForecast("1", "select", 1.0, 1.0, 1.0, False, plan, plan), 80) == []

@@ -167,7 +167,7 @@ def test_what_a_statement_touches_and_writes() -> None:
     assert p.tables == (("s", "t"), ("", "u"))
     assert (p.target, p.writes, p.parameters, p.kind) == (("s", "t"), ("a", "b"), 3, "update")
     tree = parse(Statement("1", "select * from t where a = $1 and $2::int < b and c in ($3)", 1)).tree
-    assert list(compared(tree)) == [("a", "=", 1), ("b", "<", 2), ("c", "=", 3)]
+    assert list(compared(tree)) == [("a", "=", 1), ("b", ">", 2), ("c", "=", 3)]
     assert substituted(tree, {1: "it's"}) == "SELECT * FROM t WHERE a = 'it''s' AND $1::int < b AND c IN ($2)"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import psycopg
@@ -13,7 +13,7 @@ from psycopg import sql
 
 from indexpilot_tui.engine.postgres.ddl import IndexStatement
 from indexpilot_tui.engine.postgres.text import clean_line
-from indexpilot_tui.engine.whatif import covering, effects, index, points, sizes
+from indexpilot_tui.engine.whatif import covering, effects, index, price, sizes
 from indexpilot_tui.engine.whatif.database import ShadowDatabase
 from indexpilot_tui.engine.whatif.expressions import derive
 from indexpilot_tui.engine.whatif.hypothetical import resize
@@ -21,9 +21,7 @@ from indexpilot_tui.engine.whatif.index import MadeIndex
 from indexpilot_tui.engine.whatif.model import IndexForecast, PricePoint
 from indexpilot_tui.engine.whatif.plan import (
     Planned,
-    explain,
     indexes_used,
-    path_of,
     plans_after,
     plans_before,
     set_path,
@@ -71,9 +69,13 @@ def shadow_ddl(change: IndexStatement, schema: str, table: str) -> sql.Composed:
 
 
 async def forecast_create(
-    shadow: ShadowDatabase, change: IndexStatement, table: int, parsed: Sequence[Parsed], touching: set[str]
-) -> Outcome:
-    """Forecast a CREATE INDEX. Raises UsageError for what the server would refuse as well."""
+    shadow: ShadowDatabase, change: IndexStatement, table: int, parsed: Sequence[Parsed], touching: set[str],
+    observed: Mapping[str, Sequence[Mapping[int, str]]] | None = None,
+) -> Outcome:  # fmt: skip
+    """Forecast a CREATE INDEX. `observed` are constants that run now, by statement.
+
+    Raises UsageError for what the server would refuse as well.
+    """
     snapshot = shadow.snapshot
     relation = snapshot.relations.get(table)
     if relation is None:
@@ -105,7 +107,13 @@ async def forecast_create(
         outcome.after = await plans_after(shadow, parsed, before, touching)
         names = {m.name for m in made}
         outcome.users = {k for k, p in outcome.after.items() if p.plan and indexes_used(p.plan) & names}
-        await _price_points(shadow, parsed, made, outcome)
+        chosen = price.chosen(shadow, parsed, outcome.after, observed, made)
+        after = await price.plans(shadow, chosen)
+        outcome.points = await price.compared(
+            shadow, chosen, after, names, hide=lambda: index.switch(shadow, [m.oid for m in made], on=False),
+            show=lambda: index.switch(shadow, [m.oid for m in made], on=True),
+        )  # fmt: skip
+        _tell_points(outcome)
         found, notes = await effects.redundant(shadow, root)
         outcome.covered = await covering.covered_by(shadow, root)
         outcome.redundant, outcome.notes = found, [*outcome.notes, *notes]
@@ -166,45 +174,18 @@ async def _size_new(shadow: ShadowDatabase, made: Sequence[MadeIndex], table: in
         outcome.doubts.append(("medium", "CREATE INDEX CONCURRENTLY does not work on a partitioned table"))
 
 
-async def _price_points(
-    shadow: ShadowDatabase, parsed: Sequence[Parsed], made: Sequence[MadeIndex], outcome: Outcome
-) -> None:
-    """Statements whose generic plan leaves the new index alone are planned again with constants of the statistics."""
-    names, oids = {m.name for m in made}, [m.oid for m in made]
-    priced: list[tuple[Parsed, list[points.Point]]] = []
-    for p in parsed:
-        if p.parameters and p.statement.key in outcome.after and p.statement.key not in outcome.users:
-            chosen = points.choose(shadow.snapshot, p, made)
-            if chosen:
-                priced.append((p, chosen))
-    after = {p.statement.key: await _at_points(shadow, p, chosen) for p, chosen in priced}
-    if not any(indexes_used(x.plan) & names for found in after.values() for x in found if x.plan):
-        return
-    await index.switch(shadow, oids, on=False)
-    try:
-        for p, chosen in priced:
-            before = await _at_points(shadow, p, chosen)
-            pairs = zip(chosen, before, after[p.statement.key], strict=True)
-            found = tuple(
-                PricePoint(c.label, b.cost, a.cost, bool(indexes_used(a.plan) & names))
-                for c, b, a in pairs
-                if a.plan and b.plan
-            )
-            outcome.points[p.statement.key] = found
+def _tell_points(outcome: Outcome) -> None:
+    """Where a constant matters: the generic plan leaves the index alone, and another does not."""
+    for key, found in outcome.points.items():
+        if key not in outcome.users:
             outcome.notes += [
-                f"statement {clean_line(p.statement.key)} uses the index for {x.label}: cost {x.cost_before:,.0f} -> "
+                f"statement {clean_line(key)} uses the index for {x.label}: cost {x.cost_before:,.0f} -> "
                 f"{x.cost_after:,.0f}; the generic plan does not"
                 for x in found
                 if x.uses_index
             ]
-    finally:
-        await index.switch(shadow, oids, on=True)
-    outcome.doubts.append(("medium", "whether the index is used depends on the constants; see the price points"))
-
-
-async def _at_points(shadow: ShadowDatabase, parsed: Parsed, chosen: Sequence[points.Point]) -> list[Planned]:
-    await set_path(shadow, path_of(shadow, parsed))
-    return [await explain(shadow, c.parsed) for c in chosen]
+    if any(x.uses_index != (key in outcome.users) for key, found in outcome.points.items() for x in found):
+        outcome.doubts.append(("medium", "whether the index is used depends on the constants; see the price points"))
 
 
 async def _with(
@@ -224,7 +205,10 @@ def _parts(shadow: ShadowDatabase, oid: int) -> list[int]:
     return [oid, *(o for c in children for o in _parts(shadow, c))]
 
 
-async def forecast_drop(shadow: ShadowDatabase, oid: int, parsed: Sequence[Parsed], touching: set[str]) -> Outcome:
+async def forecast_drop(
+    shadow: ShadowDatabase, oid: int, parsed: Sequence[Parsed], touching: set[str],
+    observed: Mapping[str, Sequence[Mapping[int, str]]] | None = None,
+) -> Outcome:  # fmt: skip
     """Forecast a DROP INDEX: the plans without it, and the space that comes back (as `index.size_bytes`)."""
     snapshot = shadow.snapshot
     entry = snapshot.indexes[oid]
@@ -234,10 +218,15 @@ async def forecast_drop(shadow: ShadowDatabase, oid: int, parsed: Sequence[Parse
     outcome = Outcome(f"{entry.schema}.{entry.name}", before)
     names = {snapshot.indexes[p].name for p in parts}
     outcome.users = {k for k, p in before.items() if p.plan and indexes_used(p.plan) & names}
-    outcome.after = await _with(
-        shadow, parsed, touching, before,
-        lambda: index.switch(shadow, hidden, on=False), lambda: index.switch(shadow, hidden, on=True),
-    )  # fmt: skip
+    await index.switch(shadow, hidden, on=False)
+    try:
+        outcome.after = await plans_after(shadow, parsed, before, touching)
+        chosen = price.chosen(shadow, parsed, outcome.after, observed, ())
+        after = await price.plans(shadow, chosen)
+    finally:
+        await index.switch(shadow, hidden, on=True)
+    outcome.points = await price.compared(shadow, chosen, after, names)
+    _tell_points(outcome)
     size = sum(snapshot.sizes[p].pages for p in parts if p in snapshot.sizes) * sizes.PAGE
     outcome.index = IndexForecast(size, (0.0, 0.1), 0, 0)
     outcome.notes.append(f"{size / 1e6:,.1f} MB of index come back (size of now, measured)")

@@ -172,6 +172,12 @@ def _plan_changes(queries: Sequence[QueryForecast]) -> Iterable[PlanChange]:
         if now != then or dearer:
             gone, new = tuple(sorted(now - then)), tuple(sorted(then - now))
             yield PlanChange(q.queryid, q.query, q.calls, q.cost_before, q.cost_after, gone, new)
+        elif q.points:
+            worst = max(q.points, key=lambda p: p.cost_after - p.cost_before)
+            if worst.cost_before and worst.cost_after / worst.cost_before > _DEARER:
+                yield PlanChange(
+                    q.queryid, q.query, q.calls, worst.cost_before, worst.cost_after, (), (), constants=worst.label
+                )  # fmt: skip
 
 
 def _leads(row: Row, columns: Sequence[int]) -> bool:

@@ -8,7 +8,8 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class PlanChange:
-    """A statement whose plan is another one without the index. `now` and `then` are the scans that differ."""
+    """A statement whose plan is another one without the index. `now` and `then` are the scans that differ. `constants`: the
+    generic plan stays, the plan with these constants in place of the parameters does not."""
 
     queryid: str
     query: str
@@ -17,6 +18,7 @@ class PlanChange:
     cost_after: float
     now: tuple[str, ...]
     then: tuple[str, ...]
+    constants: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,12 +27,14 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True)
 class PricePoint:
-    """A normalised statement planned with constants in place of its parameters; `label` says which (cleaned)."""
+    """A normalised statement planned with constants in place of its parameters; `label` says which (cleaned), `kind` of
+    what sort: common, rare, median, outside, observed or predicate. `uses_index`: before the change or after it."""
 
     label: str
     cost_before: float
     cost_after: float
     uses_index: bool
+    kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,17 @@ class QueryForecast:
     plan_before: dict[str, Any]
     plan_after: dict[str, Any]
     points: tuple[PricePoint, ...] = ()
+
+    @property
+    def range_before(self) -> tuple[float, float]:
+        """The least and the most that it costs at the points and in the generic plan."""
+        costs = [self.cost_before, *(p.cost_before for p in self.points)]
+        return min(costs), max(costs)
+
+    @property
+    def range_after(self) -> tuple[float, float]:
+        costs = [self.cost_after, *(p.cost_after for p in self.points)]
+        return min(costs), max(costs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +128,11 @@ class Forecast:
                     "uses_index": q.uses_index,
                     "plan_before": q.plan_before,
                     "plan_after": q.plan_after,
+                    "cost_before_range": list(q.range_before),
+                    "cost_after_range": list(q.range_after),
                     "points": [
                         {
+                            "kind": p.kind,
                             "constants": p.label,
                             "cost_before": p.cost_before,
                             "cost_after": p.cost_after,
@@ -128,7 +144,12 @@ class Forecast:
                 for q in self.queries
             ],
             "left_out": [{"queryid": x.key, "query": x.query, "reason": x.reason} for x in self.left_out],
-            "workload": {"cost_before": self.cost_before, "cost_after": self.cost_after},
+            "workload": {
+                "cost_before": self.cost_before,
+                "cost_after": self.cost_after,
+                "cost_before_range": [sum(q.range_before[end] * q.calls for q in self.queries) for end in (0, 1)],
+                "cost_after_range": [sum(q.range_after[end] * q.calls for q in self.queries) for end in (0, 1)],
+            },
             "index": {
                 "size_bytes": self.index.size_bytes,
                 "build_seconds": list(self.index.build_seconds),

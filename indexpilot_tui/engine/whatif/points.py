@@ -1,83 +1,196 @@
-"""Constants for the parameters of a normalised statement, from the statistics: common, rare and middle values."""
+"""Constants for the parameters of a normalised statement: common, rare and middle values of the statistics, values that lie
+outside, what the server runs now, and what a partial index asks for.
+
+A generic plan is one price of a statement, and custom plans have others. A point sets every parameter whose column has
+statistics, all of them to the same kind of value; the others stay parameters.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
+from decimal import Decimal, InvalidOperation
 from typing import Any
+
+import postgast
 
 from indexpilot_tui.engine.postgres import parsing
 from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.engine.whatif.arrays import array_items
 from indexpilot_tui.engine.whatif.index import MadeIndex
+from indexpilot_tui.engine.whatif.scope import Scope
 from indexpilot_tui.engine.whatif.shape import numbers
-from indexpilot_tui.engine.whatif.snapshot import ColumnStats, Relation, Snapshot
+from indexpilot_tui.engine.whatif.snapshot import ColumnStats, Snapshot
 from indexpilot_tui.engine.whatif.statements import Parsed, parameter_numbers, substituted
 
-__all__ = ["MAX_POINTS", "Point", "array_items", "choose", "compared", "predicate_constants"]
+__all__ = ["KINDS", "Point", "array_items", "choose", "compared", "predicate_constants"]
 
-MAX_POINTS = 3
+KINDS = ("common", "rare", "median", "outside")
+_ANY = 3  # values for an array in `= any($1)`
+_OBSERVED = 3  # statements that run now, of one kind
+_TURNED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
+_LIMITS = {"smallint": 2**15 - 1, "integer": 2**31 - 1, "bigint": 2**63 - 1}
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A statement with constants in place of some parameters. `label` names them (cleaned)."""
+    """A statement with constants in place of parameters. `kind` is one of KINDS, observed or predicate; `label` (cleaned)
+    names the constants."""
 
+    kind: str
     label: str
     parsed: Parsed
 
 
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A column compared with a parameter. `array`: the parameter holds several values; `items` parameters share a list."""
+
+    column: str
+    node: Any
+    operator: str
+    number: int
+    array: bool = False
+    items: int = 1
+
+
 def compared(tree: Any) -> Iterator[tuple[str, str, int]]:
-    """(column, operator, parameter number) of every comparison of a column with a parameter, casts aside."""
-    import postgast
+    """(column, operator, parameter number) of every comparison of a column with one parameter, casts aside; the operator
+    as if the column stood on the left."""
+    for c in comparisons(tree):
+        if not c.array and c.items == 1:
+            yield c.column, c.operator, c.number
+
+
+def comparisons(tree: Any) -> Iterator[Comparison]:
+    """Every comparison of a column with a parameter, casts aside; each parameter of a list on its own."""
     from postgast import pg_query_pb2 as pb
-
-    def column(node: Any) -> str | None:
-        if node.WhichOneof("node") == "type_cast":
-            return column(node.type_cast.arg)
-        if node.WhichOneof("node") == "column_ref" and node.column_ref.fields:
-            return str(node.column_ref.fields[-1].string.sval) or None
-        return None
-
-    def number(node: Any) -> int | None:
-        kind = node.WhichOneof("node")
-        if kind == "type_cast":
-            return number(node.type_cast.arg)
-        if kind == "list" and len(node.list.items) == 1:
-            return number(node.list.items[0])
-        return int(node.param_ref.number) if kind == "param_ref" else None
 
     for expr in postgast.find_nodes(tree, pb.A_Expr):
         operator = expr.name[-1].string.sval if expr.name else ""
-        for left, right in ((expr.lexpr, expr.rexpr), (expr.rexpr, expr.lexpr)):
-            name, parameter = column(left), number(right)
-            if name is not None and parameter is not None:
-                yield name, operator, parameter
+        for sign, left, right in (
+            (operator, expr.lexpr, expr.rexpr), (_TURNED.get(operator, operator), expr.rexpr, expr.lexpr),
+        ):  # fmt: skip
+            name = _column(left)
+            if name is None:
+                continue
+            if expr.kind in (pb.AEXPR_BETWEEN, pb.AEXPR_BETWEEN_SYM):
+                ends = [_parameter(x) for x in right.list.items]
+                yield from (
+                    Comparison(name, left, s, n, items=2) for s, n in zip((">=", "<="), ends, strict=False) if n is not None
+                )
+            elif right.WhichOneof("node") == "list":
+                listed = [n for x in right.list.items if (n := _parameter(x)) is not None]
+                yield from (Comparison(name, left, sign, n, items=len(right.list.items)) for n in listed)
+            elif (number := _parameter(right)) is not None:
+                array = expr.kind in (pb.AEXPR_OP_ANY, pb.AEXPR_OP_ALL)
+                yield Comparison(name, left, sign, number, array)
 
 
-def _candidates(stats: ColumnStats) -> list[tuple[str, str]]:
-    """(what, value): the rarest and the commonest of the common values, and the middle of the histogram."""
-    values, frequencies = array_items(stats.mcv), numbers(stats.mcf)
-    found: list[tuple[str, str]] = []
-    if values and len(values) == len(frequencies):
-        rare = min(range(len(values)), key=lambda i: frequencies[i])
-        common = max(range(len(values)), key=lambda i: frequencies[i])
-        found.append((f"{100 * frequencies[rare]:.2g} % of the rows", values[rare]))
-        if common != rare:
-            found.append((f"{100 * frequencies[common]:.2g} % of the rows", values[common]))
-    bounds = array_items(stats.histogram)
-    if bounds:
-        found.append(("the middle of the histogram", bounds[len(bounds) // 2]))
-    return found[:MAX_POINTS]
+def _column(node: Any) -> str | None:
+    while node.WhichOneof("node") == "type_cast":
+        node = node.type_cast.arg
+    if node.WhichOneof("node") == "column_ref" and node.column_ref.fields:
+        return str(node.column_ref.fields[-1].string.sval) or None
+    return None
+
+
+def _parameter(node: Any) -> int | None:
+    while node.WhichOneof("node") == "type_cast":
+        node = node.type_cast.arg
+    return int(node.param_ref.number) if node.WhichOneof("node") == "param_ref" else None
+
+
+class _Values:
+    """What to put in the place of parameters that are compared with one column. `shares` are those of the common values."""
+
+    def __init__(self, stats: ColumnStats, type_: str) -> None:
+        values, shares = array_items(stats.mcv), numbers(stats.mcf)
+        pairs = zip(values, shares, strict=True) if len(values) == len(shares) else ()
+        self.common = sorted(pairs, key=lambda p: (-p[1], p[0]))
+        self.bounds = array_items(stats.histogram)
+        self.type = type_.split("(", maxsplit=1)[0]
+
+    def equal(self, kind: str, nth: int) -> tuple[str, str] | None:
+        """The nth value of a kind, and what is known of it; None where the statistics have none."""
+        if kind == "outside":
+            beyond = self._beyond()
+            return (beyond, "beyond the histogram") if beyond is not None else None
+        if kind == "median" and self.bounds:
+            return self.bounds[(len(self.bounds) // 2 + nth) % len(self.bounds)], "the middle of the histogram"
+        if self.common:
+            at = nth if kind == "common" else -1 - nth if kind == "rare" else len(self.common) // 2 + nth
+            value, share = self.common[at % len(self.common)]
+            return value, f"{100 * share:.2g} % of the rows"
+        if self.bounds:
+            return self.bounds[nth % len(self.bounds)], "one of many values"
+        return None
+
+    def bound(self, kind: str, operator: str) -> tuple[str, str] | None:
+        """A bound such that an open range holds most rows (common), half of them (median), few (rare) or none (outside)."""
+        upwards = operator in (">", ">=")
+        if kind == "outside":
+            beyond = self._beyond(up=upwards)
+            return (beyond, "beyond the histogram") if beyond is not None else None
+        if len(self.bounds) < 4:
+            return self.equal(kind, 0)
+        last = len(self.bounds) - 1
+        share = {"common": 0.02, "median": 0.5, "rare": 0.98}[kind]
+        at = round(last * (share if upwards else 1 - share))
+        return self.bounds[at], f"about {100 * (1 - share):.0f} % of the histogram"
+
+    def like(self, kind: str, nth: int) -> tuple[str, str] | None:
+        found = self.equal(kind, nth)
+        if found is None:
+            return None
+        return f"{found[0][: max(3, len(found[0]) // 2)]}%", f"as {found[1]}"
+
+    def _beyond(self, *, up: bool = True) -> str | None:
+        """A value past the end of the histogram, for types that are known to have one."""
+        ends = (self.bounds[0], self.bounds[-1]) if len(self.bounds) > 1 else None
+        if ends is None:
+            return None
+        if self.type in (*_LIMITS, "numeric", "real", "double precision"):
+            return self._number_beyond(*ends, up=up)
+        if self.type in ("date", "timestamp without time zone", "timestamp with time zone"):
+            return self._time_beyond(*ends, up=up)
+        if self.type in ("text", "character varying", "citext"):
+            return f"{ends[1][:40]}zzz" if up else ""
+        return None
+
+    def _number_beyond(self, low: str, high: str, *, up: bool) -> str | None:
+        try:
+            least, most = Decimal(low), Decimal(high)
+            value = most + (most - least) / 10 + 1 if up else least - (most - least) / 10 - 1
+        except InvalidOperation:
+            return None  # NaN, Infinity
+        if not value.is_finite():
+            return None
+        if self.type in _LIMITS:
+            return str(int(value)) if abs(int(value)) <= _LIMITS[self.type] else None
+        return f"{value:f}"
+
+    def _time_beyond(self, low: str, high: str, *, up: bool) -> str | None:
+        read = date.fromisoformat if self.type == "date" else datetime.fromisoformat
+        try:
+            least, most = read(low), read(high)
+            step = (most - least) / 10 + timedelta(days=1)
+            return str(most + step if up else least - step)
+        except (ValueError, OverflowError, TypeError):
+            return None  # infinity, BC
 
 
 def predicate_constants(predicate: str) -> dict[str, list[str]]:
     """The constants that a partial index's predicate compares each column with."""
-    import postgast
     from postgast import pg_query_pb2 as pb
 
     found: dict[str, list[str]] = {}
-    for expr in postgast.find_nodes(_reparse(f"select where {predicate}"), pb.A_Expr):
+    try:
+        tree = parsing.parse(f"select where {predicate}")
+    except postgast.PgQueryError:
+        return found
+    for expr in postgast.find_nodes(tree, pb.A_Expr):
         columns = [c.fields[-1].string.sval for c in postgast.find_nodes(expr, pb.ColumnRef) if c.fields]
         for constant in postgast.find_nodes(expr, pb.A_Const):
             kind = constant.WhichOneof("val")
@@ -87,31 +200,95 @@ def predicate_constants(predicate: str) -> dict[str, list[str]]:
     return found
 
 
-def choose(snapshot: Snapshot, parsed: Parsed, made: Sequence[MadeIndex]) -> list[Point]:
-    """Points for one statement: constants for the parameters that are compared with columns of the new index (its keys
-    and its predicate). Empty when there is none, or no statistics to take them from."""
-    relations: list[Relation] = []
-    for name in parsed.tables:
-        relation = snapshot.relations.get(snapshot.resolved.get(name) or 0)
-        if relation is not None:
-            relations.append(relation)
-    interesting = " ".join([*(a.expression for m in made for a in m.attributes), *(m.predicate or "" for m in made)])
+def _statistics(snapshot: Snapshot, scope: Scope, c: Comparison) -> _Values | None:
+    """Of the column that is meant; of a view's column, those of the only table that has one of that name."""
+    owner = scope.column(c.node)
+    if owner is not None:
+        tables = [snapshot.relations[owner[0]]]
+    else:
+        tables = [r for r in snapshot.relations.values() if r.kind in ("r", "p", "m") and not r.is_partition]
+    found = [
+        (stats, column.type)
+        for r in tables
+        for column in r.columns
+        if column.name == c.column and (stats := snapshot.column_stats(r, c.column)) is not None
+    ]
+    return _Values(*found[0]) if len(found) == 1 else None
+
+
+def choose(
+    snapshot: Snapshot, parsed: Parsed, made: Sequence[MadeIndex] = (), observed: Sequence[Mapping[int, str]] = ()
+) -> list[Point]:
+    """Points for one statement. `made` is the index of the change, for its predicate; `observed` the constants (by
+    parameter) with which the statement runs now. Empty when there is nothing to take constants from."""
+    wanted: list[tuple[str, dict[int, tuple[str, str]]]] = []
+    found = list(comparisons(parsed.tree))
+    scope = Scope(parsed.tree, snapshot)
+    known = {c.number: _statistics(snapshot, scope, c) for c in found}
+    for kind in KINDS:
+        wanted.append((kind, _constants(kind, found, known)))
     fixed = predicate_constants(made[0].predicate) if made and made[0].predicate else {}
-    found: list[Point] = []
-    for column, operator, number in compared(parsed.tree):
-        if column not in interesting:
+    for nth in range(max((len(v) for v in fixed.values()), default=0)):
+        at = {
+            c.number: (c.column, fixed[c.column][nth])
+            for c in found
+            if c.operator == "=" and not c.array and nth < len(fixed.get(c.column, ()))
+        }
+        rest = {n: v for n, v in _constants("median", found, known).items() if n not in at}
+        if at:
+            texts = {n: (f"{column} = {_shown(v)} (the index's own predicate)", v) for n, (column, v) in at.items()}
+            wanted.append(("predicate", rest | texts))
+    names = {c.number: c.column for c in found}
+    for constants in observed[:_OBSERVED]:
+        running = {n: (f"{names.get(n, f'${n}')}: {_shown(v)}", v) for n, v in constants.items()}
+        wanted.append(("observed", running))
+    return list(_points(parsed, wanted))
+
+
+def _shown(value: str) -> str:
+    return repr(value if len(value) <= 40 else f"{value[:40]}…")
+
+
+def _constants(kind: str, found: Sequence[Comparison], known: Mapping[int, _Values | None]) -> dict[int, tuple[str, str]]:
+    """(what, value) by parameter."""
+    chosen: dict[int, tuple[str, str]] = {}
+    count: dict[str, int] = {}
+    for c in found:
+        values = known[c.number]
+        if values is None or c.number in chosen:
             continue
-        stats = next((s for r in relations if (s := snapshot.column_stats(r, column)) is not None), None)
-        candidates = [("the index's own predicate", v) for v in dict.fromkeys(fixed.get(column, [])[:MAX_POINTS])]
-        for what, value in [*candidates, *(_candidates(stats) if stats is not None else [])]:
-            text = substituted(parsed.tree, {number: value})
-            label = clean_line(f"{column} {operator} {value[:40]!r} ({what})")
-            tree = _reparse(text)
-            left = len(parameter_numbers(tree))
-            found.append(Point(label, replace(parsed, sql=text, parameters=left, tree=tree)))
-    return found[: MAX_POINTS * 2]
+        nth = count.get(c.column, 0)
+        if c.array:
+            each = [v for n in range(_ANY) if (v := values.equal(kind, nth + n)) is not None]
+            distinct = list(dict.fromkeys(v for v, _ in each))
+            pair = ("{" + ",".join(_quoted(v) for v in distinct) + "}", each[0][1]) if each else None
+        elif c.operator in _TURNED:
+            pair = values.bound(kind, c.operator)
+        elif c.operator in ("~~", "~~*"):
+            pair = values.like(kind, nth)
+        elif c.operator in ("=", "<>"):
+            pair = values.equal(kind, nth)
+        else:
+            pair = None
+        if pair is not None:
+            chosen[c.number] = (f"{c.column} {c.operator} {_shown(pair[0])} ({pair[1]})", pair[0])
+            count[c.column] = nth + 1
+    return chosen
 
 
-def _reparse(text: str) -> Any:
+def _quoted(value: str) -> str:
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
-    return parsing.parse(text)
+
+def _points(parsed: Parsed, wanted: Sequence[tuple[str, dict[int, tuple[str, str]]]]) -> Iterator[Point]:
+    seen: set[str] = set()
+    for kind, constants in wanted:
+        if not constants:
+            continue
+        text = substituted(parsed.tree, {n: value for n, (_, value) in constants.items()})
+        if text in seen:
+            continue
+        seen.add(text)
+        tree = parsing.parse(text)
+        label = clean_line(f"{kind}: " + ", ".join(what for what, _ in constants.values()), 300)
+        yield Point(kind, label, replace(parsed, sql=text, parameters=len(parameter_numbers(tree)), tree=tree))

@@ -19,6 +19,7 @@ from indexpilot_tui.engine.whatif.confidence import Doubts, of_coverage, of_snap
 from indexpilot_tui.engine.whatif.database import ShadowDatabase
 from indexpilot_tui.engine.whatif.drop_model import Rebuild
 from indexpilot_tui.engine.whatif.model import Forecast, LeftOut, QueryForecast, Statement, WriteForecast
+from indexpilot_tui.engine.whatif.observed import Constants, read_observed
 from indexpilot_tui.engine.whatif.plan import Planned
 from indexpilot_tui.engine.whatif.read import Name, Reader, read_snapshot, resolve, server_traits
 from indexpilot_tui.engine.whatif.shadow import ShadowServer
@@ -42,6 +43,7 @@ class Question:
     workload: list[Parsed] = field(default_factory=list)  # all of it, whether it touches the table or not
     standing: drop.Standing | None = None  # of a drop: what hangs on the index
     back: Rebuild | None = None
+    observed: dict[str, list[Constants]] = field(default_factory=dict)  # that run now, by statement
 
 
 class Simulator:
@@ -134,6 +136,10 @@ class Simulator:
         names = {n for p in question.parsed for n in p.tables}
         also = (question.table,)
         snapshot = await read_snapshot(reader.session, names, server=server, reader=reader, also=also)
+        if change.kind != "reindex":
+            touching = [p for p in question.parsed if p.statement.key in question.touching]
+            question.observed, said = await read_observed(reader, touching)
+            question.notes += [said] if said else []
         if change.kind == "drop" and question.index is not None:
             question.standing = await drop.read_standing(reader, snapshot, question.index, question.table)
         return question, snapshot
@@ -197,7 +203,8 @@ class Simulator:
 
 async def _forecast(shadow: ShadowDatabase, question: Question) -> Outcome:
     if question.change.kind == "create":
-        return await forecast_create(shadow, question.change, question.table, question.parsed, question.touching)
+        arguments = (shadow, question.change, question.table, question.parsed, question.touching)
+        return await forecast_create(*arguments, question.observed)
     if question.change.kind == "drop" and question.index is not None and not question.facts["valid"]:
         return await forecast_invalid(shadow, question.change.index or "", question.parsed)
     if question.index is None or question.index not in shadow.oids:
@@ -207,7 +214,7 @@ async def _forecast(shadow: ShadowDatabase, question: Question) -> Outcome:
         )  # fmt: skip
     if question.change.kind == "drop":
         question.back = await drop.rebuild(shadow, question.index)
-        return await forecast_drop(shadow, question.index, question.parsed, question.touching)
+        return await forecast_drop(shadow, question.index, question.parsed, question.touching, question.observed)
     return await forecast_reindex(shadow, question.index, question.table, question.parsed, question.touching)
 
 

@@ -173,6 +173,7 @@ _SPECIAL: dict[str, Callable[[Bundle, Params], list[Row]]] = {
     "whatif/index_table": _index_table,
     "whatif/index_facts": _index_facts,
     "whatif/extension_schema": _extension_schema,
+    "whatif/observed": lambda _bundle, _params: [],  # nothing runs in a file
     "advise/references": _references,
     "advise/index_facts": _advise_facts,
 }

@@ -42,10 +42,24 @@ def forecast_lines(forecast: Forecast, width: int, chosen: int) -> list[Line]:
         query = queries[chosen % len(queries)]
         out.append(rule(f"plan of {chosen % len(queries) + 1}: − leaves, + comes (p: next)", width))
         out += plan_lines(query.plan_before, query.plan_after, width)
+        out += point_lines(query, width)
     out += _grounds(forecast, width)
     if forecast.left_out:
         out.append(rule("could not be planned", width))
         out += bullets((f"{x.query}: {x.reason}" for x in forecast.left_out), width, "dim")
+    return out
+
+
+def point_lines(query: QueryForecast, width: int) -> list[Line]:
+    """What a statement with parameters costs with constants in their place."""
+    if not query.points:
+        return []
+    out: list[Line] = [rule("its cost with constants in place of parameters", width)]
+    for point in query.points:
+        figures = f"{fmt.rate(point.cost_before)} → {fmt.rate(point.cost_after)}"
+        used = ", index used" if point.uses_index else ""
+        tone = _tone(point.cost_before, point.cost_after)
+        out += wrap(f"{figures}{used}  {point.label}", width, tone)
     return out
 
 
