@@ -15,7 +15,9 @@ from indexpilot_tui.engine.changes.agreement import must_agree
 from indexpilot_tui.engine.changes.estimate import estimator
 from indexpilot_tui.engine.changes.job import control_target
 from indexpilot_tui.engine.changes.planning_parts import judged
+from indexpilot_tui.engine.journal.anchor import Anchor
 from indexpilot_tui.engine.journal.journal import Bypass, Journal
+from indexpilot_tui.engine.journal.retention import retain
 from indexpilot_tui.engine.logs import log
 from indexpilot_tui.engine.model.change import ACTIVE_STATES, Change, Plan, State
 from indexpilot_tui.engine.model.verdict import Verdict
@@ -62,7 +64,7 @@ class Control:
             self.reason = str(exc)
             return
         try:
-            self.journal = await Journal.open(session)
+            self.journal = await Journal.open(session, Anchor.of(self.settings.control.anchor))
             self.reason = ""
         except IndexPilotError as exc:
             await session.close()
@@ -163,7 +165,7 @@ class Control:
             control_target(self.second_login, self.settings), Purpose.CONTROL, self.settings, sink=self._sink
         )
         try:
-            yield await Journal.open(session)
+            yield await Journal.open(session, Anchor.of(self.settings.control.anchor))
         finally:
             await session.close()
 
@@ -240,6 +242,13 @@ class Control:
 
     async def reconcile(self) -> list[str]:
         return await reconcile.reconcile(self.target, self.settings, await self.require())
+
+    async def retain(self) -> None:
+        """Remove a little of what is older than the settings want it; the rest goes another time, or by `audit prune`."""
+        try:
+            await retain(await self.require(), self.settings, batches=2)
+        except IndexPilotError as exc:
+            log("retention.failed", "warning", target=self.target.name, why=exc.message)
 
     async def change(self, change_id: int) -> Change:
         return await (await self.require()).change(change_id)

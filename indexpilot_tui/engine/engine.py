@@ -98,6 +98,8 @@ class Engine:
             found = await self._control.reconcile()
         except IndexPilotError as exc:
             found = [f"interrupted changes could not be looked after: {clean_line(exc.message, 300)}"]
+        if not orphans_only:
+            await self._control.retain()
         for notice in found:
             if notice not in self.notices:
                 self.notices.append(notice)

@@ -197,10 +197,31 @@ class BypassPolicy(Strict):
     emergency: EmergencyBypass = EmergencyBypass()
 
 
+class AnchorPolicy(Strict):
+    """Where the head of the log's chain is kept outside of the database, at each end of a change: appended to `file`, or
+    given as JSON to the stdin of `command` (argv, no shell). `required`: no change starts while that fails."""
+
+    file: Path | None = None
+    command: tuple[str, ...] = ()
+    timeout_seconds: Annotated[float, Field(gt=0, le=60)] = 10.0
+    required: bool = False
+
+    @model_validator(mode="after")
+    def _one_place(self) -> AnchorPolicy:
+        if self.file is not None and self.command:
+            raise ValueError("give a file or a command, not both")
+        if self.file is not None and not self.file.is_absolute():
+            raise ValueError("the file needs an absolute path: executors run in a directory of their own")
+        if self.required and self.file is None and not self.command:
+            raise ValueError("required needs a file or a command")
+        return self
+
+
 class Control(Strict):
     """Where the control schema lives; the target's own database when `dsn` is empty."""
 
     dsn: str | None = None
+    anchor: AnchorPolicy = AnchorPolicy()
 
 
 class Tui(Strict):
@@ -219,8 +240,17 @@ class StructuredLogging(Strict):
     file: Path | None = None
 
 
+class DataRetention(Strict):
+    """How long the control schema keeps what. The administrator's policy.keep_log_days holds whatever stands here."""
+
+    query_stats_days: Annotated[int, Field(ge=1)] = 90
+    audit_logs_days: Annotated[int, Field(ge=1)] = 365
+    performance_metrics_days: Annotated[int, Field(ge=1)] = 180  # index health, statistics of changes that have ended
+
+
 class Operational(Strict):
     structured_logging: StructuredLogging = StructuredLogging()
+    data_retention: DataRetention = DataRetention()
 
 
 class Settings(Strict):

@@ -22,10 +22,6 @@ class Calls:
     def __init__(self, session: Session, *, may_operate: bool, may_approve: bool) -> None:
         self.session, self.may_operate, self.may_approve = session, may_operate, may_approve
 
-    async def _expire(self) -> None:
-        if self.may_operate or self.may_approve:
-            await self._call("expire()", ())
-
     async def _read(self, question: str, params: dict[str, Any] | None = None) -> list[dict[str, Any]]:
         return await self.session.rows(load(_PACKAGE, question), params)
 

@@ -32,6 +32,7 @@ class Emergency(Calls):
             row["per_seconds"],
             row["self_approval"],
             row["bypass_max_minutes"],
+            row["keep_log_days"],
         )
 
     async def kill_switch(self) -> str | None:

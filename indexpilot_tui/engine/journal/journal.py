@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from indexpilot_tui.engine.journal.anchor import Anchor
 from indexpilot_tui.engine.journal.emergency import Emergency
 from indexpilot_tui.engine.journal.log import Log
 from indexpilot_tui.engine.journal.records import (
@@ -34,7 +35,7 @@ from indexpilot_tui.engine.journal.records import (
 )
 from indexpilot_tui.engine.journal.refusals import JournalRefusedError, StaleEpochError
 from indexpilot_tui.engine.journal.setup import SCHEMA_VERSION
-from indexpilot_tui.engine.model.change import Change, Plan, State, Verification
+from indexpilot_tui.engine.model.change import END_STATES, Change, Plan, State, Verification
 from indexpilot_tui.engine.model.verdict import Verdict
 from indexpilot_tui.engine.postgres.queries import load
 from indexpilot_tui.engine.postgres.session import Session
@@ -66,8 +67,9 @@ class Journal(Emergency, Log):
     """
 
     @classmethod
-    async def open(cls, session: Session) -> Journal:
-        """Check that the control schema is there, ours, readable and of our version.
+    async def open(cls, session: Session, anchor: Anchor | None = None) -> Journal:
+        """Check that the control schema is there, ours, readable and of our version. `anchor`: where the head of the log is
+        kept outside at each end of a change.
 
         Raises NotInstalledError, with what to run or grant as the remedy.
         """
@@ -96,7 +98,9 @@ class Journal(Emergency, Log):
                 remedy="run `indexpilot setup-sql` of the newer of the two programs",
             )
         await session.execute("SELECT pg_catalog.set_config('indexpilot.claimed', %s, false)", (_claimed(),))
-        return cls(session, may_operate=found["may_operate"], may_approve=found["may_approve"])
+        journal = cls(session, may_operate=found["may_operate"], may_approve=found["may_approve"])
+        journal.anchor = anchor
+        return journal
 
     async def close(self) -> None:
         """Close the session."""
@@ -119,15 +123,19 @@ class Journal(Emergency, Log):
     async def reject(self, change_id: int, reason: str) -> None:
         """End a change that has not started; also voids an approval."""
         await self._call("reject(%s, %s)", (change_id, reason))
+        await self.keep_head(change_id, "rejected")
 
     async def withdraw(self, change_id: int, reason: str) -> None:
         """End one's own change that has not started."""
         await self._call("withdraw(%s, %s)", (change_id, reason))
+        await self.keep_head(change_id, "withdrawn")
 
     async def resolve(self, change_id: int, choice: State | str, reason: str) -> None:
         """Settle a change that needs_operator: to verifying, cleaning, failed or done, or back into the queue to `finish` it
         or to `repair` its half-dropped index. An approver who neither proposed nor ran it; reconcile goes on from there."""
         await self._call("resolve(%s, %s, %s)", (change_id, str(choice), reason))
+        if choice in END_STATES:
+            await self.keep_head(change_id, str(choice))
 
     # -- carrying out --------------------------------------------------------------------------------------------------
 
@@ -143,6 +151,7 @@ class Journal(Emergency, Log):
         A change that was queued again keeps its slot while that is in the window. RefusedError with `.code` and `.retry_at`.
         """
         await self._expire()
+        await self.must_keep_head(change_id)
         args = (change_id, system_identifier, timeline, rate_max, rate_window_s, lease_s)
         row = await self._row("* FROM indexpilot.claim(%s, %s, %s, %s, %s, %s)", args)
         return Claim(change_id, row["epoch"], Plan.from_json(json.loads(row["plan"])), row["slot"])
@@ -164,6 +173,8 @@ class Journal(Emergency, Log):
         """
         args = (change_id, epoch, from_state.value, to_state.value, action, dump(detail))
         await self._call("advance(%s, %s, %s, %s, %s, %s::jsonb)", args)
+        if to_state in END_STATES:
+            await self.keep_head(change_id, to_state.value)
 
     async def append(self, change_id: int, epoch: int, action: str, detail: dict[str, Any]) -> int:
         """One log row (intent, outcome, phase); returns its seq. If this raises, the deed must not be done."""
@@ -267,6 +278,11 @@ class Journal(Emergency, Log):
         """Starts of all consoles in the last `window_s` seconds; `free_at` is None while fewer than `max_requests`."""
         row = await self._row("* FROM indexpilot.rate_status(%s, %s)", (max_requests, window_s))
         return RateStatus(row["used"], row["free_at"])
+
+    async def _expire(self) -> None:
+        """Write down what is over by the clock, for logins that may."""
+        if (self.may_operate or self.may_approve) and await self._call("expire()", ()):
+            await self.keep_head(None, "expired")
 
     async def _changes(self, change_id: int | None, limit: int, states: Iterable[str] | None, events: int) -> list[Change]:
         wanted = None if states is None else [str(state) for state in states]

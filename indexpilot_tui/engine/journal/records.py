@@ -69,7 +69,8 @@ class RateStatus:
 @dataclass(frozen=True, slots=True)
 class Policy:
     """The kill switch, and the administrator's rules: a ceiling on starts (None: there is none), who may approve their own
-    proposals (`self_approval`: never | ordinary | all), and how long a bypass may last (0: there is none)."""
+    proposals (`self_approval`: never | ordinary | all), how long a bypass may last (0: there is none), and how many days of
+    the log no retention removes."""
 
     starts_stopped: bool
     reason: str
@@ -79,6 +80,7 @@ class Policy:
     per_seconds: int | None
     self_approval: str = "never"
     bypass_max_minutes: int = 60
+    keep_log_days: int = 365
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,5 @@
 -- A page of the log with the head that the chain has in the same snapshot; one row without a seq when no rows are left.
-SELECT h.seq AS head_seq, h.hash AS head_hash, l.*
+SELECT h.chain_id::text AS chain_id, h.seq AS head_seq, h.hash AS head_hash, l.*
 FROM indexpilot.chain_head h
 LEFT JOIN LATERAL (
   SELECT m.seq, m.at, m.change_id, m.epoch, m.actor, m.client_addr, m.claimed, m.action, m.detail, m.prev_hash, m.hash

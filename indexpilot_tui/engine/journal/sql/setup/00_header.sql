@@ -13,7 +13,9 @@
 --   tables     nobody but indexpilot_owner may write them; every write goes through the SECURITY DEFINER functions below.
 --              The actor is always session_user (SET ROLE does not change it), the clock is this database's.
 --   log        mutation_log is append-only and hash-chained: an edited, removed or reordered row is found by
---              `indexpilot audit verify`. A superuser can rewrite the whole chain: keep its head somewhere else, too.
+--              `indexpilot audit verify`. A superuser can rewrite the whole chain: keep its head somewhere else, too
+--              (control.anchor in the configuration). Rows older than policy.keep_log_days may be removed by retention, with a
+--              cut that the chain itself proves.
 --
 -- Afterwards, logins (each person has one; never share one, the approval rule compares logins):
 --   GRANT indexpilot_operator TO alice;          GRANT indexpilot_approver TO bob;       GRANT indexpilot_monitor TO carol;

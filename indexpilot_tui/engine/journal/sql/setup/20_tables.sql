@@ -30,6 +30,7 @@ CREATE TABLE IF NOT EXISTS indexpilot.policy (
   -- 'ordinary' (not DROP of a used or unique index, not UNIQUE) or 'all'. Every row of the log shows it.
   self_approval      text NOT NULL DEFAULT 'never' CHECK (self_approval IN ('never', 'ordinary', 'all')),
   bypass_max_minutes integer NOT NULL DEFAULT 60 CHECK (bypass_max_minutes BETWEEN 0 AND 60),  -- 0: no bypass here
+  keep_log_days      integer NOT NULL DEFAULT 365 CHECK (keep_log_days >= 1),  -- no retention removes younger rows of the log
   CHECK ((max_starts IS NULL) = (per_seconds IS NULL))
 );
 INSERT INTO indexpilot.policy DEFAULT VALUES ON CONFLICT DO NOTHING;

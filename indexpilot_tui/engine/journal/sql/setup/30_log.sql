@@ -14,9 +14,11 @@ CREATE TABLE IF NOT EXISTS indexpilot.mutation_log (
 );
 CREATE INDEX IF NOT EXISTS mutation_log_change_idx ON indexpilot.mutation_log (change_id, seq);
 
--- One row: the end of the chain. A log that was cut at its end no longer meets it.
+-- One row: the end of the chain. A log that was cut at its end no longer meets it. chain_id tells this log from another one
+-- that may stand in its place one day; it is what anchors outside are filed under.
 CREATE TABLE IF NOT EXISTS indexpilot.chain_head (
   only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+  chain_id uuid NOT NULL DEFAULT gen_random_uuid(),
   seq      bigint NOT NULL DEFAULT 0,
   hash     text NOT NULL DEFAULT repeat('0', 64)
 );
@@ -25,6 +27,10 @@ INSERT INTO indexpilot.chain_head DEFAULT VALUES ON CONFLICT DO NOTHING;
 CREATE OR REPLACE FUNCTION indexpilot._append_only() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+  -- _cut_log() alone sets this, for its own transaction; without being the owner it opens nothing: nobody else may delete
+  IF TG_OP = 'DELETE' AND current_user = 'indexpilot_owner' AND current_setting('indexpilot.cut', true) = 'on' THEN
+    RETURN NULL;
+  END IF;
   RAISE EXCEPTION '% on indexpilot.mutation_log is refused: the log is append-only', TG_OP USING ERRCODE = 'IX004';
 END
 $$;

@@ -84,7 +84,8 @@ BEGIN
   IF p_action IS NULL OR p_action !~ '^[a-z][a-z0-9_.]{1,62}$' OR p_action IN (
       'proposed', 'approved', 'rejected', 'withdrawn', 'expired', 'claimed', 'takeover', 'abort.requested', 'gates', 'backend',
       'index', 'part', 'stats', 'verification', 'resolved', 'rolled_back', 'starts.stopped', 'starts.allowed',
-      'bypass.on', 'bypass.off', 'bypass.reviewed', 'bypass.used', 'policy.changed') THEN
+      'bypass.on', 'bypass.off', 'bypass.reviewed', 'bypass.used', 'policy.changed',
+      'anchor.failed', 'log.cut', 'pruned') THEN
     RAISE EXCEPTION 'the log action % is reserved or malformed', coalesce(quote_literal(p_action), 'NULL')
       USING ERRCODE = 'IX004';
   END IF;

@@ -17,11 +17,13 @@ GRANT EXECUTE ON FUNCTION
   indexpilot.set_backend(bigint, bigint, integer, timestamptz), indexpilot.set_index(bigint, bigint, bigint, boolean),
   indexpilot.set_part(bigint, bigint, integer, text, bigint),
   indexpilot.record_gates(bigint, jsonb), indexpilot.save_verification(bigint, bigint, jsonb),
-  indexpilot.save_stats(bigint, bigint, text, timestamptz, timestamptz, jsonb, jsonb) TO indexpilot_operator;
+  indexpilot.save_stats(bigint, bigint, text, timestamptz, timestamptz, jsonb, jsonb),
+  indexpilot.prune(text, integer, integer) TO indexpilot_operator;
 GRANT EXECUTE ON FUNCTION
   indexpilot.approve(bigint, text, interval), indexpilot.reject(bigint, text), indexpilot.allow_starts(text),
   indexpilot.resolve(bigint, text, text), indexpilot.review_bypass(bigint, text) TO indexpilot_approver;
 GRANT EXECUTE ON FUNCTION
   indexpilot.expire(), indexpilot.request_abort(bigint, text), indexpilot.stop_starts(text),
-  indexpilot.bypass_on(text[], text, double precision), indexpilot.bypass_off(bigint, text)
+  indexpilot.bypass_on(text[], text, double precision), indexpilot.bypass_off(bigint, text),
+  indexpilot.anchor_failed(bigint, bigint, text)
   TO indexpilot_operator, indexpilot_approver;
