@@ -376,7 +376,7 @@ async def test_statistics_of_changes_that_have_ended(room18: Room) -> None:
     ids = [await alice.propose(make_plan(), target="prod", reason="slow") for _ in range(2)]
     for change_id in ids:
         for phase in ("proposed", "start"):
-            await alice.save_stats(change_id, phase, now, None, [])
+            await alice.save_stats(change_id, 0, phase, now, None, [])
     await alice.withdraw(ids[0], "no")
     assert await alice.prune("change_stats", 201) == 0
     assert [await alice.prune("change_stats", 180, 1) for _ in range(3)] == [1, 1, 0]
