@@ -98,7 +98,7 @@ class CheckContext:
     async def health(self) -> IndexHealth:
         if self.captured_health is not None:
             return self.captured_health
-        return await self._once("health", lambda: read_health(self.session, self.settings))
+        return await self._once("health", lambda: read_health(self.session, self.settings, target=self.target))
 
     async def observation(self) -> Observation:
         return await self._once("observation", self._observe)

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from indexpilot_tui.engine.aside import Aside
 from indexpilot_tui.engine.control import Control
 from indexpilot_tui.engine.journal.journal import Bypass
 from indexpilot_tui.engine.logs import log
@@ -53,6 +54,7 @@ class Engine:
         self.sent: deque[SentStatement] = deque(maxlen=COMMAND_LOG)
         self.notices: list[str] = []  # what was found and mended when the engine opened
         self.watcher = Watcher(settings, target.cores)
+        self._aside = Aside(target, settings, self.watcher, self.monitor)
         self._pool = MonitorPool(target, settings, self.sent.append)
         self._control = Control(target, settings, self.sent.append, second_login)
         self._watch: Session | None = None
@@ -122,6 +124,7 @@ class Engine:
         simulator, self._simulator = self._simulator, None
         if simulator is not None:
             await simulator.close()
+        await self._aside.close()
         await self._pool.close()
         await self._control.close()
         if self._watch is not None:
@@ -181,6 +184,8 @@ class Engine:
                     raise
                 return replace(self._last, error=clean_line(exc.message, 300))
             self._last = await self.watcher.refresh(self._watch)
+            if not self._last.error:
+                self._aside.tick(self._watch.facts)
             lease = self.settings.production_safeguards.observer.lease_seconds
             if self.operate and time.monotonic() - self._tidied >= lease:
                 # a frozen executor holds up whoever queues behind its build until somebody takes over

@@ -156,7 +156,7 @@ async def test_without_the_extension_it_says_what_to_do_and_finds_it_later(clust
         assert seen.activity.active_backends is not None
         assert seen.health is not None
         await place.run("create extension pg_stat_statements")
-        watcher._rota.hurry("probe")  # as if its interval had passed
+        watcher._slow.rota.hurry("probe")  # as if its interval had passed
         await watcher.refresh(session)
         assert (await watcher.refresh(session)).hotspots.available
         await place.run("drop extension pg_stat_statements")

@@ -37,6 +37,7 @@ PREPARED = (
     "create statistics t_stats on a, b from public.t",
     "analyze",
     "create extension pg_stat_statements schema public",
+    "create extension pgstattuple schema public",
     "create role mon login",
     "grant pg_monitor to mon",
     "create role journal login",

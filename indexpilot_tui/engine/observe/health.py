@@ -7,16 +7,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from indexpilot_tui.engine.observe.ask import Asker, Refusal, Rows
+from indexpilot_tui.engine.observe.ask import Asker, Refusal, Rows, question
 from indexpilot_tui.engine.observe.indexes.facts import IndexFacts, facts_of
 from indexpilot_tui.engine.observe.indexes.findings import findings_of
 from indexpilot_tui.engine.observe.indexes.reader import HealthReader, Known
 from indexpilot_tui.engine.observe.indexes.situation import Situation
+from indexpilot_tui.engine.observe.indexes.standby_use import ask_standbys
 from indexpilot_tui.engine.observe.model import IndexHealth, IndexRow
+from indexpilot_tui.engine.observe.source import source_of
 from indexpilot_tui.engine.postgres.session import Session
 from indexpilot_tui.engine.postgres.text import clean, clean_line
 from indexpilot_tui.errors import ServerError
-from indexpilot_tui.settings.model import Settings
+from indexpilot_tui.settings.model import Settings, Target
 
 CAPTURED = ("health_facts", "indexes", "foreign_keys")
 
@@ -89,9 +91,16 @@ def health_of(answers: Mapping[str, Rows | Refusal], settings: Settings) -> Inde
     return health_from(known, settings)
 
 
-async def read_health(session: Session, settings: Settings, asker: Asker | None = None) -> IndexHealth:
-    """Read index health now, one question after another. Raises ServerError when the indexes cannot be read."""
+async def read_health(
+    session: Session, settings: Settings, asker: Asker | None = None, *, target: Target | None = None
+) -> IndexHealth:
+    """Read index health now, one question after another; the standbys that `target` names are asked for their scans.
+
+    Raises ServerError when the indexes cannot be read.
+    """
     known = await read_known(session, settings, asker or Asker())
+    if target is not None and not session.facts.in_recovery:
+        known.standbys = await ask_standbys(target, settings, session.facts)
     refused = [str(r) for name, r in known.refused.items() if name in ("health_facts", "index_state", "indexes")]
     if not known.complete:
         raise ServerError(f"index health could not be read: {'; '.join(refused) or 'no answer'}")
@@ -102,6 +111,10 @@ async def read_known(session: Session, settings: Settings, asker: Asker, known: 
     """What index health is made of, read now."""
     budget = settings.observe.server_ms_per_minute_budget
     reader = HealthReader(session.facts.server_version, budget, lambda: None, known or Known())
+    probe = (await asker.ask(session, [question("probe", session.facts.server_version)]))["probe"]
+    if not isinstance(probe, Refusal):
+        source = source_of(probe[0])
+        reader.source = source if source.schema else None
     asking = reader.round()
     wanted = next(asking, None)
     while wanted is not None:

@@ -15,14 +15,16 @@ from typing import Any, NamedTuple
 
 from indexpilot_tui.engine.observe.ask import Question, Refusal, Rows, question
 from indexpilot_tui.engine.observe.indexes.bloat import Bloat
+from indexpilot_tui.engine.observe.indexes.conflicts import conflicts_of
 from indexpilot_tui.engine.observe.indexes.facts import IndexFacts, Twins, facts_of, twins_of
 from indexpilot_tui.engine.observe.indexes.situation import StandbyUse
 from indexpilot_tui.engine.observe.pace import Pace
+from indexpilot_tui.engine.observe.source import Source, statements_question
 from indexpilot_tui.engine.observe.tables import TableCounters
 
 CHUNK = 2_000  # indexes in one statement: 60 to 150 ms of the server (measured on 18)
-LAST_OID = 4_294_967_295
-SIZES_S, TABLES_S, KEYS_S = 300.0, 30.0, 60.0
+READ_OVER = 100  # indexes that are read along rather than asked around
+SIZES_S, TABLES_S, KEYS_S, CONFLICTS_S = 300.0, 30.0, 60.0, 600.0
 Asking = Generator[Question, Rows | Refusal, None]
 
 
@@ -74,6 +76,8 @@ class HealthReader:
     budget: float
     done: Callable[[], None]
     known: Known = field(default_factory=Known)
+    source: Source | None = None  # where statements are read, once that is known
+    _conflicts: Pace = field(default_factory=lambda: Pace(CONFLICTS_S, 0.05))
     _sizes: Pace = field(default_factory=lambda: Pace(SIZES_S, 0.15))
     _tables: Pace = field(default_factory=lambda: Pace(TABLES_S, 0.1))
     _keys: Pace = field(default_factory=lambda: Pace(KEYS_S, 0.1))
@@ -101,6 +105,9 @@ class HealthReader:
         self._remember_ratios()
         self.known.complete = True
         self.done()
+        if self.source is not None and self._conflicts.ready(now) and self._unique_twins():
+            yield from self._timed(self._conflicts, self._read_conflicts(self.source))
+            self.done()
 
     # --- the parts -----------------------------------------------------------------------------------------------
 
@@ -189,6 +196,22 @@ class HealthReader:
     def _read_keys(self) -> Asking:
         self.known.foreign_keys = self._rows("foreign_keys", (yield question("foreign_keys", self.version)))
 
+    def _unique_twins(self) -> bool:
+        """Whether columns of a table are kept unique twice: then it matters who relies on either by ON CONFLICT."""
+        seen: set[tuple[int, tuple[int, ...]]] = set()
+        for facts in self.known.indexes.values():
+            key = (facts.table_oid, facts.keys[: facts.key_count])
+            if facts.unique and key in seen:
+                return True
+            if facts.unique:
+                seen.add(key)
+        return False
+
+    def _read_conflicts(self, source: Source) -> Asking:
+        rows = self._rows("conflict_texts", (yield statements_question("conflict_texts", source, "")))
+        if rows is not None:
+            self.known.conflicts = conflicts_of(row["query"] or "" for row in rows)
+
     def _timed(self, pace: Pace, part: Asking) -> Asking:
         """A part with a pace of its own, by our clock (an upper bound of the server's)."""
         start = time.monotonic()
@@ -215,17 +238,15 @@ def ranges(states: Iterable[State], wanted: set[int]) -> list[tuple[int, int]]:
     for state in states:
         counts[state.table_oid] = counts.get(state.table_oid, 0) + 1
     found: list[tuple[int, int]] = []
-    first = last = size = 0
+    first = last = size = between = 0  # `between`: indexes that nobody wants since the last wanted table
     for table in sorted(counts):
         if table not in wanted:
-            if size + counts[table] > CHUNK // 2 and size:  # not worth reading over
-                found.append((first, last))
-                size = 0
+            between += counts[table]
             continue
-        if size and size + counts[table] > CHUNK:
+        if size and (size + between + counts[table] > CHUNK or between > READ_OVER):
             found.append((first, last))
             size = 0
-        if not size:
-            first = table
-        size, last = size + counts[table], table
+        size = size + between + counts[table] if size else counts[table]
+        first = first if size > counts[table] else table
+        last, between = table, 0
     return [*found, (first, last)] if size else found
