@@ -24,14 +24,24 @@ def known(shape_: str, *points: str) -> dict[str, Any]:
 
 
 def judged(
-    before: float, after: float, plans: tuple[Any, Any], *, what: str = "select", change: str = "create", **fields: Any
+    before: float,
+    after: float,
+    plans: tuple[Any, Any],
+    *,
+    what: str = "select",
+    change: str = "create",
+    blocks: tuple[float, float] | None = None,
+    **fields: Any,
 ) -> Any:
     """The verdict on one statement of 100 calls a side, with these plans at start and observed."""
     first = spread(50.0, 40)
     sides = [first, first + spread(before, 100), first + spread(before, 100)]
     sides.append(sides[-1] + spread(after, 100))
     wal = [n * 100 for n in (40, 140, 140)] + [140 * 100 + 100 * 200]
-    stats = phases(*[[row(v, kind=what, wal_bytes=w)] for v, w in zip(sides, wal, strict=True)])
+    seen: list[float | None] = [None] * 4
+    if blocks is not None:
+        seen = [n * blocks[0] for n in (40, 140, 140)] + [140 * blocks[0] + 100 * blocks[1]]
+    stats = phases(*[[row(v, kind=what, wal_bytes=w, blocks=b)] for v, w, b in zip(sides, wal, seen, strict=True)])
     for phase, plan in zip(("start", "observed"), plans, strict=True):
         context = {"plans": {"1": plan} if plan else {}, **fields.get(phase, {})}
         stats[phase] = replace(stats[phase], context=context)
@@ -74,6 +84,33 @@ def test_an_improvement_without_another_plan_is_none_of_ours_either() -> None:
     assert result.verdict == "no evidence"
     assert "faster, but its plan is the one from before" in result.queries[0].reason
     assert judged(20.0, 10.0, OTHER).verdict == "improved"
+
+
+def with_blocks(plans: tuple[Any, Any], times: float, **fields: Any) -> Any:
+    """100 blocks a call before, `times` as many after."""
+    return judged(10.0, 20.0, plans, blocks=(100.0, 100.0 * times), **fields)
+
+
+NOT_KNOWN = ({"why": "hidden"}, {"why": "hidden"})
+
+
+@pytest.mark.parametrize(
+    ("plans", "times", "verdict", "plan"),
+    [
+        (SAME, 1.0, "no evidence", "unchanged"),
+        (SAME, 1.04, "no evidence", "unchanged"),
+        (SAME, 0.5, "regressed", "not compared"),  # the plans that were sampled are not the one that ran
+        (SAME, 1.07, "regressed", "not compared"),
+        (NOT_KNOWN, 1.0, "no evidence", "not compared"),  # the same work: whatever slowed it was not an index
+        (NOT_KNOWN, 1.03, "regressed", "not compared"),
+        (OTHER, 1.0, "regressed", "changed"),
+    ],
+)
+def test_blocks_tell_whether_the_work_is_the_same(plans: Any, times: float, verdict: str, plan: str) -> None:
+    result = with_blocks(plans, times)
+    assert (result.queries[0].verdict, result.queries[0].plan) == (verdict, plan), result.queries[0].reason
+    assert f"{times:.2f} times the blocks" in result.queries[0].reason
+    assert with_blocks(plans, times, what="update").queries[0].verdict == "regressed"
 
 
 def test_the_reason_names_plans_writes_wal_and_hot() -> None:

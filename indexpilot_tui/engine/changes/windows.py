@@ -29,12 +29,14 @@ Key = tuple[Any, ...]
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Calls of one statement in some time: how many, their total time (ms), M2 (ms^2), and the WAL that they wrote."""
+    """Calls of one statement in some time: how many, their total time (ms), M2 (ms^2), the WAL that they wrote and the
+    blocks that they looked at, in memory or not."""
 
     calls: int
     total_ms: float
     m2: float
     wal_bytes: float | None = None  # None: not recorded
+    blocks: float | None = None
     since: datetime | None = None  # when the server began to count this entry (17 on); None: not told
 
     @property
@@ -46,6 +48,11 @@ class Window:
     def wal_per_call(self) -> float | None:
         """Bytes of WAL a call; None where it was not recorded or nothing was called."""
         return None if self.wal_bytes is None or not self.calls else self.wal_bytes / self.calls
+
+    @property
+    def blocks_per_call(self) -> float | None:
+        """Blocks looked at a call; None where it was not recorded or nothing was called."""
+        return None if self.blocks is None or not self.calls else self.blocks / self.calls
 
     @property
     def variance(self) -> float:
@@ -60,7 +67,8 @@ class Window:
         shift = other.mean_ms - self.mean_ms
         m2 = self.m2 + other.m2 + shift * shift * self.calls * other.calls / calls
         since = min(self.since, other.since) if self.since and other.since else None
-        return Window(calls, self.total_ms + other.total_ms, m2, _sum(self.wal_bytes, other.wal_bytes), since)
+        wal, blocks = _sum(self.wal_bytes, other.wal_bytes), _sum(self.blocks, other.blocks)
+        return Window(calls, self.total_ms + other.total_ms, m2, wal, blocks, since)
 
     def minus(self, earlier: Window) -> Window | None:
         """The calls since an earlier reading of the same entry; None if the entry began anew in between.
@@ -73,8 +81,8 @@ class Window:
         total = self.total_ms - earlier.total_ms
         if total < 0:
             return None
-        wal = _sum(self.wal_bytes, None if earlier.wal_bytes is None else -earlier.wal_bytes)
-        if wal is not None and wal < 0:
+        wal, blocks = _less(self.wal_bytes, earlier.wal_bytes), _less(self.blocks, earlier.blocks)
+        if (wal is not None and wal < 0) or (blocks is not None and blocks < 0):
             return None
         if calls == 0:
             return Window(0, 0.0, 0.0)
@@ -84,11 +92,15 @@ class Window:
         if m2 < -1e-6 * scale:
             return None
         # below that it is the rounding of the doubles
-        return Window(calls, total, m2 if m2 > 1e-12 * scale else 0.0, wal)
+        return Window(calls, total, m2 if m2 > 1e-12 * scale else 0.0, wal, blocks)
 
 
 def _sum(one: float | None, other: float | None) -> float | None:
     return None if one is None or other is None else one + other
+
+
+def _less(one: float | None, other: float | None) -> float | None:
+    return None if one is None or other is None else one - other
 
 
 def welch_t(before: Window, after: Window) -> float:
@@ -111,9 +123,8 @@ def readings(stats: PhaseStats) -> dict[Key, Window]:
         calls, stddev = int(row["calls"]), float(row["stddev_exec_time"])
         since = row.get("stats_since")
         since = datetime.fromisoformat(since) if isinstance(since, str) else since
-        wal = row.get("wal_bytes")
-        wal = None if wal is None else float(wal)
-        window = Window(calls, float(row["total_exec_time"]), stddev * stddev * calls, wal, since)
+        wal, blocks = (None if row.get(k) is None else float(row[k]) for k in ("wal_bytes", "blocks"))
+        window = Window(calls, float(row["total_exec_time"]), stddev * stddev * calls, wal, blocks, since)
         found[key] = found[key] + window if key in found else window
     return found
 

@@ -2,6 +2,7 @@
 select s.queryid::text as queryid, s.userid::int8 as userid, s.dbid::int8 as dbid, null::boolean as toplevel, s.query,
        s.calls::int8 as calls, s.total_exec_time, s.mean_exec_time, s.stddev_exec_time, s.rows::int8 as rows,
        s.wal_bytes::int8 as wal_bytes,
+       (s.shared_blks_hit + s.shared_blks_read + s.local_blks_hit + s.local_blks_read + s.temp_blks_read)::int8 as blocks,
        null::text as stats_since
 from {schema}.pg_stat_statements s
 where s.dbid = (select d.oid from pg_catalog.pg_database d where d.datname = pg_catalog.current_database())
