@@ -9,9 +9,10 @@ import pytest
 
 from indexpilot_tui.engine.whatif.advise.candidate import Candidate, btree
 from indexpilot_tui.engine.whatif.advise.generate import merged
+from indexpilot_tui.engine.whatif.advise.masks import mask_of, numbers_of
 from indexpilot_tui.engine.whatif.advise.report import knee
 from indexpilot_tui.engine.whatif.advise.scope import Use
-from indexpilot_tui.engine.whatif.advise.search import Problem, Search, mask_of, numbers_of
+from indexpilot_tui.engine.whatif.advise.search import Problem, Search
 from indexpilot_tui.engine.whatif.advise.uses import uses_of
 from indexpilot_tui.engine.whatif.model import Statement
 from indexpilot_tui.engine.whatif.snapshot import Column, Relation, ServerTraits, Snapshot
@@ -113,11 +114,11 @@ def problem(seed: int, count: int = 9, units: int = 6) -> Problem:
     chance = random.Random(seed)
     sizes = [chance.randint(1, 9) << 20 for _ in range(count)]
     made = Problem([1.0] * units, [1000.0] * units, sizes, [0.0] * count, 14 << 20, None)
-    atoms: list[dict[frozenset[int], float]] = []
+    atoms: list[dict[int, float]] = []
     for _ in range(units):
-        known = {frozenset[int](): 1000.0}
+        known = {0: 1000.0}
         for _ in range(5):
-            used = frozenset(chance.sample(range(count), chance.randint(1, 2)))
+            used = mask_of(chance.sample(range(count), chance.randint(1, 2)))
             known[used] = chance.uniform(100, 900)
         atoms.append(known)
     made.load(atoms)

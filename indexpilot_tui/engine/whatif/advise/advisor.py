@@ -148,7 +148,7 @@ async def _candidates(solver: Solver, units: Sequence[Unit], snapshot: Snapshot,
     numbers = await solver.pool.add(usable[:MAX_CANDIDATES])
     solver.prices.relate(numbers)
     await solver.survey(numbers)
-    await solver.survey(await solver.merge())
+    await solver.survey(await solver.merge(), combine=False)
     return max(0, len(usable) - MAX_CANDIDATES)
 
 

@@ -7,11 +7,14 @@ this.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass, field
+from math import inf
 
 import psycopg
 
+from indexpilot_tui.engine.whatif.advise.masks import mask_of, numbers_of
 from indexpilot_tui.engine.whatif.advise.pool import Pool
 from indexpilot_tui.engine.whatif.advise.scope import Use
 from indexpilot_tui.engine.whatif.change import SKIP_SCAN_VERSION
@@ -35,110 +38,128 @@ class Unit:
     relevant: set[int] = field(default_factory=set)
 
 
-@dataclass(frozen=True, slots=True)
-class Atom:
-    """Under any set that holds `used`, the unit costs at most `cost`."""
-
-    used: frozenset[int]
-    cost: float
+# What an EXPLAIN said: the candidates that the plan uses, its cost, and how many EXPLAINs it took.
+Said = tuple[int, float, int]
 
 
 class Prices:
-    """Costs of units under sets of candidate numbers; keeps every answer."""
+    """Costs of units under sets of candidates (bit masks); keeps every answer.
+
+    What the planner said is kept for good (`_said`, shared by forks); what is known of it is of one search alone, so that
+    an advice does not depend on what was asked before. `explains` counts the questions of this search, asked or remembered.
+    """
 
     def __init__(self, pool: Pool, units: Sequence[Unit], target_version: int) -> None:
         self.pool, self.units = pool, list(units)
         self.explains = 0
-        self.atoms: list[dict[frozenset[int], float]] = [{frozenset(): u.base} for u in units]
-        self._answers: list[list[tuple[frozenset[int], frozenset[int], float]]] = [[] for _ in units]
-        self._exact: list[dict[frozenset[int], float]] = [{frozenset(): u.base} for u in units]
+        self.asked = 0  # EXPLAINs that were really sent
+        self.atoms: list[dict[int, float]] = [{0: u.base} for u in units]
+        self.relevant = [mask_of(u.relevant) for u in units]
+        self.affected: dict[int, list[int]] = {}  # units that a candidate can matter to
+        self._answers: list[list[tuple[int, int, float]]] = [[] for _ in units]
+        self._exact: list[dict[int, float]] = [{0: u.base} for u in units]
+        self._said: list[dict[int, Said]] = [{} for _ in units]
         # the shadow's planner can skip-scan and the target's cannot
         self._skips = target_version < SKIP_SCAN_VERSION <= pool.shadow.cluster.version
+
+    def fork(self) -> Prices:
+        """The same knowledge, to go on from without changing this one."""
+        made = copy(self)
+        made.asked = 0
+        made.atoms = [dict(a) for a in self.atoms]
+        made._answers = [list(a) for a in self._answers]
+        made._exact = [dict(e) for e in self._exact]
+        return made
 
     def relate(self, numbers: Collection[int]) -> None:
         """Find out which units new candidates can matter to."""
         for number in numbers:
             candidate = self.pool.entries[number].candidate
-            for unit in self.units:
+            for position, unit in enumerate(self.units):
                 if any(_matters(use, number, self.pool) for use in unit.uses if _reaches(use, candidate.table)):
                     unit.relevant.add(number)
+                    self.relevant[position] |= 1 << number
+                    self.affected.setdefault(number, []).append(position)
 
-    async def cost(self, position: int, config: Collection[int]) -> float:
+    async def cost(self, position: int, config: int) -> float:
         """The cost of one unit with these candidates in place."""
-        unit = self.units[position]
-        wanted = frozenset(config) & unit.relevant
+        wanted = config & self.relevant[position]
+        known = self._exact[position].get(wanted)
+        if known is None:
+            _, known = await self.choice(position, wanted)
+        return known
+
+    async def choice(self, position: int, config: int) -> tuple[int, float]:
+        """The candidates that the planner takes among these, and the cost."""
+        wanted = config & self.relevant[position]
+        out = ~wanted
+        for used, seen, cost in self._answers[position]:
+            if not used & out and not wanted & ~seen:
+                self._exact[position][wanted] = cost
+                return used, cost
+        said = self._said[position].get(wanted)
+        if said is None:
+            said = self._said[position][wanted] = await self._ask(self.units[position], wanted)
+        used, cost, asked = said
+        self.explains += asked
+        self._answers[position].append((used, wanted, cost))
+        self._exact[position][wanted] = cost
+        if cost < self.atoms[position].get(used, inf):
+            self.atoms[position][used] = cost
+        return used, cost
+
+    def least(self, position: int, config: int) -> float:
+        """What is known without asking: the unit costs at least this under a set."""
+        wanted = config & self.relevant[position]
         known = self._exact[position].get(wanted)
         if known is not None:
             return known
-        for used, seen, cost in self._answers[position]:
-            if used <= wanted <= seen:
-                self._exact[position][wanted] = cost
-                return cost
-        used, cost = await self._ask(unit, wanted)
-        self._answers[position].append((used, wanted, cost))
-        self._exact[position][wanted] = cost
-        if cost < self.atoms[position].get(used, float("inf")):
-            self.atoms[position][used] = cost
-        return cost
-
-    async def choice(self, position: int, config: Collection[int]) -> tuple[frozenset[int], float]:
-        """The candidates that the planner takes among these, and the cost."""
-        cost = await self.cost(position, config)
-        wanted = frozenset(config) & self.units[position].relevant
-        for used, seen, known in self._answers[position]:
-            if used <= wanted <= seen and known == cost:
-                return used, cost
-        return frozenset(), cost
-
-    async def used(self, position: int, config: Collection[int]) -> tuple[frozenset[int], Plan]:
-        """The candidates that the plan under a set uses, and the plan."""
-        unit = self.units[position]
-        await self.pool.show(frozenset(config) & unit.relevant)
-        plan = await self._explain(unit)
-        return self._used(plan), plan
+        return max((c for _, seen, c in self._answers[position] if not wanted & ~seen), default=0.0)
 
     async def _explain(self, unit: Unit) -> Plan:
         await set_path(self.pool.shadow, unit.path)
-        self.explains += 1
+        self.asked += 1
         return await explain_text(self.pool.shadow, unit.text, generic=unit.generic)
 
-    def _used(self, plan: Plan) -> frozenset[int]:
-        return frozenset(self.pool.by_name[n] for n in indexes_used(plan) if n in self.pool.by_name)
+    def _used(self, plan: Plan) -> int:
+        return mask_of({self.pool.by_name[n] for n in indexes_used(plan) if n in self.pool.by_name})
 
-    async def _ask(self, unit: Unit, wanted: frozenset[int]) -> tuple[frozenset[int], float]:
+    async def _ask(self, unit: Unit, wanted: int) -> Said:
         """One EXPLAIN; a plan that the target's older planner could not price so is asked again without its index."""
-        seen = wanted
+        seen, asked = wanted, 0
         while True:
-            await self.pool.show(seen)
+            await self.pool.show(numbers_of(seen))
+            asked += 1
             try:
                 plan = await self._explain(unit)
             except psycopg.OperationalError:
                 raise
             except psycopg.Error:
-                return frozenset(), unit.base  # e.g. an expression that fails while planning: no help from this set
+                return 0, unit.base, asked  # e.g. an expression that fails while planning: no help from this set
             used = self._used(plan)
             skipping = self._skipping(plan, used)
             if not skipping:
-                return used, float(plan["Total Cost"])
-            seen = seen - skipping
+                return used, float(plan["Total Cost"]), asked
+            seen &= ~skipping
 
-    def _skipping(self, plan: Plan, used: frozenset[int]) -> frozenset[int]:
+    def _skipping(self, plan: Plan, used: int) -> int:
         if not self._skips:
-            return frozenset()
+            return 0
         leading = {
             name: self.pool.entries[n].candidate.keys[0].strip('"')
-            for n in used
+            for n in numbers_of(used)
             if len(self.pool.entries[n].candidate.keys) > 1 and self.pool.entries[n].candidate.method == "btree"
             for name in self.pool.entries[n].names
         }
-        return frozenset(self.pool.by_name[n] for n in skips_leading(plan, leading)) if leading else frozenset()
+        return mask_of({self.pool.by_name[n] for n in skips_leading(plan, leading)}) if leading else 0
 
     def total(self, costs: Sequence[float]) -> float:
         return sum(u.weight * c for u, c in zip(self.units, costs, strict=True))
 
-    async def exact(self, config: Collection[int]) -> list[float]:
-        """The cost of every unit with these candidates in place."""
-        return [await self.cost(p, config) for p in range(len(self.units))]
+    async def exact(self, config: int | Iterable[int]) -> list[float]:
+        """The cost of every unit with these candidates (a mask, or numbers) in place."""
+        mask = config if isinstance(config, int) else mask_of(config)
+        return [await self.cost(p, mask) for p in range(len(self.units))]
 
 
 def _reaches(use: Use, table: int) -> bool:

@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from indexpilot_tui.engine.postgres.text import clean_line
+from indexpilot_tui.engine.whatif.advise.masks import mask_of, numbers_of
 from indexpilot_tui.engine.whatif.advise.model import AdvisedIndex, NoAdvice, QueryEffect
 from indexpilot_tui.engine.whatif.advise.pool import Pool
 from indexpilot_tui.engine.whatif.advise.pricing import Unit
 from indexpilot_tui.engine.whatif.advise.reasons import why_not
-from indexpilot_tui.engine.whatif.advise.search import Problem, mask_of
+from indexpilot_tui.engine.whatif.advise.search import Problem
 from indexpilot_tui.engine.whatif.advise.solve import Solver
 from indexpilot_tui.engine.whatif.snapshot import Snapshot
 from indexpilot_tui.engine.whatif.statements import Parsed
@@ -71,8 +72,8 @@ async def report(solver: Solver, problem: Problem, chosen: Sequence[int], replac
     order = _order(problem, chosen)
     position = {n: i for i, n in enumerate(order)}
     for p in range(len(prices.units)):
-        used, _ = await prices.choice(p, chosen)
-        users.append(tuple(sorted(position[n] for n in used)))
+        used, _ = await prices.choice(p, mask_of(chosen))
+        users.append(tuple(sorted(position[n] for n in numbers_of(used))))
     made: list[AdvisedIndex] = []
     reached, cumulative = base, []
     for count, n in enumerate(order, 1):
@@ -102,8 +103,8 @@ async def report(solver: Solver, problem: Problem, chosen: Sequence[int], replac
     findings = Findings(made, base, after, knee(cumulative), prices.units, full, users)
     for p, unit in enumerate(prices.units):
         for used, cost in prices.atoms[p].items():
-            if len(used) == 1 and unit.base > 0:
-                entry = pool.entries[min(used)]
+            if used.bit_count() == 1 and unit.base > 0:
+                entry = pool.entries[used.bit_length() - 1]
                 saved = 1 - cost / unit.base
                 if saved > findings.best_alone.get(unit.statement, (0.0, ""))[0]:
                     relation = pool.shadow.snapshot.relations[entry.candidate.table]

@@ -1,37 +1,25 @@
-"""Choosing a set under a budget: greedy by benefit per byte, then local search, on prices that are upper bounds until an
-EXPLAIN has made them exact. No clock and no chance decides anything: the same input gives the same set."""
+"""Choosing a set under a budget: greedy by benefit per byte, and the sets a step away from one, on prices that are upper
+bounds until an EXPLAIN has made them exact. No clock and no chance decides anything: the same input gives the same set."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from heapq import heapify, heappop, heappush
+from math import inf
+
+from indexpilot_tui.engine.whatif.advise.masks import mask_of, numbers_of
 
 # Exponents of the size in benefit / size^a: 1 is the classic knapsack greedy, 0 takes the largest benefit whatever it
 # costs; the best set lies between them more often than at either.
 EXPONENTS = (1.0, 0.75, 0.5, 0.25, 0.0)
+TOLERANCE = 3e-5  # of the workload's cost: a plan with one more index is worth remembering when it saves so much
 MIN_GAIN = 1e-5  # of the workload's cost: below it a gain is rounding
-MAX_PASSES = 6
-MAX_INSERTS = 60
-MAX_PAIRED = 12
-MAX_SEEDS = 48
-MAX_GROUP = 4  # candidates that are added in one step because a plan needs them together
+MAX_SEEDS = 24
+MAX_PASSES = 12
+MAX_LARGE = 16  # of the groups that do not fit beside a set, how many are tried in place of some of it
+MAX_GROUP = 3  # candidates that are added in one step because a plan needs them together
 PAGE = 8192
-
-
-def mask_of(numbers: Iterable[int]) -> int:
-    mask = 0
-    for n in numbers:
-        mask |= 1 << n
-    return mask
-
-
-def numbers_of(mask: int) -> list[int]:
-    found = []
-    while mask:
-        low = mask & -mask
-        found.append(low.bit_length() - 1)
-        mask ^= low
-    return found
 
 
 @dataclass(slots=True)
@@ -46,24 +34,31 @@ class Problem:
     budget: int | None
     upkeep_budget: float | None
     atoms: list[list[tuple[int, float]]] = field(default_factory=list)
-    groups: dict[int, list[tuple[int, int, float]]] = field(default_factory=dict)
+    groups: dict[int, list[tuple[int, list[tuple[int, float]]]]] = field(default_factory=dict)
+    units: dict[int, int] = field(default_factory=dict)  # of each group: the units in its atoms, as a mask
     _reach: list[int] = field(default_factory=list)  # of each unit: all candidates in its atoms
     _known: list[dict[int, float]] = field(default_factory=list)
+    _loaded: list[dict[int, float]] = field(default_factory=list)
+    _costly: bool = True
 
-    def load(self, atoms: Sequence[dict[frozenset[int], float]]) -> None:
+    def __post_init__(self) -> None:
+        self._costly = any(self.upkeep)
+
+    def load(self, atoms: Sequence[dict[int, float]]) -> None:
         """Take over the atoms that are known now, dominated ones left out.
 
         `groups` are the sets that are added in one step, single candidates and what an atom needs together, each with the
-        atoms (unit, mask, weighted cost) that hold one of them.
+        atoms that hold one of them: (unit, [(mask, weighted cost), the cheapest first]).
         """
-        self.atoms, self._known, self._reach = [], [{} for _ in atoms], []
+        tolerance = TOLERANCE * sum(w * b for w, b in zip(self.weights, self.base, strict=True))
+        old, self.atoms, self._reach = self.atoms, [], []
         by_candidate: dict[int, list[tuple[int, int, float]]] = {}
         for unit, known in enumerate(atoms):
-            kept: list[tuple[int, float]] = []
-            for used, cost in sorted(known.items(), key=lambda x: (x[1], len(x[0]), sorted(x[0]))):
-                mask = mask_of(used)
-                if not any(k & ~mask == 0 for k, _ in kept):
-                    kept.append((mask, cost * self.weights[unit]))
+            if unit < len(old) and self._loaded[unit] == known:
+                kept = old[unit]
+            else:
+                kept = self._undominated(unit, known, tolerance)
+                self._loaded[unit : unit + 1], self._known[unit : unit + 1] = [dict(known)], [{}]
             self.atoms.append(kept)
             reach = 0
             for mask, cost in kept:
@@ -73,10 +68,30 @@ class Problem:
             self._reach.append(reach)
         masks = {1 << n for n in by_candidate}
         masks |= {m for kept in self.atoms for m, _ in kept if m and m.bit_count() <= MAX_GROUP}
-        self.groups = {}
+        self.groups, self.units = {}, {}
         for group in sorted(masks):
-            found = {x for n in numbers_of(group) for x in by_candidate[n]}
-            self.groups[group] = sorted(found, key=lambda x: (x[0], x[2], x[1]))
+            if self.budget is not None and self.size(group) > self.budget:
+                continue
+            atoms_of: dict[int, list[tuple[int, float]]] = {}
+            for unit, mask, cost in sorted(
+                {x for n in numbers_of(group) for x in by_candidate[n]}, key=lambda x: x[2:] + x[:2]
+            ):
+                atoms_of.setdefault(unit, []).append((mask, cost))
+            self.groups[group] = sorted(atoms_of.items())
+            self.units[group] = mask_of(atoms_of)
+
+    def _undominated(self, unit: int, known: dict[int, float], tolerance: float) -> list[tuple[int, float]]:
+        """The atoms that are cheaper than all those which need less."""
+        kept: list[tuple[int, float]] = []
+        for mask, cost in sorted(known.items(), key=lambda x: (x[0].bit_count(), x[1], x[0])):
+            limit = cost * self.weights[unit] + tolerance
+            out = ~mask
+            for other, least in kept:
+                if least <= limit and not other & out:
+                    break
+            else:
+                kept.append((mask, cost * self.weights[unit]))
+        return sorted(kept, key=lambda x: (x[1], x[0].bit_count(), x[0]))
 
     def costs(self, chosen: int) -> list[float]:
         """The weighted bound of every unit under a set."""
@@ -97,7 +112,7 @@ class Problem:
         return sum([self.sizes[n] for n in numbers_of(chosen)])
 
     def upkeep_of(self, chosen: int) -> float:
-        return sum([self.upkeep[n] for n in numbers_of(chosen)])
+        return sum([self.upkeep[n] for n in numbers_of(chosen)]) if self._costly else 0.0
 
     def fits(self, chosen: int) -> bool:
         if self.budget is not None and self.size(chosen) > self.budget:
@@ -115,14 +130,16 @@ class Search:
         self._filled: dict[tuple[int, float], int] = {}
 
     def _gain(self, group: int, both: int, current: Sequence[float]) -> float:
-        gain, unit, lowest = 0.0, -1, 0.0
+        gain = 0.0
         outside = ~both
-        for u, mask, cost in self.p.groups[group]:
-            if u != unit:
-                unit, lowest = u, current[u]
-            if cost < lowest and not mask & outside:
-                gain += lowest - cost
-                lowest = cost
+        for unit, atoms in self.p.groups[group]:
+            now = current[unit]
+            for mask, cost in atoms:
+                if cost >= now:
+                    break
+                if not mask & outside:
+                    gain += now - cost
+                    break
         return gain
 
     def fill(self, chosen: int, exponent: float) -> int:
@@ -133,34 +150,46 @@ class Search:
         return known
 
     def _fill(self, chosen: int, exponent: float) -> int:
+        """Scores go stale as the set grows and are worked out again when their turn comes; when nothing is left, all are
+        once more, because one index can make another worth having."""
         p = self.p
-        current = p.costs(chosen)
-        size, upkeep = p.size(chosen), p.upkeep_of(chosen)
-        open_groups = list(p.groups)
-        while True:
-            best, best_score, left = 0, 0.0, []
-            for group in open_groups:
-                new = group & ~chosen
-                if not new:
-                    continue
-                bytes_, cost = self._bulk[group] if new == group else (p.size(new), p.upkeep_of(new))
-                if p.budget is not None and size + bytes_ > p.budget:
-                    continue
-                if p.upkeep_budget is not None and upkeep + cost > p.upkeep_budget:
-                    continue
-                left.append(group)
-                gain = self._gain(group, chosen | new, current) - cost
-                if gain <= self.least * new.bit_count():
-                    continue
-                score = gain / (bytes_ if bytes_ > PAGE else PAGE) ** exponent
-                if score > best_score:
-                    best, best_score = new, score
-            if not best:
-                return chosen
-            chosen |= best
-            size, upkeep = size + p.size(best), upkeep + p.upkeep_of(best)
+        again = True
+        while again:
             current = p.costs(chosen)
-            open_groups = left
+            size, upkeep = p.size(chosen), p.upkeep_of(chosen)
+            heap = [(-s, g) for g in p.groups if (s := self._score(g, chosen, current, size, upkeep, exponent)) > 0]
+            heapify(heap)
+            again = False
+            while heap:
+                _, group = heappop(heap)
+                score = self._score(group, chosen, current, size, upkeep, exponent)
+                if score <= 0:
+                    continue
+                if heap and score < -heap[0][0]:
+                    heappush(heap, (-score, group))
+                    continue
+                new = group & ~chosen
+                chosen |= new
+                size, upkeep = size + p.size(new), upkeep + p.upkeep_of(new)
+                current = p.costs(chosen)
+                again = True
+        return chosen
+
+    def _score(self, group: int, chosen: int, current: Sequence[float], size: int, upkeep: float, exponent: float) -> float:
+        """Gain per byte to the power, 0 when it does not fit or pay."""
+        p = self.p
+        new = group & ~chosen
+        if not new:
+            return 0.0
+        bytes_, cost = self._bulk[group] if new == group else (p.size(new), p.upkeep_of(new))
+        if p.budget is not None and size + bytes_ > p.budget:
+            return 0.0
+        if p.upkeep_budget is not None and upkeep + cost > p.upkeep_budget:
+            return 0.0
+        gain = self._gain(group, chosen | new, current) - cost
+        if gain <= self.least * new.bit_count():
+            return 0.0
+        return float(gain / (bytes_ if bytes_ > PAGE else PAGE) ** exponent)
 
     def losses(self, chosen: int) -> list[tuple[float, int]]:
         """What each member of a set is worth to it: (loss without it, number)."""
@@ -186,45 +215,64 @@ class Search:
         return chosen
 
     def improve(self, chosen: int) -> int:
-        """Local search: take one or two out, or put one group in and make room; fill what is left; as long as it gains."""
+        """Steps to the best set nearby, as long as there is a better one."""
         best = self.prune(chosen)
         total = self.p.total(best)
         for _ in range(MAX_PASSES):
-            before = best
-            for move in self._moves(best):
-                tried = move(best)
-                value = self.p.total(tried)
-                if value < total * (1 - 1e-6):
-                    best, total = tried, value
-            best = self.prune(best)
-            if best == before:
+            near = self.around(best, 1, pairs=False) or self.around(best, 1, pairs=True)
+            if not near or self.p.total(near[0]) >= total * (1 - 1e-6):
                 break
+            best = self.prune(near[0])
             total = self.p.total(best)
         return best
 
-    def _moves(self, best: int) -> Iterable[Callable[[int], int]]:
-        """Ways to change a set, each applied to the best one so far."""
+    def around(self, best: int, count: int, *, pairs: bool) -> list[int]:
+        """The most promising sets one step away: up to one member out (or two, with `pairs`), up to one group in, and the
+        rest of the budget filled. Only so many steps are worked out in full, those that promise most."""
+        p = self.p
         held = numbers_of(best)
-        current = self.p.costs(best)
-        gains = []
-        for group in self.p.groups:
-            if group & ~best:
-                gain = self._gain(group, best | group, current)
-                if gain > self.least:
-                    gains.append((-gain / max(PAGE, self._bulk[group][0]) ** 0.5, group))
-        for _, group in sorted(gains)[:MAX_INSERTS]:
-            yield lambda s, g=group: self.fill(self.squeeze(s | g, g), 1.0)  # type: ignore[misc]
-        for a in held:
-            for exponent in (1.0, 0.5, 0.0):
-                yield lambda s, a=a, e=exponent: self.fill(s & ~(1 << a), e)  # type: ignore[misc]
-        for i, a in enumerate(held[:MAX_PAIRED]):
-            for b in held[i + 1 : MAX_PAIRED]:
-                yield lambda s, m=1 << a | 1 << b: self.fill(s & ~m, 0.75)  # type: ignore[misc]
-
-    def around(self, best: int, count: int) -> list[int]:
-        """The most promising sets one move away, for an exact look: their bounds may be too high."""
-        found = {tried for move in self._moves(best) if (tried := move(best)) not in (0, best)}
-        return sorted(found, key=lambda s: (self.p.total(s), s))[:count]
+        outs = [0, *(1 << n for n in held)]
+        if pairs:
+            outs = [1 << a | 1 << b for i, a in enumerate(held) for b in held[i + 1 :]]
+        now = p.costs(best)
+        gains = {g: self._gain(g, best | g, now) for g in p.groups if g & ~best}
+        steps: list[tuple[float, int]] = []
+        large: list[tuple[float, int]] = []  # what needs room made for it
+        for out in outs:
+            base = best & ~out
+            current = p.costs(base)
+            value = sum(current) + p.upkeep_of(base)
+            size, upkeep = p.size(base), p.upkeep_of(base)
+            room = inf if p.budget is None else p.budget - size
+            spare = inf if p.upkeep_budget is None else p.upkeep_budget - upkeep
+            if out:
+                steps.append((value, base))
+            touched = mask_of(u for u, (a, b) in enumerate(zip(now, current, strict=True)) if a != b)
+            for group in p.groups:
+                new = group & ~base
+                if not new or new & out:
+                    continue
+                bytes_, cost = self._bulk[group] if new == group else (p.size(new), p.upkeep_of(new))
+                # without a member, only statements that miss it can gain otherwise
+                known = gains.get(group) if not touched & p.units[group] and not group & out else None
+                gain = (known if known is not None else self._gain(group, base | new, current)) - cost
+                if gain <= self.least:
+                    continue
+                if bytes_ <= room and cost <= spare:
+                    steps.append((value - gain, base | new))
+                elif not out:
+                    large.append((-gain / max(PAGE, bytes_) ** 0.5, new))
+        for _, new in sorted(large)[:MAX_LARGE]:
+            made = self.squeeze(best | new, new)
+            if made:
+                steps.append((p.total(made), made))
+        found: dict[int, None] = {}
+        for _, made in sorted(steps)[: count * 2]:
+            found[self.fill(made, 1.0)] = None
+            found[self.fill(made, 0.5)] = None
+        found.pop(best, None)
+        found.pop(0, None)
+        return sorted(found, key=lambda s: (p.total(s), s))[:count]
 
     def starts(self) -> list[int]:
         """Greedy sets, each once, the best first: from nothing, and around each of the candidates that bring most alone,

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
+from heapq import heapify, heappop, heappush
 
 from indexpilot_tui.engine.whatif.advise.candidate import Candidate
 from indexpilot_tui.engine.whatif.advise.generate import merged
+from indexpilot_tui.engine.whatif.advise.masks import mask_of, numbers_of
 from indexpilot_tui.engine.whatif.advise.pool import Pool
 from indexpilot_tui.engine.whatif.advise.pricing import Prices
-from indexpilot_tui.engine.whatif.advise.search import Problem, Search, mask_of, numbers_of
+from indexpilot_tui.engine.whatif.advise.search import MIN_GAIN, PAGE, Problem, Search
 
-MAX_ROUNDS = 8
+MAX_ROUNDS = 40
 MAX_EXPLAINS = 20_000  # a bound that does not depend on the clock, so that slow machines give the same advice
-MAX_MERGED = 100
-MERGED_EACH = 10  # of one table and first key
-MERGE_FROM = 10
+MAX_MERGED = 120
+MERGED_EACH = 12  # of one table and first key
+MERGE_FROM = 12
 PREFIX_LOSS = 0.005  # of the workload: less does not justify an index that is a prefix of another one
 FELT = 0.03  # an index is worth having when some statement would cost so much more without it
+SMALL = 0.0002  # of the workload's cost: what could gain less with one statement is not looked at for it
+MAX_TREE = 80  # EXPLAINs for the combinations of first keys of one unit
 PEELS = 8  # rounds of asking for the next best
 MAX_PAIRS = 4000  # of unit and candidate that are priced alone
-PROBES = 16  # sets a round that are priced exactly though their bound is not the best
-STARTS = 3  # of the greedy sets, how many local search goes on from
-PARTNERS = 3  # of a unit's best single candidates, how many are tried together with all of the other tables
+PROBES = 10  # sets a round that are priced exactly
+NEAR = 0.01  # of the workload's cost: bounds so much above the best may turn out to be below it
+STARTS = 3  # of the greedy sets, how many search goes on from
+GREEDY = (0.7,)  # exponents of the greedy search by exact prices
 
 
 class Solver:
@@ -29,50 +35,78 @@ class Solver:
 
     def __init__(self, pool: Pool, prices: Prices) -> None:
         self.pool, self.prices = pool, prices
+        self._workload = prices.total([u.base for u in prices.units])
         self.singles: dict[int, float] = {}  # gain of each candidate alone, in weighted cost units
 
-    async def survey(self, numbers: Sequence[int]) -> None:
+    async def survey(self, numbers: Sequence[int], *, combine: bool = True) -> None:
         """Learn what new candidates are worth: each alone where it can matter when that is affordable, else those that the
-        planner picks when it may choose freely; then each unit with many at once, for the sets that plans need."""
+        planner picks when it may choose freely; then which first keys go together (`combine`)."""
         prices = self.prices
-        pairs = [(p, n) for n in numbers for p, unit in enumerate(prices.units) if n in unit.relevant]
+        new = mask_of(numbers)
+        pairs = [(p, n) for p, relevant in enumerate(prices.relevant) for n in numbers_of(relevant & new)]
         if len(pairs) > MAX_PAIRS:
-            useful = await self._peel(set(numbers))
             heavy = sorted(range(len(prices.units)), key=lambda p: (-prices.units[p].weight * prices.units[p].base, p))
-            rank = {p: r for r, p in enumerate(heavy)}
-            pairs = sorted(((p, n) for p, n in pairs if n in useful), key=lambda x: (rank[x[0]], x[1]))[:MAX_PAIRS]
-            pairs.sort(key=lambda x: (x[1], x[0]))
+            picked = [(p, n) for p in heavy for n in numbers_of(await self._peel(p, prices.relevant[p] & new))]
+            pairs = sorted(picked[:MAX_PAIRS])
         self.singles.update(dict.fromkeys(numbers, 0.0))
         for position, n in pairs:
             unit = prices.units[position]
-            self.singles[n] += unit.weight * max(0.0, unit.base - await prices.cost(position, {n}))
-        for position, unit in enumerate(prices.units):
-            await prices.cost(position, unit.relevant)
-            lean = {n for n in unit.relevant if not self.pool.entries[n].candidate.include}
-            await prices.cost(position, lean)
-            alone = sorted((c, sorted(u)[0]) for u, c in prices.atoms[position].items() if len(u) == 1)
-            for _, first in alone[:PARTNERS]:
-                table = self.pool.entries[first].candidate.table
-                others = {n for n in unit.relevant if self.pool.entries[n].candidate.table != table}
-                if others:
-                    await prices.cost(position, {first} | others)
-                    await prices.cost(position, {first} | (others & lean))
+            self.singles[n] += unit.weight * max(0.0, unit.base - await prices.cost(position, 1 << n))
+        for position, unit in enumerate(prices.units if combine else ()):
+            small, all_ = self._leaders(position)
+            enough = unit.base - SMALL * self._workload / unit.weight if unit.weight > 0 else 0.0
+            await self._combine(position, small, enough)
+            await self._combine(position, small | all_, enough)
 
-    async def _peel(self, numbers: set[int]) -> set[int]:
-        """What the planner picks for each unit among all, then among the rest, until nothing helps."""
-        prices = self.prices
-        useful: set[int] = set()
-        for position, unit in enumerate(prices.units):
-            left = unit.relevant & numbers
-            for _ in range(PEELS):
-                if not left:
-                    break
-                used, cost = await prices.choice(position, left)
-                if not used or cost > 0.98 * unit.base:
-                    break
-                useful |= used
-                left = left - used
+    async def _peel(self, position: int, left: int) -> int:
+        """What the planner picks for a unit among all, then among the rest, until nothing helps."""
+        useful = 0
+        for _ in range(PEELS):
+            used, cost = await self.prices.choice(position, left)
+            if not used or cost > 0.98 * self.prices.units[position].base:
+                break
+            useful |= used
+            left &= ~used
         return useful
+
+    def _family(self, number: int) -> tuple[int, str]:
+        candidate = self.pool.entries[number].candidate
+        return candidate.table, candidate.keys[0]
+
+    def _leaders(self, position: int) -> tuple[int, int]:
+        """Of the candidates with one table and first key that can matter to a unit: the smallest, and those that bring most
+        alone, by themselves and for their size."""
+        prices, entries = self.prices, self.pool.entries
+        base = prices.units[position].base
+        families: dict[tuple[int, str], list[tuple[float, int, int]]] = {}
+        for n in numbers_of(prices.relevant[position]):
+            cost = prices.atoms[position].get(1 << n, base)
+            families.setdefault(self._family(n), []).append((cost, entries[n].size, n))
+        small, best = 0, 0
+        for members in families.values():
+            small |= 1 << min(members, key=lambda x: (x[1], x[0], x[2]))[2]
+            best |= 1 << min(members)[2]
+            best |= 1 << min(members, key=lambda x: ((x[0] - base) / max(PAGE, x[1]) ** 0.5, x[2]))[2]
+        return small, best
+
+    async def _combine(self, position: int, visible: int, enough: float) -> None:
+        """Which first keys work together: the plan with all of these visible, then with those of one of its first keys
+        hidden, and so on, each combination once; down to plans that cost more than `enough`."""
+        prices = self.prices
+        same: dict[tuple[int, str], int] = {}
+        for n in numbers_of(visible):
+            same[self._family(n)] = same.get(self._family(n), 0) | 1 << n
+        family = {n: mask for mask in same.values() for n in numbers_of(mask)}
+        open_, before = deque([(0, visible)]), prices.explains
+        while open_ and prices.explains - before < MAX_TREE:
+            kept, shown = open_.popleft()
+            used, cost = await prices.choice(position, shown)
+            if cost > enough:
+                continue
+            for mask in sorted({family[n] for n in numbers_of(used)}):
+                if not mask & kept:
+                    open_.append((kept, shown & ~mask))
+                    kept |= mask
 
     async def merge(self) -> list[int]:
         """Candidates that do what two useful ones of a table do apart."""
@@ -95,27 +129,66 @@ class Solver:
         return numbers
 
     async def solve(self, problem: Problem) -> tuple[int, ...]:
-        """The best set that was found, by exact prices."""
-        prices = self.prices
+        """The best set that was found, by exact prices: from greedy sets, then step by step to better ones nearby."""
         totals: dict[int, float] = {}
-        best = 0
-        for _ in range(MAX_ROUNDS):
-            problem.load(prices.atoms)
-            search = Search(problem)
-            starts = search.starts()
-            again = starts[:STARTS] if not best else [best, starts[0]]
-            near = search.around(best, PROBES) if best else starts[:PROBES]
-            tried = dict.fromkeys([starts[0], *(search.improve(s) for s in again), *near])
-            new = [s for s in tried if s not in totals]
-            for chosen in new:
-                costs = await prices.exact(numbers_of(chosen))
-                totals[chosen] = prices.total(costs) + sum(problem.upkeep[n] for n in numbers_of(chosen))
-            better = min(totals, key=lambda s: (totals[s], problem.size(s), s), default=0)
-            stuck = better == best and bool(best)
-            best = better
-            if not new or stuck or prices.explains > MAX_EXPLAINS:
-                break
-        return tuple(await self._slim(best, problem))
+        least = MIN_GAIN * sum(u.weight * u.base for u in self.prices.units)
+        problem.load(self.prices.atoms)
+        starts = [await self._greedy(problem, e) for e in GREEDY] + Search(problem).starts()[: 2 * STARTS]
+        for chosen in starts:
+            await self._total(chosen, problem, totals)
+        ranked = sorted(dict.fromkeys(starts), key=lambda s: (totals[s], s))[:STARTS]
+        seen: set[int] = set()
+        for start in ranked:
+            best = start
+            for _ in range(MAX_ROUNDS):
+                if best in seen or self.prices.explains > MAX_EXPLAINS:
+                    break
+                seen.add(best)
+                best = await self._step(best, problem, totals, least)
+        found = min(totals, key=lambda s: (totals[s], problem.size(s), s))
+        return tuple(await self._slim(found, problem))
+
+    async def _total(self, chosen: int, problem: Problem, totals: dict[int, float]) -> float:
+        if chosen not in totals:
+            totals[chosen] = self.prices.total(await self.prices.exact(chosen)) + problem.upkeep_of(chosen)
+        return totals[chosen]
+
+    async def _step(self, best: int, problem: Problem, totals: dict[int, float], least: float) -> int:
+        """A better set near this one, or this one when none of the promising ones is."""
+        for pairs in (False, True):
+            problem.load(self.prices.atoms)
+            limit = totals[best] + NEAR * sum(problem.costs(0))
+            near = [s for s in Search(problem).around(best, PROBES, pairs=pairs) if problem.total(s) < limit]
+            for chosen in near:
+                await self._total(chosen, problem, totals)
+            found = min([best, *near], key=lambda s: (totals[s], s))
+            if totals[found] < totals[best] - least:
+                return found
+        return best
+
+    async def _greedy(self, problem: Problem, exponent: float) -> int:
+        """The plain greedy search by exact prices, lazily: gains only get smaller as a rule, so the best of the old ones is
+        worked out again until it stays the best."""
+        prices = self.prices
+        chosen, costs = 0, await prices.exact(0)
+        heap = [(-gain / max(PAGE, problem.sizes[n]) ** exponent, n) for n, gain in sorted(self.singles.items()) if gain > 0]
+        heapify(heap)
+        while heap:
+            _, n = heappop(heap)
+            if not problem.fits(chosen | 1 << n):
+                continue
+            after = {p: await prices.cost(p, chosen | 1 << n) for p in prices.affected.get(n, ())}
+            gain = sum(prices.units[p].weight * (costs[p] - c) for p, c in after.items()) - problem.upkeep[n]
+            if gain <= MIN_GAIN * sum(problem.costs(0)):
+                continue
+            score = gain / max(PAGE, problem.sizes[n]) ** exponent
+            if heap and score < -heap[0][0]:
+                heappush(heap, (-score, n))
+                continue
+            chosen |= 1 << n
+            for p, c in after.items():
+                costs[p] = c
+        return chosen
 
     def _prefix(self, number: int, chosen: int) -> bool:
         """Whether another member starts with the same keys under the same predicate: two where one nearly does."""
@@ -132,10 +205,10 @@ class Solver:
         prices = self.prices
         least = Search(problem).least
         while chosen:
-            now = await prices.exact(numbers_of(chosen))
+            now = await prices.exact(chosen)
             losses = []
             for n in numbers_of(chosen):
-                without = await prices.exact(numbers_of(chosen & ~mask_of([n])))
+                without = await prices.exact(chosen & ~(1 << n))
                 felt = any(w > c * (1 + FELT) for w, c in zip(without, now, strict=True))
                 loss = prices.total(without) - prices.total(now) - problem.upkeep[n]
                 spare = self._prefix(n, chosen) and loss < PREFIX_LOSS * prices.total(now)
@@ -143,5 +216,5 @@ class Solver:
             loss, number = min(losses)
             if loss > least:
                 break
-            chosen &= ~mask_of([number])
+            chosen &= ~(1 << number)
         return numbers_of(chosen)
