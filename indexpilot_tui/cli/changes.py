@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from indexpilot_tui.cli.change_output import follow, operate, show_change, shown
-from indexpilot_tui.cli.changes_back import resolve, rollback
+from indexpilot_tui.cli.changes_back import rehearse, resolve, rollback
 from indexpilot_tui.cli.kill_switch import allow, stop
 from indexpilot_tui.cli.options import Common, common_options
 from indexpilot_tui.cli.running import engine_of, print_json, run_async, say
@@ -24,7 +24,7 @@ def changes() -> None:
     """List, show, propose, approve, reject, withdraw, apply, abort, settle, take back changes; stop or allow all starts."""
 
 
-for _verb in (resolve, rollback, stop, allow):
+for _verb in (rehearse, resolve, rollback, stop, allow):
     changes.add_command(_verb)
 
 

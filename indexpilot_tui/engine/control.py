@@ -9,8 +9,9 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
-from indexpilot_tui.engine.changes import duplicates, executor, finish, planning, reconcile, rollback, stats
+from indexpilot_tui.engine.changes import duplicates, executor, guide, keeping, planning, reconcile, rollback, stats
 from indexpilot_tui.engine.changes.agreement import must_agree
 from indexpilot_tui.engine.changes.estimate import estimator
 from indexpilot_tui.engine.changes.job import control_target
@@ -21,6 +22,7 @@ from indexpilot_tui.engine.journal.retention import retain
 from indexpilot_tui.engine.logs import log
 from indexpilot_tui.engine.model.change import ACTIVE_STATES, Change, Plan, State
 from indexpilot_tui.engine.model.verdict import Verdict
+from indexpilot_tui.engine.model.wayback import Rehearsal, WayBack
 from indexpilot_tui.engine.postgres.ddl import parse_index_statement
 from indexpilot_tui.engine.postgres.session import Purpose, Session, Sink, connect
 from indexpilot_tui.engine.safeguards import gates
@@ -28,6 +30,9 @@ from indexpilot_tui.engine.safeguards.context import GateContext
 from indexpilot_tui.engine.safeguards.memory import Memory
 from indexpilot_tui.errors import IndexPilotError, NotInstalledError, RefusedError, UsageError
 from indexpilot_tui.settings.model import Settings, Target
+
+if TYPE_CHECKING:
+    from indexpilot_tui.engine.whatif.shadow import ShadowServer
 
 MAX_REASON = 1_000
 LOOK_AGAIN_S = 30.0
@@ -214,6 +219,24 @@ class Control:
         await stats.remember(session, journal, child, "proposed")
         return await self.apply(session, child)
 
+    async def way_back(self, session: Session, change_id: int) -> WayBack:
+        """How the change would be taken back now; the cost of a build is not in it."""
+        journal = await self.require()
+        return await guide.way_back(session, journal, await journal.change(change_id))
+
+    async def rehearse(self, session: Session, server: ShadowServer, change_id: int) -> Rehearsal:
+        """Carry the rollback out on the shadow, and record the result where this login may write the log."""
+        from indexpilot_tui.engine.changes.rehearsal import rehearse
+
+        journal = await self.require()
+        change = await journal.change(change_id)
+        done = await rehearse(server, session, change)
+        if not journal.may_operate:
+            return done
+        await journal.append(change_id, change.epoch, guide.REHEARSED, done.to_json())
+        self._log("change.rehearsed", change_id, journal, result=done.result)
+        return guide.last_rehearsal(await journal.change(change_id)) or done
+
     async def abort(self, change_id: int, reason: str) -> Change:
         journal = await self.require()
         await journal.request_abort(change_id, _reason(reason))
@@ -237,7 +260,7 @@ class Control:
 
     async def keep(self, change_id: int) -> Change:
         journal = await self.require()
-        await finish.keep(journal, change_id)
+        await keeping.keep(journal, change_id)
         return await journal.change(change_id)
 
     async def reconcile(self) -> list[str]:

@@ -21,6 +21,7 @@ from indexpilot_tui.engine.journal.journal import Bypass
 from indexpilot_tui.engine.logs import log
 from indexpilot_tui.engine.model.change import Change
 from indexpilot_tui.engine.model.verdict import Verdict
+from indexpilot_tui.engine.model.wayback import Rehearsal, WayBack
 from indexpilot_tui.engine.observe.model import Observation, QueryDetail
 from indexpilot_tui.engine.observe.observer import Watcher
 from indexpilot_tui.engine.observe.pace import Pace
@@ -313,6 +314,25 @@ class Engine:
         verify, fail or done. Where this login may operate, what was decided is carried out at once."""
         self._unlocked()
         return await self._control.resolve(change_id, choice, reason)
+
+    async def way_back(self, change_id: int) -> WayBack:
+        """How a change would be taken back now: what was saved, what it costs, the steps, the proof. Nothing is written."""
+        from indexpilot_tui.engine.changes.guide_cost import cost_of_return
+
+        async with self.monitor() as session:
+            back = await self._control.way_back(session, change_id)
+            if back.kind != "create" or not back.statements:
+                return back
+            change = await self._control.change(change_id)
+            simulator = await self._shadow()
+            return replace(back, cost=await cost_of_return(session, simulator, change, back.statements[0]))
+
+    async def rehearse(self, change_id: int) -> Rehearsal:
+        """Carry the rollback of a change out on the shadow, compare, and record the result in the change's log. Nothing is
+        written to the target."""
+        simulator = await self._shadow()
+        async with self.monitor() as session:
+            return await self._control.rehearse(session, simulator.server, change_id)
 
     async def keep(self, change_id: int) -> Change:
         """End the observation of a change: it stays."""

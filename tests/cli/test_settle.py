@@ -63,3 +63,37 @@ def test_a_half_dropped_index_is_settled_by_the_approver_and_finished_by_the_ope
     assert ran.json["state"] in ("observing", "done")
     with site.admin() as conn:
         assert conn.execute("select to_regclass('app.spare')").fetchone() == (None,)
+
+
+def test_the_way_back_is_shown_rehearsed_and_gone(site: Site) -> None:
+    with site.admin() as conn:
+        conn.execute("set role app_owner; create index spare on app.orders (note, customer_id) with (fillfactor = 77)")
+        conn.execute("comment on index app.spare is 'for the report'")
+    change_id, config = propose(site, "DROP INDEX app.spare"), site.config()
+    rehearsed = indexpilot("changes", "rehearse", str(change_id), "olga", "--config", config)
+    assert rehearsed.status == 0, rehearsed.err
+    assert "held: on PostgreSQL 15 all 2 indexes" in rehearsed.out
+    looked = indexpilot("changes", "rehearse", str(change_id), "mona", "--config", config, "--json")
+    assert looked.json["result"] == "held"
+    assert "not recorded" in looked.err
+    assert approve(site, change_id).status == 0
+    assert indexpilot("changes", "apply", str(change_id), "olga", "--config", config).status == 0
+    ran = indexpilot("changes", "rollback", str(change_id), "mona", "--plan", "--config", config)
+    assert ran.status == 0, ran.err
+    for words in ("for the report", "fillfactor=77", "the forecast's model", "letter by letter", "covered by the approval of anna",
+                  "held: on PostgreSQL 15"):  # fmt: skip
+        assert words in ran.out, ran.out
+    plan = indexpilot("changes", "rollback", str(change_id), "mona", "--plan", "--config", config, "--json").json
+    assert plan["cost"]["size_bytes"] > 1_000_000
+    assert plan["rehearsal"]["by"] == "olga"
+    assert indexpilot("changes", "rollback", str(change_id), "olga", "--config", config).status == 64
+    back = indexpilot("changes", "rollback", str(change_id), "olga", "--reason", "needed", "--config", config, "--json")
+    assert back.status == 0, back.err
+    assert "all that was saved is back" in back.json["outcome"]
+    with site.admin() as conn:
+        row = conn.execute(
+            "select pg_get_indexdef('app.spare'::regclass), obj_description('app.spare'::regclass)"
+        ).fetchone()
+    assert row is not None
+    assert row[0] == dict(plan["saved"])["definition"]
+    assert row[1] == "for the report"

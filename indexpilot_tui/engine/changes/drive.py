@@ -8,7 +8,7 @@ import time
 import traceback
 from collections.abc import Awaitable, Callable
 
-from indexpilot_tui.engine.changes import begin, cleaning, finish, group, group_clean, settle
+from indexpilot_tui.engine.changes import begin, cleaning, finish, group, group_clean, prove, settle
 from indexpilot_tui.engine.changes.book import Book
 from indexpilot_tui.engine.changes.catalog import busy
 from indexpilot_tui.engine.changes.hold import RECONNECT_S, Hold
@@ -42,7 +42,7 @@ STEPS: dict[State, Step] = {
     State.CANCELLING: _either(settle.follow, group.follow),
     State.UNKNOWN: _either(settle.follow, group.follow),
     State.CLEANING: _either(cleaning.clean, group_clean.clean),
-    State.VERIFYING: finish.verify,
+    State.VERIFYING: prove.verify,
     State.OBSERVING: finish.observe,
 }
 

@@ -9,7 +9,7 @@ import psycopg
 from indexpilot_tui.engine.changes.catalog import backend_alive, index_by_name, question
 from indexpilot_tui.engine.changes.executor import outcome_of
 from indexpilot_tui.engine.changes.guard import Rules, Stop
-from indexpilot_tui.engine.changes.planning_parts import MAKES
+from indexpilot_tui.engine.changes.planning_parts import MAKES, TRIES
 from indexpilot_tui.engine.changes.settle import (
     back_or_failed,
     fresh_eye,
@@ -31,7 +31,6 @@ from indexpilot_tui.engine.safeguards.clearance import Clearance, clear
 from indexpilot_tui.engine.safeguards.gates import refusals
 from indexpilot_tui.errors import RefusedError
 
-TRIES = 10  # of a step that waits for its lock for a second only
 PAUSE_S = 1.0
 _LOCKED = "55P03"
 

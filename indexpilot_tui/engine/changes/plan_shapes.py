@@ -19,6 +19,7 @@ from psycopg import sql
 
 from indexpilot_tui.engine.changes.catalog import question
 from indexpilot_tui.engine.changes.naming import login_path
+from indexpilot_tui.engine.journal.records import PhaseStats
 from indexpilot_tui.engine.model.change import Plan
 from indexpilot_tui.engine.postgres.session import Purpose, Session, session
 from indexpilot_tui.engine.postgres.text import clean_line
@@ -65,7 +66,7 @@ async def read_shapes(target: Target, settings: Settings, plan: Plan, rows: Iter
         # a session of its own: what it plans belongs to others, and it is closed before anything is built
         async with session(target, Purpose.MONITOR, settings) as monitor:
             path = list(dict.fromkeys([*await login_path(monitor), plan.schema]))
-            await monitor.execute(
+            await monitor.rows(
                 "select pg_catalog.set_config('search_path', %s, false)",
                 (sql.SQL(", ").join(sql.Identifier(name) for name in path).as_string(None),),
             )
@@ -147,8 +148,8 @@ async def _explain(monitor: Session, text: str, generic: bool) -> dict[str, Any]
 
 async def _prepared(monitor: Session, text: str) -> list[dict[str, Any]]:
     """Before 16: the generic plan of a prepared statement, whose parameters do not matter."""
-    await monitor.execute("select pg_catalog.set_config('plan_cache_mode', 'force_generic_plan', false)")
-    await monitor.execute(sql.Composed([sql.SQL("prepare indexpilot_shape as "), sql.SQL(text)]))
+    await monitor.rows("select pg_catalog.set_config('plan_cache_mode', 'force_generic_plan', false)")
+    await monitor.rows(sql.Composed([sql.SQL("prepare indexpilot_shape as "), sql.SQL(text)]))
     try:
         count = await monitor.value(
             "select pg_catalog.cardinality(parameter_types) from pg_catalog.pg_prepared_statements"
@@ -163,7 +164,7 @@ async def _prepared(monitor: Session, text: str) -> list[dict[str, Any]]:
         return await monitor.rows(call)
     finally:
         if not monitor.closed:
-            await monitor.execute("deallocate indexpilot_shape")
+            await monitor.rows("deallocate indexpilot_shape")
 
 
 def compare(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> tuple[str, str]:
@@ -180,3 +181,10 @@ def compare(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -
     if not common or (before["parameters"] and common == {GENERIC}):
         return NOT_COMPARED, "its generic plan is the same; that of its parameters' values is not known"
     return UNCHANGED, ""
+
+
+def hidden(stats: Mapping[str, PhaseStats]) -> bool:
+    """Whether the plans of no statement could be read, for want of rights."""
+    sides = [stats[phase].context.get("plans", {}) for phase in ("start", "observed") if phase in stats]
+    found = [plan for side in sides for plan in side.values()]
+    return bool(found) and not any("shapes" in plan for plan in found) and any(p.get("why") == HIDDEN for p in found)

@@ -25,7 +25,7 @@ from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.errors import UsageError
 
 MAKES = ("root", "branch", "leaf")  # deeds that make an index
-SHORT = ("root", "branch", "attach", "drop")  # deeds that wait for a lock no longer than a second, and are tried again
+TRIES = 10  # of every other deed, which waits for its lock no longer than a second
 
 
 def attach_ddl(parent: Step, schema: str, index: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from indexpilot_tui.engine.changes.drive import carry_out
 from indexpilot_tui.engine.changes.job import Job, spawn
 from indexpilot_tui.engine.journal.journal import Journal
 from indexpilot_tui.engine.model.change import ACTIVE_STATES, Change, State
@@ -48,6 +47,8 @@ async def reconcile(target: Target, settings: Settings, journal: Journal, *, det
             if run.lease_ended:
                 lines.append(f"{what}: its executor is gone; process {pid} takes it over")
             continue
+        from indexpilot_tui.engine.changes.drive import carry_out  # an executor's business: no console needs all of it
+
         await carry_out(Job(target=target, settings=settings, change_id=change.id, resume=True))
         after = await journal.change(change.id)
         if after.epoch != change.epoch:

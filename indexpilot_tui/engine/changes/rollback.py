@@ -7,7 +7,7 @@ from typing import Any
 
 from psycopg import sql
 
-from indexpilot_tui.engine.changes.catalog import IndexFacts, index_by_name, index_by_oid, table_now
+from indexpilot_tui.engine.changes.catalog import index_by_name, index_by_oid, table_now
 from indexpilot_tui.engine.changes.planning_existing import plan_drop
 from indexpilot_tui.engine.changes.planning_parts import plain_drop_ddl
 from indexpilot_tui.engine.journal.journal import Journal
@@ -18,6 +18,7 @@ from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.errors import RefusedError, UsageError
 from indexpilot_tui.settings.model import Settings
 
+RESTORED = ("comment", "statistics", "clustered", "replica_identity")  # what a definition does not say
 TAKEN_BACK_FROM = (State.OBSERVING, State.DONE, State.NEEDS_OPERATOR)
 
 
@@ -70,14 +71,22 @@ def _drop_of_the_whole(change: Change, plan: Plan) -> Plan:
 
 async def _undo_drop(session: Session, change: Change) -> Plan:
     before = change.plan
-    saved = before.saved
-    if not saved.get("valid", True):
-        raise RefusedError(f"change {change.id} dropped an INVALID leftover: there was no working index to restore")
     table = await table_now(session, before.table_oid)
     if table is None:
         raise RefusedError(f"the table of change {change.id} is gone")
     if await index_by_name(session, before.schema, before.index) is not None:
         raise RefusedError(f"the name {clean_line(before.index)} is taken by another index now")
+    return plan_of_return(change, table)
+
+
+def plan_of_return(change: Change, table: tuple[str, str, str]) -> Plan:
+    """The plan that makes a dropped index again, on the table that is called so now (schema, name, owner).
+
+    Raises RefusedError when there was no working index.
+    """
+    before, saved = change.plan, change.plan.saved
+    if not saved.get("valid", True):
+        raise RefusedError(f"change {change.id} dropped an INVALID leftover: there was no working index to restore")
     statement = parse_index_statement(str(saved["definition"]))
     if saved.get("tablespace"):
         statement.tree.index_stmt.table_space = str(saved["tablespace"])
@@ -95,14 +104,15 @@ async def _undo_drop(session: Session, change: Change) -> Plan:
         owner=owner,
         system_identifier=before.system_identifier,
         database=before.database,
-        saved={"restore": {key: saved.get(key) for key in ("comment", "statistics", "clustered")}},
+        saved={"restore": {key: saved.get(key) for key in RESTORED}},
     )
 
 
-def restoring(plan: Plan, facts: IndexFacts) -> list[sql.Composed]:
-    """What `pg_get_indexdef` does not say of an index that is made again: statistics targets, CLUSTER mark, comment."""
+def restoring(plan: Plan) -> list[sql.Composed]:
+    """What `pg_get_indexdef` does not say of an index that is made again: statistics targets, CLUSTER mark, replica
+    identity, comment. `plan`: of the return."""
     restore: dict[str, Any] = plan.saved.get("restore") or {}
-    index = sql.Identifier(facts.schema, facts.name)
+    index, table = sql.Identifier(plan.schema, plan.index), sql.Identifier(plan.schema, plan.table)
     statements = [
         sql.SQL("alter index {} alter column {} set statistics {}").format(
             index, sql.Literal(int(number)), sql.Literal(int(target))
@@ -110,8 +120,11 @@ def restoring(plan: Plan, facts: IndexFacts) -> list[sql.Composed]:
         for number, target in sorted((restore.get("statistics") or {}).items(), key=lambda item: int(item[0]))
     ]
     if restore.get("clustered"):
-        table = sql.Identifier(plan.schema, plan.table)
-        statements.append(sql.SQL("alter table {} cluster on {}").format(table, sql.Identifier(facts.name)))
+        statements.append(sql.SQL("alter table {} cluster on {}").format(table, sql.Identifier(plan.index)))
+    if restore.get("replica_identity"):
+        statements.append(
+            sql.SQL("alter table {} replica identity using index {}").format(table, sql.Identifier(plan.index))
+        )
     if restore.get("comment"):
         comment = sql.Literal(str(restore["comment"]))
         statements.append(sql.SQL("comment on index {} is {}").format(index, comment))

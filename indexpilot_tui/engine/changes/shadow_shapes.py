@@ -7,13 +7,11 @@ one that was dropped. One side of that forecast is what stands now, the other wh
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from psycopg import sql
-
-from indexpilot_tui.engine.changes.plan_shapes import GENERIC, HIDDEN, MAX_STATEMENTS, shape
+from indexpilot_tui.engine.changes.plan_shapes import GENERIC, MAX_STATEMENTS, shape
+from indexpilot_tui.engine.changes.planning_existing import ddl_for
 from indexpilot_tui.engine.journal.records import PhaseStats
 from indexpilot_tui.engine.model.change import Plan
 from indexpilot_tui.engine.postgres.session import Purpose, session
@@ -25,13 +23,6 @@ from indexpilot_tui.settings.model import Settings, Target
 
 LIMIT_S = 120.0
 _Plans = dict[str, dict[str, Any]]
-
-
-def hidden(stats: Mapping[str, PhaseStats]) -> bool:
-    """Whether the plans of no statement could be read, for want of rights."""
-    sides = [stats[phase].context.get("plans", {}) for phase in ("start", "observed") if phase in stats]
-    found = [plan for side in sides for plan in side.values()]
-    return bool(found) and not any("shapes" in plan for plan in found) and any(p.get("why") == HIDDEN for p in found)
 
 
 async def with_shadow(
@@ -55,7 +46,7 @@ async def _forecast(target: Target, settings: Settings, plan: Plan, now: PhaseSt
     """Plans before and after the change, by queryid."""
     rows = sorted((r for r in now.rows if r["queryid"] is not None), key=lambda r: -float(r["total_exec_time"]))
     statements = {str(r["queryid"]): Statement(str(r["queryid"]), str(r["query"]), float(r["calls"])) for r in rows}
-    opposite = str(plan.saved.get("definition", "")) if plan.kind == "drop" else _drop(plan)
+    opposite = str(plan.saved.get("definition", "")) if plan.kind == "drop" else ddl_for("drop", plan.schema, plan.index)
     simulator = Simulator()
     try:
         async with session(target, Purpose.MONITOR, settings) as monitor:
@@ -67,10 +58,6 @@ async def _forecast(target: Target, settings: Settings, plan: Plan, now: PhaseSt
     for query in forecast.queries:
         standing[query.queryid], without[query.queryid] = _sides(query)
     return without, standing
-
-
-def _drop(plan: Plan) -> str:
-    return sql.SQL("DROP INDEX {}").format(sql.Identifier(plan.schema, plan.index)).as_string(None)
 
 
 def _sides(query: QueryForecast) -> tuple[dict[str, Any], dict[str, Any]]:

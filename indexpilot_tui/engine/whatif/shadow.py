@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -145,6 +146,24 @@ class ShadowServer:
                 ) from exc
             self._databases[key] = made
             return made
+
+    @asynccontextmanager
+    async def fresh(self, snapshot: Snapshot) -> AsyncIterator[ShadowDatabase]:
+        """A database of one's own with the structure of `snapshot`, empty and without sizes, to change things in; gone
+        afterwards. Raises LocalServerError."""
+        async with self._lock:
+            try:
+                running = await self._start(snapshot.server.version)
+                made = await self._make(running, snapshot)
+            except (psycopg.Error, OSError) as exc:
+                raise LocalServerError(
+                    f"the shadow could not be built: {clean_line(str(exc), 300)}",
+                    remedy="check free space and permissions of the temporary directory",
+                ) from exc
+        try:
+            yield made
+        finally:
+            await self._drop(made)
 
     async def _make(self, running: _Running, snapshot: Snapshot) -> ShadowDatabase:
         cluster = running.cluster
