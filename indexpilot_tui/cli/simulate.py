@@ -112,6 +112,7 @@ def forecast_lines(forecast: Forecast) -> list[str]:
         f"  workload (cost x calls): {before:,.0f} -> {after:,.0f}{share}",
         f"  index: {_bytes(forecast.index.size_bytes)}, build {low:.1f} to {high:.1f} s, "
         f"WAL {_bytes(forecast.index.wal_bytes)}, temporary files {_bytes(forecast.index.temp_bytes)} (all estimated)",
+        *([f"    on {forecast.index.basis}"] if forecast.index.basis else []),
         f"  writes: HOT updates lost {hot}, extra WAL a write {'not measured' if wal is None else f'{wal:.0f} B'}",
     ]
     if forecast.drop is not None:

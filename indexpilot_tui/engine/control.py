@@ -20,6 +20,7 @@ from indexpilot_tui.engine.journal.anchor import Anchor
 from indexpilot_tui.engine.journal.journal import Bypass, Journal
 from indexpilot_tui.engine.journal.retention import retain
 from indexpilot_tui.engine.logs import log
+from indexpilot_tui.engine.model.builds import MeasuredBuild
 from indexpilot_tui.engine.model.change import ACTIVE_STATES, Change, Plan, State
 from indexpilot_tui.engine.model.verdict import Verdict
 from indexpilot_tui.engine.model.wayback import Rehearsal, WayBack
@@ -272,6 +273,17 @@ class Control:
             await retain(await self.require(), self.settings, batches=2)
         except IndexPilotError as exc:
             log("retention.failed", "warning", target=self.target.name, why=exc.message)
+
+    async def builds(self, session: Session) -> list[MeasuredBuild]:
+        """What earlier builds on the target of `session` took; empty where there is no journal to tell. A forecast can do
+        without, so a journal that does not answer is logged and no error."""
+        if self.journal is None or self.journal.session.closed:
+            return []
+        try:
+            return await self.journal.builds(session.facts.system_identifier, session.facts.database)
+        except IndexPilotError as exc:
+            log("builds.unread", "warning", target=self.target.name, why=exc.message)
+            return []
 
     async def change(self, change_id: int) -> Change:
         return await (await self.require()).change(change_id)

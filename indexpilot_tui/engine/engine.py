@@ -234,7 +234,10 @@ class Engine:
                 from indexpilot_tui.engine.whatif.workload import from_pg_stat_statements
 
                 statements = await from_pg_stat_statements(session, WORKLOAD_STATEMENTS)
-            return await simulator.simulate(session, ddl, statements, backend=backend, cross_check=cross_check)
+            builds = await self._control.builds(session)
+            return await simulator.simulate(
+                session, ddl, statements, backend=backend, cross_check=cross_check, builds=builds
+            )  # fmt: skip
 
     async def advise(self, statements: Sequence[Statement] | None = None, options: Options | None = None) -> Advice:
         """Recommend a set of indexes for `statements`, else for the busiest of pg_stat_statements."""

@@ -13,6 +13,7 @@ from indexpilot_tui.engine.changes import group, rebuild
 from indexpilot_tui.engine.changes.catalog import IndexFacts, index_by_oid, index_text
 from indexpilot_tui.engine.changes.executor import Door, outcome_of
 from indexpilot_tui.engine.changes.guard import Rules
+from indexpilot_tui.engine.changes.measured import of_build
 from indexpilot_tui.engine.changes.rollback import restoring
 from indexpilot_tui.engine.changes.settle import find_ours, fresh_eye, needs_operator, other_server
 from indexpilot_tui.engine.changes.stats import save_stats
@@ -106,6 +107,7 @@ async def _told(work: Work, eye: Session, found: Proof, text: tuple[str, int] | 
     size = found.covered.get("size_bytes", text[1] if text else 0)
     detail: dict[str, Any] = {"oid": facts.oid, "valid": True, "ready": True, "live": True, "size_bytes": size}
     detail |= {"server": server, "definition": text[0] if text else "", **found.covered}
+    detail |= await of_build(eye, facts.oid, work.plan.ddl)
     if work.rebuilding:
         after = await rebuild.standing(eye, replace(work.plan, index_oid=facts.oid))
         detail |= {"before": _evidence(work.before), "after": _evidence(after), "lost": lost}

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from indexpilot_tui.engine.journal.anchor import Anchor, Head, read_anchors
+from indexpilot_tui.engine.journal.builds import to_build
 from indexpilot_tui.engine.journal.calls import Calls
 from indexpilot_tui.engine.journal.chain import ChainReport, Verifier
 from indexpilot_tui.engine.journal.records import to_event
 from indexpilot_tui.engine.journal.refusals import JournalRefusedError
 from indexpilot_tui.engine.logs import log
+from indexpilot_tui.engine.model.builds import MeasuredBuild
 from indexpilot_tui.engine.model.change import Event
 from indexpilot_tui.errors import IndexPilotError, NotInstalledError
 
@@ -30,6 +32,11 @@ class Log(Calls):
     async def events(self, after: int = 0, limit: int = PAGE, change_id: int | None = None) -> list[Event]:
         """The same rows, cleaned, for showing."""
         return [to_event(row) for row in await self.log_rows(after, limit, change_id)]
+
+    async def builds(self, system_identifier: str, database: str, limit: int = 30) -> list[MeasuredBuild]:
+        """What the newest builds on this database took, newest first."""
+        params = {"system_identifier": system_identifier, "database": database, "limit": limit}
+        return [b for row in await self._read("builds", params) if (b := to_build(row)) is not None]
 
     async def head(self) -> Head:
         """Where the chain ends now."""

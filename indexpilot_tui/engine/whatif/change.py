@@ -27,6 +27,7 @@ from indexpilot_tui.engine.whatif.plan import (
     set_path,
     skips_leading,
 )
+from indexpilot_tui.engine.whatif.rates import Rates
 from indexpilot_tui.engine.whatif.shape import mean_key_width, shape_of
 from indexpilot_tui.engine.whatif.sizing import index_image, point, write_file
 from indexpilot_tui.engine.whatif.statements import Parsed
@@ -70,7 +71,7 @@ def shadow_ddl(change: IndexStatement, schema: str, table: str) -> sql.Composed:
 
 async def forecast_create(
     shadow: ShadowDatabase, change: IndexStatement, table: int, parsed: Sequence[Parsed], touching: set[str],
-    observed: Mapping[str, Sequence[Mapping[int, str]]] | None = None,
+    observed: Mapping[str, Sequence[Mapping[int, str]]] | None = None, rates: Rates | None = None,
 ) -> Outcome:  # fmt: skip
     """Forecast a CREATE INDEX. `observed` are constants that run now, by statement.
 
@@ -103,7 +104,7 @@ async def forecast_create(
     try:
         root = next((m for m in made if m.table_oid == shadow.oids[table]), made[0])
         outcome = Outcome(root.name, before)
-        await _size_new(shadow, made, table, outcome)
+        await _size_new(shadow, made, table, outcome, rates or Rates())
         outcome.after = await plans_after(shadow, parsed, before, touching)
         names = {m.name for m in made}
         outcome.users = {k for k, p in outcome.after.items() if p.plan and indexes_used(p.plan) & names}
@@ -145,10 +146,10 @@ def _family(shadow: ShadowDatabase, table: int) -> list[int]:
     return [table, *(o for c in shadow.snapshot.partitions(table) for o in _family(shadow, c))]
 
 
-async def _size_new(shadow: ShadowDatabase, made: Sequence[MadeIndex], table: int, outcome: Outcome) -> None:
+async def _size_new(shadow: ShadowDatabase, made: Sequence[MadeIndex], table: int, outcome: Outcome, rates: Rates) -> None:
     """Give the new index, or each part of it, the size that the model forecasts."""
     snapshot = shadow.snapshot
-    total, wal, temp = 0, 0.0, 0
+    total, wal, temp, volume = 0, 0.0, 0, 0
     low = high = 0.0
     parts = await resize(shadow, made)
     outcome.notes += dict.fromkeys(clean_line(n) for p in parts for n in p.notes)
@@ -161,12 +162,14 @@ async def _size_new(shadow: ShadowDatabase, made: Sequence[MadeIndex], table: in
         basis = f"index size is modelled, not measured ({largest.size.basis}{of})"
         outcome.doubts.append(("medium" if rough else "high", basis))
     for part in parts:
-        seconds = sizes.build_seconds(part.shape, part.size.size_bytes, part.shape.heap_pages)
+        seconds = rates.seconds(part.shape, part.size.size_bytes)
         total, low, high = total + part.size.size_bytes, low + seconds[0], high + seconds[1]
-        temp = max(temp, sizes.temp_bytes(part.shape, snapshot.server.maintenance_work_mem))
+        temp = max(temp, rates.temp_bytes(part.shape, part.size.size_bytes, snapshot.server.maintenance_work_mem))
+        volume += rates.wal_bytes(part.shape.method, part.size.size_bytes)
         wal = max(wal, sizes.wal_per_insert(part.shape))
     logged = snapshot.relations[table].persistence != "u"
-    outcome.index = IndexForecast(total, (round(low, 2), round(high, 2)), sizes.wal_bytes(total) if logged else 0, temp)
+    span = (round(low, 2), round(high, 2))
+    outcome.index = IndexForecast(total, span, volume if logged else 0, temp, rates.basis)
     outcome.wal_per_write = wal if logged else 0.0
     if not logged:
         outcome.notes.append("the table is unlogged, so neither the build nor a write of the index makes WAL")
@@ -243,7 +246,7 @@ async def forecast_invalid(shadow: ShadowDatabase, name: str, parsed: Sequence[P
 
 
 async def forecast_reindex(
-    shadow: ShadowDatabase, oid: int, table: int, parsed: Sequence[Parsed], touching: set[str]
+    shadow: ShadowDatabase, oid: int, table: int, parsed: Sequence[Parsed], touching: set[str], rates: Rates | None = None
 ) -> Outcome:
     """Forecast a REINDEX INDEX: the index at the size that it would have after a fresh build."""
     snapshot = shadow.snapshot
@@ -271,9 +274,10 @@ async def forecast_reindex(
     )  # fmt: skip
     outcome.users = {k for k, p in outcome.after.items() if p.plan and entry.name in indexes_used(p.plan)}
     size_bytes = pages * sizes.PAGE
+    rates = rates or Rates()
     outcome.index = IndexForecast(
-        size_bytes, sizes.build_seconds(shape, size_bytes, shape.heap_pages), sizes.wal_bytes(size_bytes),
-        sizes.temp_bytes(shape, snapshot.server.maintenance_work_mem),
+        size_bytes, rates.seconds(shape, size_bytes), rates.wal_bytes(shape.method, size_bytes),
+        rates.temp_bytes(shape, size_bytes, snapshot.server.maintenance_work_mem), rates.basis,
     )  # fmt: skip
     outcome.doubts += [("medium", r) for r in reasons]
     outcome.doubts.append(("medium" if size.rough else "high", f"new size is modelled, not measured ({size.basis})"))

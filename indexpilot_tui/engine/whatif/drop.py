@@ -15,6 +15,7 @@ from indexpilot_tui.engine.whatif.drop_model import DropForecast, PlanChange, Re
 from indexpilot_tui.engine.whatif.expressions import derive
 from indexpilot_tui.engine.whatif.model import QueryForecast
 from indexpilot_tui.engine.whatif.plan import Plan, nodes
+from indexpilot_tui.engine.whatif.rates import Rates
 from indexpilot_tui.engine.whatif.read import Reader
 from indexpilot_tui.engine.whatif.shape import shape_of
 from indexpilot_tui.engine.whatif.snapshot import Snapshot
@@ -58,11 +59,12 @@ def _below(snapshot: Snapshot, oid: int) -> list[int]:
     return [*children, *(x for c in children for x in _below(snapshot, c))]
 
 
-async def rebuild(shadow: ShadowDatabase, oid: int) -> Rebuild | None:
+async def rebuild(shadow: ShadowDatabase, oid: int, rates: Rates | None = None) -> Rebuild | None:
     """What a fresh build of an existing index takes, its parts together; None when the shadow does not have it."""
     snapshot = shadow.snapshot
     wanted = [p for p in [oid, *_below(snapshot, oid)] if p in shadow.oids and not snapshot.indexes[p].partitioned]
-    size, low, high, temp = 0, 0.0, 0.0, 0
+    rates = rates or Rates()
+    size, low, high, temp, volume = 0, 0.0, 0.0, 0, 0
     for part in wanted:
         owner = snapshot.indexes[part].table_oid
         described = await index.describe(shadow, [shadow.oids[owner]])
@@ -70,10 +72,11 @@ async def rebuild(shadow: ShadowDatabase, oid: int) -> Rebuild | None:
         derived, _ = await derive(shadow, made, snapshot.relations[owner])
         shape, _ = await shape_of(shadow, made, owner, derived)
         bytes_ = sizes.estimate(shape).size_bytes
-        seconds = sizes.build_seconds(shape, bytes_, shape.heap_pages)
+        seconds = rates.seconds(shape, bytes_)
         size, low, high = size + bytes_, low + seconds[0], high + seconds[1]
-        temp = max(temp, sizes.temp_bytes(shape, snapshot.server.maintenance_work_mem))
-    return Rebuild(size, (round(low, 2), round(high, 2)), sizes.wal_bytes(size), temp) if wanted else None
+        temp = max(temp, rates.temp_bytes(shape, bytes_, snapshot.server.maintenance_work_mem))
+        volume += rates.wal_bytes(shape.method, bytes_)
+    return Rebuild(size, (round(low, 2), round(high, 2)), volume, temp, rates.basis) if wanted else None
 
 
 def radius(

@@ -61,6 +61,7 @@ class Rebuild:
     build_seconds: tuple[float, float]
     wal_bytes: int
     temp_bytes: int
+    basis: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,7 @@ class IndexForecast:
     build_seconds: tuple[float, float]
     wal_bytes: int
     temp_bytes: int
+    basis: str = ""  # what time, WAL and temporary files rest on
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +156,7 @@ class Forecast:
                 "build_seconds": list(self.index.build_seconds),
                 "wal_bytes": self.index.wal_bytes,
                 "temp_bytes": self.index.temp_bytes,
+                "basis": self.index.basis,
             },
             "writes": {
                 "hot_lost_pct": self.writes.hot_lost_pct,

@@ -10,6 +10,7 @@ from typing import Any
 
 import psycopg
 
+from indexpilot_tui.engine.model.builds import MeasuredBuild
 from indexpilot_tui.engine.postgres.ddl import IndexStatement, parse_index_statement
 from indexpilot_tui.engine.postgres.session import Session
 from indexpilot_tui.engine.postgres.text import clean, clean_line
@@ -21,6 +22,7 @@ from indexpilot_tui.engine.whatif.drop_model import Rebuild
 from indexpilot_tui.engine.whatif.model import Forecast, LeftOut, QueryForecast, Statement, WriteForecast
 from indexpilot_tui.engine.whatif.observed import Constants, read_observed
 from indexpilot_tui.engine.whatif.plan import Planned
+from indexpilot_tui.engine.whatif.rates import Rates
 from indexpilot_tui.engine.whatif.read import Name, Reader, read_snapshot, resolve, server_traits
 from indexpilot_tui.engine.whatif.shadow import ShadowServer
 from indexpilot_tui.engine.whatif.sizing import apply
@@ -44,6 +46,7 @@ class Question:
     standing: drop.Standing | None = None  # of a drop: what hangs on the index
     back: Rebuild | None = None
     observed: dict[str, list[Constants]] = field(default_factory=dict)  # that run now, by statement
+    rates: Rates = field(default_factory=Rates)
 
 
 class Simulator:
@@ -70,13 +73,14 @@ class Simulator:
 
     async def simulate(
         self, session: Session, ddl: str, statements: Sequence[Statement] | None = None, *, backend: str = "auto",
-        cross_check: bool = False,
+        cross_check: bool = False, builds: Sequence[MeasuredBuild] = (),
     ) -> Forecast:  # fmt: skip
         """Forecast one CREATE, DROP or REINDEX INDEX.
 
         `statements`: all of them are in the forecast; of a ServerWorkload, and of pg_stat_statements when None, those
         that touch the table. `backend`: shadow, hypopg (which must be on the target), or auto: the shadow, and where none
-        can be had HypoPG if the target has it. `cross_check` asks HypoPG as well and notes how far it is off.
+        can be had HypoPG if the target has it. `cross_check` asks HypoPG as well and notes how far it is off. `builds`:
+        what earlier builds there took, for the time of this one.
         Raises UsageError (the DDL, or an object in it, is wrong), PrivilegeError, ServerError or ConnectError (the
         target), LocalServerError (the shadow).
         """
@@ -87,6 +91,7 @@ class Simulator:
         try:
             reader = Reader(session)
             question, snapshot = await self._read(reader, change, statements)
+            question.rates = Rates(builds)
         finally:
             await asyncio.gather(warming, return_exceptions=True)
         if backend == "hypopg":
@@ -204,7 +209,7 @@ class Simulator:
 async def _forecast(shadow: ShadowDatabase, question: Question) -> Outcome:
     if question.change.kind == "create":
         arguments = (shadow, question.change, question.table, question.parsed, question.touching)
-        return await forecast_create(*arguments, question.observed)
+        return await forecast_create(*arguments, question.observed, question.rates)
     if question.change.kind == "drop" and question.index is not None and not question.facts["valid"]:
         return await forecast_invalid(shadow, question.change.index or "", question.parsed)
     if question.index is None or question.index not in shadow.oids:
@@ -213,9 +218,11 @@ async def _forecast(shadow: ShadowDatabase, question: Question) -> Outcome:
             field="DDL", value=clean_line(question.change.index or ""),
         )  # fmt: skip
     if question.change.kind == "drop":
-        question.back = await drop.rebuild(shadow, question.index)
+        question.back = await drop.rebuild(shadow, question.index, question.rates)
         return await forecast_drop(shadow, question.index, question.parsed, question.touching, question.observed)
-    return await forecast_reindex(shadow, question.index, question.table, question.parsed, question.touching)
+    return await forecast_reindex(
+        shadow, question.index, question.table, question.parsed, question.touching, question.rates
+    )  # fmt: skip
 
 
 def _queries(outcome: Outcome, parsed: Sequence[Parsed]) -> tuple[list[QueryForecast], list[LeftOut]]:

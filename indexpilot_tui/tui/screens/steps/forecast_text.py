@@ -67,6 +67,8 @@ def _grounds(forecast: Forecast, width: int) -> list[Line]:
     """Why it is believed as far as it is, and where it comes from."""
     out: list[Line] = [rule(f"why the confidence is {forecast.confidence.level.upper()}", width)]
     out += bullets(forecast.confidence.reasons, width, "plain")
+    if forecast.index.basis:
+        out += bullets([f"build time, WAL and temporary files: {forecast.index.basis}"], width, "dim")
     out += bullets(forecast.notes, width, "dim")
     source = f"{forecast.backend} planner, PostgreSQL {fmt.version(forecast.planner_version)}; read "
     source += f"{forecast.read_statements} statements in {forecast.read_ms:.0f} ms on the target, "
