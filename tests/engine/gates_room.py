@@ -60,6 +60,9 @@ def configured(
     for section, values in safeguards.items():
         data["production_safeguards"][section] |= values
     data["metrics"] = metrics or {}
+    if environment not in (None, "development") and "write_performance" not in safeguards:
+        # the workshop's traffic is kept out of pg_stat_statements, so production would not know its writes
+        data["production_safeguards"]["write_performance"]["enabled"] = False
     update = (target or {}) | ({"environment": environment} if environment else {})
     changed = ctx.target.model_copy(update=update)
     return replace(ctx, settings=Settings.model_validate(data), target=changed, memory=Memory())

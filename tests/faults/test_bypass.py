@@ -26,7 +26,7 @@ async def test_its_end_comes_in_the_middle_of_a_build(workshop: Workshop) -> Non
     shut(workshop)
     change_id = await workshop.approved(DDL)
     writer = workshop.blocker("update app.t set v = 0 where id = 1")
-    await workshop.journal.bypass_on(["window"], "incident", 4.0)
+    await workshop.journal.bypass_on(["window"], "incident", 8.0)
     await workshop.spawn(change_id)
     change = await workshop.until_event(change_id, "phase")
     assert "cancel.intent" not in actions(change), story(change)
