@@ -202,7 +202,7 @@ async def test_plans_come_from_the_shadow_where_the_login_may_not_explain(worksh
     assert change.verification is not None
     plans = {q.query[-6:]: q.plan for q in change.verification.queries}
     assert plans["v = $1"] == "changed"
-    assert plans["w = $1"] == "not compared"  # the same generic plan, and no point of it was forecast
+    assert plans["w = $1"] == "unchanged"
 
 
 async def test_keep_ends_the_observation(workshop: Workshop) -> None:
