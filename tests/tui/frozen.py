@@ -16,6 +16,7 @@ from indexpilot_tui.engine.model.change import (
     State,
 )
 from indexpilot_tui.engine.model.verdict import Verdict
+from indexpilot_tui.engine.model.wayback import Rehearsal, WayBack
 from indexpilot_tui.engine.observe.model import Observation, QueryDetail
 from indexpilot_tui.engine.postgres.session import Facts, SentStatement
 from indexpilot_tui.engine.postgres.tls import TlsFacts
@@ -82,6 +83,8 @@ class FrozenEngine:
     store: dict[int, Change] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
     closed: bool = False
+    rehearsed: Rehearsal | None = None
+    rehearsal_holds: bool = True
     lifted: Bypass | None = None
     sent: deque[SentStatement] = field(default_factory=lambda: deque(sample.sent(), maxlen=500))
 
@@ -158,6 +161,15 @@ class FrozenEngine:
         )
         self._put(child)
         return self.step(child.id, State.RUNNING)
+
+    async def way_back(self, change_id: int) -> WayBack:
+        self.calls.append(f"way back {change_id}")
+        return sample.way_back(self.store[change_id], self.rehearsed)
+
+    async def rehearse(self, change_id: int) -> Rehearsal:
+        self.calls.append(f"rehearse {change_id}")
+        self.rehearsed = sample.rehearsal(self.store[change_id], self.rehearsal_holds)
+        return self.rehearsed
 
     async def keep(self, change_id: int) -> Change:
         self.calls.append(f"keep {change_id}")

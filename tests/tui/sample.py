@@ -9,6 +9,8 @@ from typing import Any
 from indexpilot_tui.engine.journal.records import Bypass
 from indexpilot_tui.engine.model.change import Change, Event, Plan, QueryVerdict, State, Verification
 from indexpilot_tui.engine.model.verdict import Status, Verdict
+from indexpilot_tui.engine.model.wayback import DIFFERS, HELD, Rehearsal, WayBack
+from indexpilot_tui.engine.model.wayback import Cost as ReturnCost
 from indexpilot_tui.engine.observe.model import (
     Activity,
     BuildProgress,
@@ -242,4 +244,37 @@ def verification() -> Verification:
             QueryVerdict("3", _QUERIES[2][0], 13_824, 12_110, 4.11, 4.16, "no evidence",
                          "+1.2 % is below the 10 % that matter"),
         ), 300.0,
+    )  # fmt: skip
+
+
+def rehearsal(of: Change, holds: bool) -> Rehearsal:
+    differences = () if holds else (f"public.{NAME}: comment was 'kept by hand' and is None",)
+    played = ((of.plan.ddl, 3.4), (f"DROP INDEX CONCURRENTLY public.{NAME}", 2.1))
+    result = HELD if holds else DIFFERS
+    return Rehearsal(result, "", played, 4, differences, 180003, NOW - timedelta(seconds=3), "alice")
+
+
+def way_back(of: Change, rehearsed: Rehearsal | None) -> WayBack:
+    gates = "the gates are asked again; the maintenance window and the rate limit do not hold a way back"
+    covered = "covered by the approval of bob until 2026-06-11 03:12 UTC"
+    if of.kind == "drop":
+        return WayBack(
+            of.id, "create", "", (f"CREATE INDEX CONCURRENTLY {NAME} ON public.orders USING btree (customer_id)",
+                                  f"comment on index public.{NAME} is 'kept by hand'"),
+            (("definition", f"CREATE INDEX {NAME} ON public.orders USING btree (customer_id)"), ("comment", "kept by hand"),
+             ("tablespace", "default"), ("storage parameters", "default"), ("CLUSTER mark", "no"),
+             ("size before", "21400000 bytes")),
+            (gates, "CREATE INDEX CONCURRENTLY from the saved definition", "the catalog is read again by OID"),
+            ("the index is valid, ready and live, by OID", "its definition is the saved one, letter by letter"), covered,
+            ReturnCost(21_400_000, (1.8, 5.5), 23_100_000, 30_000_000, "the forecast's model"), rehearsal=rehearsed,
+        )  # fmt: skip
+    return WayBack(
+        of.id, "drop", "", (f"DROP INDEX CONCURRENTLY public.{NAME}",),
+        (("made by", of.plan.ddl), ("index OID", "24601")),
+        (gates, "DROP INDEX CONCURRENTLY: waits for every transaction that uses the table, readers too, and stops nobody; "
+         "replay on a standby waits for its readers",
+         "an observer lets through whoever queues behind it, by cancelling our own statement",
+         "the catalog is read again by OID"),
+        ("no index with OID 24601 in the catalog", "no INVALID index of ours is left on the table"), covered,
+        frees_bytes=21_400_000, rehearsal=rehearsed,
     )  # fmt: skip

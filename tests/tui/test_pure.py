@@ -12,6 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
+from indexpilot_tui.engine.model.change import Change, Event, State, Step
 from indexpilot_tui.engine.model.verdict import Status
 from indexpilot_tui.errors import ServerError
 from indexpilot_tui.settings.model import Target
@@ -22,6 +23,7 @@ from indexpilot_tui.tui.lines import Segment, changed_cells, fit, line, pad, tex
 from indexpilot_tui.tui.panes.matching import Filter
 from indexpilot_tui.tui.panes.throttle import gate_row
 from indexpilot_tui.tui.plandiff import plan_lines
+from indexpilot_tui.tui.screens.steps.progress_text import progress_lines
 from indexpilot_tui.tui.statement import in_one_line
 from indexpilot_tui.tui.widgets.plot import draw, finite
 from indexpilot_tui.tui.widgets.strip import StripState, strip_lines
@@ -314,3 +316,35 @@ def test_a_forecast_shows_what_constants_cost() -> None:
     assert "index used  rare: status = 'pending'" in text
     assert "used  common" not in text
     assert point_lines(QueryForecast("1", "select", 1.0, 1.0, 1.0, False, plan, plan), 80) == []
+
+
+def _of_steps(state: State, *events: Event) -> Change:
+    base = sample.change(17, "CREATE INDEX ON public.orders (customer_id)", "slow", "alice")
+    steps = tuple(
+        Step(deed, f"{deed} {n}", "public", f"orders_{n}", 16400 + n, f"i{n}")
+        for n, deed in enumerate(("root", "leaf", "leaf"))
+    )
+    return replace(base, state=state, plan=replace(base.plan, steps=steps), events=events)
+
+
+def _event(number: int, action: str, **detail: object) -> Event:
+    return Event(number, sample.NOW, "alice", action, detail)
+
+
+def test_the_steps_of_a_partitioned_change_are_counted_and_the_one_at_work_is_named() -> None:
+    change = _of_steps(
+        State.RUNNING, _event(1, "part.intent", position=0, ddl="CREATE INDEX r ON ONLY p"), _event(2, "part.outcome", position=0, ok=True),
+        _event(3, "part.intent", position=1, ddl="CREATE INDEX CONCURRENTLY l1 ON p1"),
+    )  # fmt: skip
+    shown = "\n".join(text_of(entry) for entry in progress_lines(change, None, sample.NOW, 100))
+    assert "1 of 3 done" in shown
+    assert "now    CREATE INDEX CONCURRENTLY l1 ON p1" in shown
+
+
+def test_what_a_person_can_do_stands_above_the_log() -> None:
+    change = _of_steps(
+        State.NEEDS_OPERATOR, _event(1, "needs_operator", commands=["indexpilot changes resolve 17 --finish", "\x1b[2J"])
+    )
+    shown = "\n".join(text_of(entry) for entry in progress_lines(change, None, sample.NOW, 100))
+    assert "indexpilot changes resolve 17 --finish" in shown
+    assert "\x1b" not in shown

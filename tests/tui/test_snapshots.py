@@ -64,8 +64,26 @@ async def verify(on: Stage, pilot: Pilot[Any]) -> None:
 
 async def roll_back(on: Stage, pilot: Pilot[Any]) -> None:
     await to_verify(on)(pilot)
-    await press(pilot, "R")
+    await press(pilot, "R", "n")
     await typed(pilot, sample.NAME)
+
+
+async def way_back(on: Stage, pilot: Pilot[Any]) -> None:
+    await to_verify(on)(pilot)
+    await press(pilot, "R")
+
+
+async def rehearsed(on: Stage, pilot: Pilot[Any]) -> None:
+    await way_back(on, pilot)
+    await press(pilot, "h")
+
+
+async def not_held(on: Stage, pilot: Pilot[Any]) -> None:
+    on.engine.rehearsal_holds = False
+    await to_verify(on)(pilot)
+    dropped = on.engine.store[17]
+    on.engine.store[17] = replace(dropped, kind="drop")
+    await press(pilot, "R", "h")
 
 
 async def stale(on: Stage, pilot: Pilot[Any]) -> None:
@@ -110,6 +128,11 @@ CASES: dict[str, tuple[str, str, tuple[int, int], Walk]] = {
     "verify_wide": (DARK, "demo", WIDE, verify),
     "verify_narrow": (LIGHT, "demo", NARROW, verify),
     "roll_back_narrow": (DARK, "production", NARROW, roll_back),
+    "way_back_wide": (LIGHT, "production", WIDE, way_back),
+    "rehearsed_wide": (DARK, "demo", WIDE, rehearsed),
+    "rehearsed_narrow": (LIGHT, "demo", NARROW, rehearsed),
+    "rehearsal_differs_narrow": (DARK, "production", NARROW, not_held),
+    "rehearsal_differs_wide": (DARK, "production", WIDE, not_held),
     "help_narrow": (DARK, "demo", NARROW, keys("question_mark")),
     "log_narrow": (LIGHT, "demo", NARROW, keys("L")),
 }

@@ -10,6 +10,7 @@ from textual.widgets import Button, Input
 
 from indexpilot_tui.engine.model.change import Change, Event, State
 from indexpilot_tui.engine.model.verdict import Status
+from indexpilot_tui.engine.model.wayback import WayBack
 from indexpilot_tui.errors import RefusedError
 from indexpilot_tui.tui.panes.hotspots import HotspotsPane
 from indexpilot_tui.tui.screens.steps.route import step_of
@@ -57,7 +58,13 @@ async def test_whole_way_and_back(size: tuple[int, int]) -> None:
         assert "oid 24601" in on.text("#text")
         assert "improved" in on.text("#text")
         await press(pilot, "R")
-        assert on.screen == "ConfirmScreen"
+        assert on.screen == "RollBackScreen"
+        assert "DROP INDEX CONCURRENTLY" in on.text("#plan")
+        assert "not rehearsed yet" in on.text("#plan")
+        await press(pilot, "h")
+        assert "held: on PostgreSQL 18" in on.text("#plan")
+        await press(pilot, "enter", "y", "n", "enter")
+        assert "rollback 17" not in on.engine.calls
         await typed(pilot, NAME)
         await press(pilot, "enter")
         assert on.engine.calls[-1] == "rollback 17"
@@ -352,3 +359,31 @@ async def test_every_state_has_a_step() -> None:
     change = sample.change(1, sample.CANDIDATES[0], "r", "alice")
     for state in State:
         assert step_of(replace(change, state=state)).value[0] in "345"
+
+
+async def test_a_way_back_that_stands_closed_says_why_and_stays_closed() -> None:
+    on = stage()
+    async with on.app.run_test(size=NARROW) as pilot:
+        await to_verify(on)(pilot)
+        whole = on.engine.way_back
+
+        async def closed(change_id: int) -> WayBack:
+            return replace(await whole(change_id), why_not="the index of change 17 is gone")
+
+        on.engine.way_back = closed  # type: ignore[method-assign]
+        await press(pilot, "R")
+        assert "not now: the index of change 17 is gone" in on.text("#plan")
+        await press(pilot, "n")
+        assert "the index of change 17 is gone" in on.message
+        await press(pilot, "escape")
+        assert on.screen == "VerifyScreen"
+
+
+async def test_a_rehearsal_that_does_not_hold_is_told_with_the_difference() -> None:
+    on = stage()
+    on.engine.rehearsal_holds = False
+    async with on.app.run_test(size=WIDE) as pilot:
+        await to_verify(on)(pilot)
+        await press(pilot, "R", "h")
+        assert "does not hold" in on.text("#plan")
+        assert "comment was 'kept by hand' and is None" in on.text("#plan")

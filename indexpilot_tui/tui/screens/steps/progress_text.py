@@ -46,6 +46,9 @@ def progress_lines(
     if change.outcome:
         out += wrap(clean_line(change.outcome), width, "bold")
     out += wrap(clean_line(change.plan.ddl), width)
+    out += _steps(change, width)
+    if change.state is State.NEEDS_OPERATOR:
+        out += _ways_out(change, width)
     if build is not None:
         out += _build(build, width)
     elif change.state is State.RUNNING:
@@ -53,6 +56,26 @@ def progress_lines(
     out.append(rule("log of this change (UTC of the database)", width))
     out += [event_line(event, width) for event in sorted(change.events, key=lambda e: -e.seq)]
     return out
+
+
+def _steps(change: Change, width: int) -> list[Line]:
+    """Of a partitioned table: how many of its steps are done, and which one is at work."""
+    if not change.plan.steps:
+        return []
+    done = {e.detail.get("position") for e in change.events if e.action == "part.outcome" and e.detail.get("ok")}
+    of = len(change.plan.steps)
+    out = [line(("steps  ", "dim"), (fmt.bar(len(done), of, 20), "accent"), f" {len(done)} of {of} done")]
+    begun = [e.detail for e in change.events if e.action == "part.intent"]
+    if begun and not change.ended and begun[-1].get("position") not in done:
+        out += wrap(f"now    {clean_line(str(begun[-1].get('ddl', '')))}", width, "bold")
+    return out
+
+
+def _ways_out(change: Change, width: int) -> list[Line]:
+    """What a person can do about it."""
+    asked = [event for event in change.events if event.action == "needs_operator"]
+    commands = asked[-1].detail.get("commands", ()) if asked else ()
+    return [entry for command in commands for entry in wrap(clean_line(str(command), 400), width, "accent")]
 
 
 def _build(build: BuildProgress, width: int) -> list[Line]:

@@ -14,11 +14,10 @@ from indexpilot_tui.tui import format as fmt
 from indexpilot_tui.tui.actions import BACK, Action, bindings
 from indexpilot_tui.tui.feed import change_tone
 from indexpilot_tui.tui.lines import Line, elide, line, rule, width_of, wrap
+from indexpilot_tui.tui.screens.steps.back import RollBackScreen
 from indexpilot_tui.tui.screens.steps.base import StepScreen
-from indexpilot_tui.tui.screens.steps.confirm import ConfirmScreen
 from indexpilot_tui.tui.screens.steps.progress_text import MEANING, event_line
 from indexpilot_tui.tui.statement import in_one_line
-from indexpilot_tui.tui.widgets.entry import exactly
 from indexpilot_tui.tui.widgets.lineview import LineView
 from indexpilot_tui.tui.widgets.stepbar import Step
 
@@ -94,7 +93,13 @@ class VerifyScreen(StepScreen):
     HELP_TITLE = "Verify"
     ACTIONS: ClassVar[tuple[Action, ...]] = (
         Action("K", "keep", "keep", "Keep the index and end the watch.", 1),
-        Action("R", "roll_back", "roll back", "Take the change back (asks for the index's name).", 0),
+        Action(
+            "R",
+            "roll_back",
+            "roll back",
+            "Show the way back and its cost; it asks for the index's name.",
+            0,
+        ),
         BACK,
     )
     BINDINGS: ClassVar[list[BindingType]] = bindings(ACTIONS)
@@ -142,28 +147,5 @@ class VerifyScreen(StepScreen):
         self.work_on(lambda: self.engine.keep(number), done, what="keeping the change", group="act")
 
     def action_roll_back(self) -> None:
-        """Ask for the name, then take the change back."""
-        change, name = self.change, self.walk_state.index_name
-        deed = f"drops the index {name}" if change.kind == "create" else f"builds the index {name} again as it was"
-        self.app.push_screen(
-            ConfirmScreen(
-                self.walk_state,
-                Step.END,
-                title="Roll back",
-                words=(
-                    f"This {deed}, concurrently, as a change of its own with #{change.id} as its parent. The approval of "
-                    "a change covers its own roll-back for a day; window and rate limit do not hold it back.",
-                    f"Undoes: {change.plan.ddl}",
-                ),
-                question=f"Type the name of the index to roll back on {self.console.label}: {name}",
-                button="Roll back",
-                check=exactly(change.plan.index),
-                act=lambda _: self.engine.rollback(change.id, "rolled back at the console"),
-                done=self._rolled,
-            )
-        )
-
-    def _rolled(self, child: Change) -> None:
-        self.walk_state.change = child
-        self.walk_state.forecast = None
-        self.go(Step.BUILD)
+        """To the plan of the way back; nothing happens before the name is typed there."""
+        self.app.switch_screen(RollBackScreen(self.walk_state))
