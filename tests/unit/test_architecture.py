@@ -57,7 +57,8 @@ def test_no_module_is_a_house_of_its_own() -> None:
 
 def test_nothing_names_a_machine_or_a_registry() -> None:
     tops = ("indexpilot_tui", "tests", "themes", ".ci")
-    files = [f for top in tops for f in (ROOT / top).rglob("*")] + [f for f in ROOT.glob("*") if f.is_file() and f.name != ".git"]
+    files = [f for top in tops for f in (ROOT / top).rglob("*")]
+    files += [f for f in ROOT.glob("*") if f.is_file() and f.name != ".git"]
     pattern = re.compile(r"/(?:work|root|home/[a-z]+)/|" + "pypi" + r"\.org|files\.python" + "hosted|deb\\.debian", re.I)
     found = []
     for path in files:
