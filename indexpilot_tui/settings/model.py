@@ -13,6 +13,7 @@ from indexpilot_tui.settings.metrics import Metric, MetricName
 from indexpilot_tui.settings.safeguards import (
     Backup,
     CpuThrottle,
+    CriticalLoad,
     Disk,
     Megabytes,
     Replicas,
@@ -158,6 +159,7 @@ class Safeguards(Strict):
     maintenance_window: Window = Window()
     throttle: Throttle = Throttle()
     cpu_throttle: CpuThrottle = CpuThrottle()
+    critical_load: CriticalLoad = CriticalLoad()
     blockers: Blockers = Blockers()
     write_performance: WritePerformance = WritePerformance()
     replicas: Replicas = Replicas()

@@ -32,6 +32,17 @@ class Throttle(Strict):
     max_requested_checkpoints: Annotated[int, Field(ge=0)] | None = 1  # from one sample to the next
 
 
+class CriticalLoad(Strict):
+    """Limits during a build, looked at again after the interval before it is stopped; null: none."""
+
+    enabled: bool = True
+    interval_seconds: Annotated[float, Field(ge=0.2, le=60)] = 5.0
+    max_active_backends: Annotated[int, Field(ge=1)] | None = 80
+    max_lock_waiters: Annotated[int, Field(ge=0)] | None = 20
+    max_lwlock_waits: Annotated[int, Field(ge=0)] | None = 40
+    max_io_waits: Annotated[int, Field(ge=0)] | None = 80
+
+
 class CpuThrottle(Strict):
     """The server's CPU, never the console's: from a metric in per cent, or from `cores` of the target."""
 
@@ -39,6 +50,7 @@ class CpuThrottle(Strict):
     metric: MetricReference | None = None
     cpu_threshold: Annotated[float, Field(gt=0, le=1000)] = 80.0  # per cent
     cpu_cooldown: Annotated[float, Field(ge=0, le=3600)] = 30.0  # seconds after a refusal
+    max_cpu_during_creation: Annotated[float, Field(gt=0, le=1000)] = 95.0  # per cent; stops a build when seen twice
 
 
 class Replicas(Strict):
@@ -64,6 +76,10 @@ class WritePerformance(Strict):
     warn_indexes_per_table: Annotated[int, Field(ge=1)] = 7
     write_overhead_threshold: Annotated[float, Field(ge=0, le=1)] = 0.2  # share of the updates that may stop being HOT
     max_write_latency_ms: Annotated[float, Field(gt=0)] = 100.0  # mean of the table's writes, to start
+    # during a build, seen twice: so many times the mean of before, at least so long, with fewer transactions or HOT updates
+    critical_latency_factor: Annotated[float, Field(ge=1)] = 3.0
+    critical_latency_ms: Annotated[float, Field(ge=0)] = 20.0
+    critical_tps_drop: Annotated[float, Field(gt=0, le=1)] = 0.5
 
 
 class Disk(Strict):

@@ -154,3 +154,25 @@ def test_names_of_metrics_and_standbys_must_be_there(tmp_path: Path) -> None:
     assert "critical_replay_lag_seconds is below" in fault(
         tmp_path, "production_safeguards: {replicas: {critical_replay_lag_seconds: 5}}\n"
     )
+
+
+def test_the_keys_of_the_production_guide_are_taken_as_printed(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        """
+rate_limiter: {query: {max_requests: 1000, time_window_seconds: 60}, index_creation: {max_requests: 5, time_window_seconds: 3600}}
+production_safeguards:
+  maintenance_window: {enabled: true, start_hour: 2, end_hour: 6, days_of_week: [0, 1, 2, 3, 4, 5, 6]}
+  write_performance: {enabled: true, max_indexes_per_table: 10, warn_indexes_per_table: 7, write_overhead_threshold: 0.2}
+  cpu_throttle: {enabled: true, cpu_threshold: 75.0, cpu_cooldown: 60.0, max_cpu_during_creation: 90.0}
+  storage_budget: {enabled: true, max_storage_total_mb: 10000.0, warn_threshold_pct: 80.0}
+""",
+    )
+    settings = load_settings(path, env={})
+    guards = settings.production_safeguards
+    assert (settings.rate_limiter.query.max_requests, settings.rate_limiter.query.time_window_seconds) == (1000, 60)
+    assert guards.cpu_throttle.enabled is True
+    assert (guards.cpu_throttle.cpu_threshold, guards.cpu_throttle.cpu_cooldown) == (75, 60)
+    assert guards.cpu_throttle.max_cpu_during_creation == 90
+    assert (guards.write_performance.max_indexes_per_table, guards.write_performance.write_overhead_threshold) == (10, 0.2)
+    assert guards.storage_budget.max_storage_total_mb == 10_000

@@ -18,12 +18,16 @@ _TRAFFIC_STOPPER = "AccessExclusiveLock"
 
 @dataclass(frozen=True, slots=True)
 class Waiter:
-    """Somebody who waits behind our backend. `waited_s` is measured by the server (14+) or by us since first seen."""
+    """Somebody who waits for a lock. `waited_s` is measured by the server (14+) or by us since first seen. `behind`: our
+    backend is in the way; else somebody else is, on the table of the build. `snapshot`: what waits holds one, and the last
+    phase of a build waits for that."""
 
     pid: int
     mode: str
     waited_s: float
     who: str
+    behind: bool = True
+    snapshot: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +115,12 @@ async def look(session: Session, backend: Backend) -> Reading:
     rows = await session.rows(question("waiters", session), {"pid": backend.pid}) if row["pid"] is not None else []
     waiters = tuple(
         Waiter(
-            r["pid"], r["mode"], float(r["waited_s"]), clean_line(f"{r['application_name'] or ''} {r['query'] or ''}", 160)
+            r["pid"],
+            r["mode"],
+            float(r["waited_s"]),
+            clean_line(f"{r['application_name'] or ''} {r['query'] or ''}", 160),
+            behind=r["behind"],
+            snapshot=r["snapshot"],
         )
         for r in rows
     )
@@ -164,7 +173,7 @@ class Judge:
         seen = {f"waiter {w.pid} {w.mode}" for w in reading.waiters}
         for key in [k for k in self._since if k.startswith("waiter ") and k not in seen]:
             del self._since[key]
-        for waiter in sorted(reading.waiters, key=lambda w: -w.waited_s):
+        for waiter in sorted((w for w in reading.waiters if w.behind), key=lambda w: -w.waited_s):
             waited = max(waiter.waited_s, self._lasted(f"waiter {waiter.pid} {waiter.mode}", True, clock))
             stopper = waiter.mode == _TRAFFIC_STOPPER
             limit = self.limits.yield_access_exclusive_after_seconds if stopper else self.limits.yield_after_seconds

@@ -12,6 +12,7 @@ import psycopg
 from indexpilot_tui.engine.changes.catalog import Backend, question
 from indexpilot_tui.engine.changes.executor import outcome_of
 from indexpilot_tui.engine.changes.guard import Judge, Reading, Rules, Stop, look
+from indexpilot_tui.engine.changes.pressure import Pressure
 from indexpilot_tui.engine.changes.work import Work
 from indexpilot_tui.engine.journal.journal import StaleEpochError
 from indexpilot_tui.engine.model.change import State
@@ -24,6 +25,10 @@ OBSERVER_LOST_S = 3.0
 LOOK_S = 1.5  # some milliseconds when all is well; a session that does not answer is a session that sees nothing
 RENEWALS_LOST = 2
 WORTH_TELLING_S = 2.0  # a transaction so old holds us up, others come and go
+RIVALS_TOLD = 5  # a row of the log each; in an outage there may be hundreds
+RIVAL = (
+    "waits for the table and holds a snapshot: unless it gives up or is let through, it kills the build at its end (40P01)"
+)
 _BROKEN = (IndexPilotError, psycopg.Error, TimeoutError, OSError, ValueError)
 
 
@@ -43,6 +48,7 @@ class _Watch:
     work: Work
     backend: Backend
     judge: Judge
+    pressure: Pressure | None
     task: asyncio.Task[None] | None
     answered: bool
     stop: Stop | None = None
@@ -63,17 +69,26 @@ async def watch(
     Raises StaleEpochError once we are fenced: our statement, if any, has ended by then, and nothing was done to it.
     """
     limits = work.settings.production_safeguards.observer
+    # a way back is not held up by load: it may be what ends it
+    pressure = Pressure(work, backend) if rules.kind in ("create", "reindex") and not work.rollback else None
     w = _Watch(
-        work, backend, Judge(limits, rules), task, answered=task is not None, stop=already, stopped_at=time.monotonic()
-    )
-    while True:
-        if w.task is not None and w.task.done() and not _lost(w):
-            break
-        if work.hold.fenced:
-            await _sit_out(w)
-        if await _tick(w) and w.task is None:
-            break
-        await _pause(w, limits.poll_seconds)
+        work, backend, Judge(limits, rules), pressure, task, answered=task is not None, stop=already,
+        stopped_at=time.monotonic(),
+    )  # fmt: skip
+    try:
+        if pressure is not None:
+            pressure.start()
+        while True:
+            if w.task is not None and w.task.done() and not _lost(w):
+                break
+            if work.hold.fenced:
+                await _sit_out(w)
+            if await _tick(w) and w.task is None:
+                break
+            await _pause(w, limits.poll_seconds)
+    finally:
+        if pressure is not None:
+            await pressure.close()
     error = w.task.exception() if w.task is not None else None
     seconds = round(time.monotonic() - w.stopped_at, 1)
     if w.stop is not None:
@@ -123,7 +138,7 @@ async def _tick(w: _Watch) -> bool:
     _report(w, reading)
     if w.stop is None:
         lifted = w.work.hold.lifts("window", reading.now)
-        stop = _outside(w) or w.judge.judge(reading, clock, window_lifted=lifted)
+        stop = _outside(w) or w.judge.judge(reading, clock, window_lifted=lifted) or _pressed(w, reading)
         if stop is not None:
             await _begin_stop(w, stop, reading.progress)
     elif clock - w.stopped_at > TERMINATE_S and not w.terminated:
@@ -165,11 +180,23 @@ def _outside(w: _Watch) -> Stop | None:
     return None
 
 
+def _pressed(w: _Watch, reading: Reading) -> Stop | None:
+    """What the slower guards have found; they look only while the build works."""
+    if w.pressure is None:
+        return None
+    w.pressure.phase = reading.phase
+    return w.pressure.verdict
+
+
 def _report(w: _Watch, reading: Reading) -> None:
     """Phase changes and the index's OID go to the journal, behind: no guard waits for a slow journal."""
     hold = w.work.hold
     for waiter in reading.waiters:
+        new = waiter.pid not in w.rivals
         w.rivals[waiter.pid] = f"pid {waiter.pid} {waiter.mode} ({waiter.who})"
+        if new and waiter.snapshot and len(w.rivals) <= RIVALS_TOLD and w.judge.rules.kind in ("create", "reindex"):
+            detail = {"pid": waiter.pid, "mode": waiter.mode, "who": waiter.who, "why": RIVAL}
+            hold.later("rival", detail)
     told = (str(reading.progress["phase"]), _stuck_behind(reading))
     if told != w.told:
         w.told = told

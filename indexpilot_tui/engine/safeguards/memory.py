@@ -8,11 +8,14 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from indexpilot_tui.engine.metrics.reader import Metrics
 from indexpilot_tui.engine.observe.signals import SignalReader
 from indexpilot_tui.settings.model import Settings, Target
+
+if TYPE_CHECKING:
+    from indexpilot_tui.engine.safeguards.table_writes import Before
 
 T = TypeVar("T")
 STALE_S = 60.0  # an older reading tells nothing about now
@@ -32,6 +35,7 @@ class Memory:
     """Of one target. It belongs to whoever evaluates: a console, or the executor of one change."""
 
     signals: SignalReader = field(default_factory=SignalReader)
+    before: Before | None = None  # what the guards of a build compare with; of the newest evaluation
     _metrics: Metrics | None = None
     _kept: dict[str, tuple[float, Any]] = field(default_factory=dict)
     _moments: dict[str, tuple[datetime, Any]] = field(default_factory=dict)

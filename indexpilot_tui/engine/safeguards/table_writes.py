@@ -58,6 +58,14 @@ class Writes:
     hot: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class Before:
+    """How it was just before a build: writes of the table, transactions a second of the database (None: not known)."""
+
+    writes: Writes
+    xacts: float | None
+
+
 async def facts_of(session: Session, plan: PlanView) -> Facts:
     """Raises ValueError when the server does not tell."""
     row = await session.row(load(PACKAGE, "written", session.facts.server_version), {"table_oid": plan.table_oid})

@@ -3,11 +3,15 @@ whether writing is slow already."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from indexpilot_tui.engine.model.verdict import Status, Verdict
 from indexpilot_tui.engine.safeguards.context import Gate, GateContext, answer, must_see_everybody
 from indexpilot_tui.engine.safeguards.demanded import CHEAP_S, not_configured, switched_off
 from indexpilot_tui.engine.safeguards.hot_columns import indexed_columns, lost_share
+from indexpilot_tui.engine.safeguards.signals import signals, two_needed
 from indexpilot_tui.engine.safeguards.table_writes import (
+    Before,
     Counts,
     Facts,
     Statements,
@@ -60,7 +64,11 @@ async def read(ctx: GateContext) -> list[Verdict]:
     await must_see_everybody(ctx)
     two = await ctx.memory.two(_key(ctx), ctx.settings.production_safeguards.throttle.sample_seconds, lambda: _counts(ctx))
     verdicts += _hot(ctx, facts, statements, two.second, policy)
-    verdicts.append(judge_latency(between(two.first, two.second), two.seconds, policy))
+    writes = between(two.first, two.second)
+    lifetime = between(Counts(0, 0, 0, 0), two.second)  # of HOT updates a second tells too little
+    xacts = (await signals(ctx)).second.rates.xacts if two_needed(ctx) else None
+    ctx.memory.before = Before(replace(writes, hot=lifetime.hot), xacts)
+    verdicts.append(judge_latency(writes, two.seconds, policy))
     return verdicts
 
 
