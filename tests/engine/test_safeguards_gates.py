@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -202,6 +202,46 @@ async def test_blockers(workshop: Workshop, kind: str, statements: tuple[str, ..
     workshop.blocker(*statements)
     v = await verdict(await context(workshop, plan, settings=strict()), guard)
     assert v.status is (Status.WAIT if held else Status.PASS), v
+
+
+@dataclass
+class Readings:
+    """A session that answers one question with what the test gives, reading after reading, and all others itself."""
+
+    session: Any
+    question: str
+    answers: list[list[dict[str, Any]]]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.session, name)
+
+    async def rows(self, query: Any, params: Any = None) -> Any:
+        if query == self.question:
+            return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        return await self.session.rows(query, params)
+
+
+NEW, OLD = {"who": "pid 1", "age_s": None}, {"who": "pid 2", "age_s": 31.0}
+
+
+@pytest.mark.parametrize(
+    ("answers", "status"),
+    [
+        ([[NEW], [{**NEW, "age_s": 0.1}]], Status.PASS),  # it had just begun
+        ([[NEW], []], Status.PASS),  # it had just ended
+        ([[NEW], [{"who": "pid 3", "age_s": None}]], Status.PASS),  # another one each time
+        ([[NEW, OLD], [OLD]], Status.WAIT),
+        ([[NEW]], Status.UNKNOWN),  # however often it is asked
+        ([[OLD, NEW]], Status.UNKNOWN),
+    ],
+)
+async def test_a_transaction_without_an_age_is_asked_for_again(
+    workshop: Workshop, answers: list[list[dict[str, Any]]], status: Status
+) -> None:
+    ctx = await context(workshop)
+    session = Readings(workshop.monitor, ctx.sql("snapshots"), answers)
+    found = {v.guard: v for v in await evaluate(replace(ctx, session=session)) if v.guard.startswith("blockers")}  # type: ignore[arg-type]
+    assert (found.get("blockers.snapshots") or found["blockers"]).status is status
 
 
 @pytest.mark.parametrize(

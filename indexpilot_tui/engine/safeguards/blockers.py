@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 from indexpilot_tui.engine.model.verdict import Status, Verdict
 from indexpilot_tui.engine.safeguards.context import Gate, GateContext, answer, must_see_everybody
 
 NAME = "blockers"
 SETTING = "production_safeguards.blockers"
+READINGS, SETTLE_S = 5, 0.03
 
 
 async def read(ctx: GateContext) -> list[Verdict]:
@@ -58,15 +62,11 @@ async def _ages(
     status: Status = Status.WAIT,
 ) -> list[Verdict]:
     key, most = limit
-    rows = await ctx.session.rows(ctx.sql(question), params or None)
+    rows = await settled(ctx, question, params)
     name, setting = f"{NAME}.{question}", f"{SETTING}.{key}"
     if not rows:
         return answer(name, Status.PASS, "nothing to wait for", measured="none", limit=f"{most:.0f} s", setting=setting)
-    ages = [row["age_s"] for row in rows]
-    if any(age is None for age in ages):
-        raise ValueError("the age of a transaction is hidden")
-    oldest = max(float(age) for age in ages)
-    who = rows[0]["who"]
+    oldest, who = max((row["age_s"], row["who"]) for row in rows)
     held = oldest > most
     return answer(
         name,
@@ -76,6 +76,21 @@ async def _ages(
         limit=f"{most:.0f} s",
         setting=setting,
     )
+
+
+async def settled(ctx: GateContext, question: str, params: dict[str, object]) -> list[dict[str, Any]]:
+    """The rows with their ages. A transaction that begins or ends just now has none yet (measured under load: a session
+    shows its snapshot a moment longer than its start) and counts as new; one that has none however often it is asked is
+    hidden: ValueError."""
+    ageless: set[str] | None = None
+    for _ in range(READINGS):
+        rows = await ctx.session.rows(ctx.sql(question), params or None)
+        now = {str(row["who"]) for row in rows if row["age_s"] is None}
+        ageless = now if ageless is None else ageless & now
+        if not ageless:
+            return [{**row, "age_s": float(row["age_s"] or 0.0)} for row in rows]
+        await asyncio.sleep(SETTLE_S)
+    raise ValueError("the age of a transaction is hidden")
 
 
 GATE = Gate(NAME, SETTING, read, target_wide=True)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from indexpilot_tui.engine.model.verdict import Status, Verdict
 from indexpilot_tui.engine.observe.replication import Replication, Slot, Standby
 from indexpilot_tui.engine.postgres.session import Purpose, connect
 from indexpilot_tui.engine.postgres.text import clean_line
+from indexpilot_tui.engine.safeguards.blockers import settled
 from indexpilot_tui.engine.safeguards.context import Gate, GateContext
 from indexpilot_tui.engine.safeguards.demanded import megabytes, switched_off
 from indexpilot_tui.engine.safeguards.maintenance_window import duration
@@ -159,17 +160,17 @@ async def _readers(ctx: GateContext, name: str) -> Readers:
                 if facts.database != ctx.session.facts.database:
                     raise ServerError(f"it was opened on database {clean_line(facts.database, 80)}")
                 params = {"own": [facts.server_pid], "table_oid": ctx.the_plan.table_oid, "any_lock": True}
-                rows = await session.rows(ctx.sql("lock_holders"), params)
+                rows = await settled(replace(ctx, session=session), "lock_holders", params)
             finally:
                 await session.close()
     except TimeoutError:
         return Readers(name, unseen=f"no answer within {LOOK_S:g} s")
     except IndexPilotError as exc:
         return Readers(name, unseen=clean_line(exc.message, 120))
-    ages = [float(row["age_s"]) if row["age_s"] is not None else float("inf") for row in rows]
-    if not rows:
-        return Readers(name)
-    return Readers(name, len(rows), max(ages), str(rows[ages.index(max(ages))]["who"]))
+    except ValueError as exc:
+        return Readers(name, 1, float("inf"), f"a session of which {exc}")
+    oldest = max(rows, key=lambda row: float(row["age_s"]), default=None)
+    return Readers(name) if oldest is None else Readers(name, len(rows), float(oldest["age_s"]), str(oldest["who"]))
 
 
 GATE = Gate(NAME, SETTING, read, target_wide=True)
