@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 
 import psycopg
 import pytest
@@ -11,7 +13,7 @@ from indexpilot_tui.engine.changes.reconcile import reconcile
 from indexpilot_tui.engine.journal.journal import JournalRefusedError
 from indexpilot_tui.engine.model.change import State
 from indexpilot_tui.errors import PrivilegeError
-from tests.faults.workshop import OWNER, Workshop, actions, check_intents, kill, story
+from tests.faults.workshop import OWNER, Workshop, actions, alive, check_intents, kill, story
 
 
 async def half_dropped(workshop: Workshop) -> int:
@@ -114,3 +116,27 @@ async def test_the_person_who_ran_it_does_not_settle_it(workshop: Workshop) -> N
     await workshop.approver.resolve(change_id, State.VERIFYING, "somebody finished it by hand")
     await reconcile(workshop.target, workshop.settings, workshop.journal, detach=False)
     assert (await workshop.journal.change(change_id)).state is State.DONE
+
+
+@pytest.mark.family(14)
+async def test_a_live_drop_is_adopted_by_the_successor(either: Workshop) -> None:
+    """Its executor sleeps; whoever takes over watches the backend to its end and sends nothing twice."""
+    either.sql(f"set role {OWNER}; create index spare on app.t (w)")
+    change_id = await either.approved("drop index app.spare")
+    reader = either.blocker("select 1 from app.t")
+    pid = await either.spawn(change_id)
+    await either.until_event(change_id, "ddl.intent")
+    for _ in range(100):
+        if either.invalid():
+            break
+        await asyncio.sleep(0.05)
+    os.kill(pid, signal.SIGSTOP)
+    second = await either.spawn(change_id, resume=True)
+    await either.until_event(change_id, "takeover", 20)
+    reader.close()
+    change = await either.until(change_id, State.OBSERVING, State.DONE, seconds=30)
+    os.kill(pid, signal.SIGKILL)
+    assert actions(change).count("ddl.intent") == 1
+    assert "spare" not in either.indexes()
+    assert alive(second) or change.state is State.DONE
+    check_intents(change)

@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
@@ -273,6 +274,110 @@ async def test_readers_that_never_end_leave_it_to_a_person_who_may_finish_or_cle
     change = await workshop.journal.change(change_id)
     assert change.state is State.DONE, story(change)
     assert workshop.sql(STATE) == WHOLE
+
+
+@pytest.mark.family(5)
+async def test_kill_while_the_parts_are_joined_is_carried_on(either: Workshop) -> None:
+    either.sql(TABLES)
+    change_id = await either.approved(DDL)
+    pid = await either.spawn(change_id)
+    for _ in range(400):
+        if either.sql("select 1 from pg_class where relname = 'p_c_w_idx'"):
+            break
+        await asyncio.sleep(0.02)
+    reader = either.blocker("select 1 from app.p_c where w = ''")  # its index cannot be joined as long as this goes on
+    for _ in range(300):
+        parts = await either.journal.parts(change_id)
+        if any(
+            plan_step.deed == "attach" and n in parts
+            for n, plan_step in enumerate((await either.journal.change(change_id)).plan.steps)
+        ):
+            break
+        await asyncio.sleep(0.02)
+    kill(pid)
+    reader.close()
+    await until_gone(either)
+    await reconcile(either.target, either.settings, either.journal, detach=False)
+    change = await either.journal.change(change_id)
+    assert change.state is State.DONE, story(change)
+    assert either.sql(STATE) == WHOLE
+    check_intents(change)
+
+
+async def test_the_gates_are_asked_before_each_part_and_a_person_says_what_becomes_of_the_rest(workshop: Workshop) -> None:
+    workshop.sql(TABLES)
+    change_id = await workshop.approved(DDL)
+    writer = workshop.blocker("lock table app.p_c in row exclusive mode")  # it is built first
+    await workshop.spawn(change_id)
+    await until_building(workshop, change_id, "p_c")
+    await workshop.approver.stop_starts("a release runs")
+    writer.close()
+    change = await workshop.until(change_id, State.NEEDS_OPERATOR)
+    assert "kill_switch block" in change.outcome
+    assert "1 of 3 partitions are built" in change.outcome
+    built = [e.detail["ddl"] for e in change.events if e.action == "part.intent"]
+    assert not any("app.p_a " in ddl for ddl in built), "the next part was begun"
+    await workshop.approver.resolve(change_id, State.CLEANING, "not this week")
+    await reconcile(workshop.target, workshop.settings, workshop.journal, detach=False)
+    change = await workshop.journal.change(change_id)
+    assert change.state is State.FAILED, story(change)  # cleaning up is held back by no switch
+    assert workshop.sql(STATE) == []
+    check_intents(change)
+
+
+async def test_a_window_that_closes_in_the_middle_keeps_what_was_built(workshop: Workshop) -> None:
+    """The build at work is stopped and its leftover removed; the parts before it are good, and a person says when to go on."""
+    now = datetime.now(UTC)
+    start, end = now - timedelta(minutes=2), now + timedelta(minutes=1)
+    window = {"start_hour": start.hour, "start_minute": start.minute, "end_hour": end.hour, "end_minute": end.minute}
+    limits = workshop.settings.production_safeguards
+    closing = limits.maintenance_window.model_copy(update={"enabled": True, **window})
+    workshop.settings = workshop.settings.model_copy(
+        update={"production_safeguards": limits.model_copy(update={"maintenance_window": closing})}
+    )
+    workshop.sql(TABLES)
+    change_id = await workshop.approved(DDL)
+    writer = workshop.blocker("lock table app.p_a in row exclusive mode")
+    await workshop.spawn(change_id)
+    await until_building(workshop, change_id, "p_a")
+    await workshop.until_event(change_id, "leftover", 90)
+    writer.close()
+    change = await workshop.until(change_id, State.NEEDS_OPERATOR, seconds=60)
+    assert "the window closed" in change.outcome
+    assert "1 of 3 partitions are built" in change.outcome
+    assert sorted(workshop.invalid()) == ["app.p_low_w_idx", "app.p_w_idx"]
+    await workshop.approver.resolve(change_id, State.CLEANING, "another time")
+    await reconcile(workshop.target, workshop.settings, workshop.journal, detach=False)
+    assert workshop.sql(STATE) == []
+
+
+async def test_a_gate_that_passes_by_itself_is_waited_for_between_the_parts(workshop: Workshop) -> None:
+    limits = workshop.settings.production_safeguards
+    strict = limits.blockers.model_copy(update={"max_writer_age_seconds": 0.0})
+    workshop.settings = workshop.settings.model_copy(
+        update={"production_safeguards": limits.model_copy(update={"blockers": strict})}
+    )
+    workshop.sql(TABLES)
+    change_id = await workshop.approved(DDL)
+    writer = workshop.blocker("lock table app.p_b in row exclusive mode")
+    await workshop.spawn(change_id)
+    change = await workshop.until_event(change_id, "requeued", 30)
+    assert "before p_b: blockers" in str([e.detail for e in change.events if e.action == "requeued"])
+    oid = workshop.sql("select 'app.p_a_w_idx'::regclass::oid::int8")
+    writer.close()
+    change = await workshop.until(change_id, State.OBSERVING, seconds=60)
+    assert workshop.sql(STATE) == WHOLE
+    assert workshop.sql("select 'app.p_a_w_idx'::regclass::oid::int8") == oid
+    assert (await workshop.journal.rate_status(50, 3600)).used == 1
+
+
+async def test_a_part_can_be_rebuilt_alone_and_stays_a_part(either: Workshop) -> None:
+    either.sql(TABLES)
+    either.sql(f"set role {OWNER}; {DDL}")
+    change_id = await either.approved("reindex index app.p_a_w_idx")
+    await either.spawn(change_id)
+    await either.until(change_id, State.OBSERVING)
+    assert either.sql(STATE) == WHOLE
 
 
 @pytest.mark.parametrize(

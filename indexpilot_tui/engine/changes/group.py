@@ -130,7 +130,8 @@ async def _take(work: Work, position: int) -> str:
         refused = refusals(answer)
         await (await work.hold.journal()).record_gates(work.change.id, answer)
         passing = all(v.status is Status.WAIT for v in refused)
-        work.why = Why(f"before {clean_line(step.table)}: {in_words(refused)}", passing)
+        deed = "joining " if step.deed == "attach" else ""
+        work.why = Why(f"before {deed}{clean_line(step.table)}: {in_words(refused)}", passing, held=True)
         return "gates"
     if door is None:
         return "door"
@@ -164,7 +165,8 @@ async def _outcome(work: Work, position: int, ended: Ended) -> str:
     if isinstance(ended.error, psycopg.Error) and ended.error.sqlstate == _LOCKED and ended.stop is None:
         return _LOCKED
     why = why_ended(ended, work.why)
-    work.why = Why(f"{clean_line(step.table)}: {why.sentence}", why.retry)
+    held = ended.stop is not None and ended.stop.guard != "abort"
+    work.why = Why(f"{clean_line(step.table)}: {why.sentence}", why.retry, held)
     return "ended"
 
 
@@ -203,15 +205,17 @@ async def _not_finished(work: Work, truth: Truth) -> None:
     made = sum(work.plan.steps[n].deed == "leaf" for n in truth.made)
     of = sum(step.deed == "leaf" for step in work.plan.steps)
     told = {"why": work.why.sentence, "made": made, "of": of}
-    again = (work.why.retry or work.resumed) and work.hold.abort is None and not work.give_up
-    if truth.leftover is not None and again:
+    stopped = work.hold.abort is not None or work.give_up
+    again = (work.why.retry or work.resumed) and not stopped
+    keep = again or (work.why.held and not stopped)
+    if truth.leftover is not None and keep:
         left = truth.leftover[1]
         await work.hold.advance(State.CLEANING, "leftover", {**told, **leftover_told(left), "part": truth.leftover[0]})
     elif again and work.more_attempts:
         await work.close_door()
         work.requeued = True
         await work.hold.advance(State.QUEUED, "requeued", told)
-    elif again and truth.made:
+    elif keep and truth.made:
         await half_built(work, truth, f"{work.why.sentence or 'its executor was lost'} (attempt {work.attempts})")
     elif truth.made or truth.leftover is not None:
         await give_up(work, work.why.sentence)

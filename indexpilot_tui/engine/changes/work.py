@@ -25,10 +25,12 @@ from indexpilot_tui.settings.model import Settings, Target
 
 @dataclass(frozen=True, slots=True)
 class Why:
-    """Why the last run of the DDL ended without the index as planned. `retry`: it may be tried again."""
+    """Why the last run of the DDL ended without the index as planned. `retry`: it may be tried again. `held`: nothing
+    failed, a safeguard does not let it go on; what was made so far is no leftover."""
 
     sentence: str = ""
     retry: bool = False
+    held: bool = False
 
 
 @dataclass(slots=True)
