@@ -97,6 +97,31 @@ class TlsServer:
         self.process.send_signal({"fast": 2, "immediate": 3}[mode])
         self.process.wait(30)
 
+    def start_again(self) -> None:
+        """After `stop`. Returns when it answers; a crash before takes its time to be recovered from."""
+        self.process = _launch(self.root, self.bindir)
+        _await_answer(self)
+
+    def standby(self) -> TlsServer:
+        """A streaming standby on this machine, with the same certificate. Returns when it answers."""
+        root = Path(tempfile.mkdtemp(prefix="ixp-standby-"))
+        root.chmod(0o755)
+        account = _account()
+        if account:
+            shutil.chown(root, "postgres", "postgres")
+        subprocess.run(
+            [self.bindir / "pg_basebackup", "-D", root / "data", "-R", "-X", "stream", "-c", "fast", "--no-sync",
+             "-h", "127.0.0.1", "-p", str(self.port), "-U", "admin"],
+            check=True, capture_output=True, cwd="/", env=os.environ | {"PGPASSWORD": self.passwords["admin"], "HOME": "/"}, **account,  # type: ignore[call-overload]
+        )  # fmt: skip
+        port = free_port()
+        with (root / "data" / "postgresql.conf").open("a") as f:
+            f.write(f"port = {port}\n")
+        process = _launch(root, self.bindir)
+        made = TlsServer(root, port, process, self.ca, self.wrong_ca, self.passfile, self.bindir, self.passwords)
+        _await_answer(made)
+        return made
+
     def remove(self) -> None:
         if self.process.poll() is None:
             self.stop("immediate")
@@ -131,7 +156,8 @@ def start_tls_server(bindir: Path = DEBIAN_15, settings: dict[str, str] | None =
          "--encoding=UTF8", "--locale=C", "--no-sync"],
         check=True, capture_output=True, cwd="/", **account,  # type: ignore[call-overload]
     )  # fmt: skip
-    (data / "pg_hba.conf").write_text("hostssl all all 127.0.0.1/32 scram-sha-256\n")
+    hba = "hostssl all all 127.0.0.1/32 scram-sha-256\nhostssl replication admin 127.0.0.1/32 scram-sha-256\n"
+    (data / "pg_hba.conf").write_text(hba)
     port = free_port()
     conf = {
         "ssl": "on", "ssl_cert_file": str(crt), "ssl_key_file": str(key), "listen_addresses": "127.0.0.1",
@@ -141,22 +167,34 @@ def start_tls_server(bindir: Path = DEBIAN_15, settings: dict[str, str] | None =
     } | (settings or {})  # fmt: skip
     with (data / "postgresql.conf").open("a") as f:
         f.writelines(f"{k} = '{v}'\n" for k, v in conf.items())
-    with (root / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [bindir / "postgres", "-D", data], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", **account,  # type: ignore[call-overload]
-        )  # fmt: skip
+    process = _launch(root, bindir)
     server = TlsServer(root, port, process, ca[1], wrong[1], root / "pgpass", bindir, {"admin": "admin-secret"})
     server._write_passfile()
-    for _ in range(100):
+    try:
+        _await_answer(server)
+    except BaseException:
+        server.remove()
+        raise
+    return server
+
+
+def _launch(root: Path, bindir: Path) -> subprocess.Popen[bytes]:
+    environment = os.environ | {"HOME": "/"}  # a standby is a client, and would look for certificates in root's home
+    with (root / "log").open("ab") as log:
+        return subprocess.Popen(
+            [bindir / "postgres", "-D", root / "data"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/",
+            env=environment, **_account(),  # type: ignore[call-overload]
+        )  # fmt: skip
+
+
+def _await_answer(server: TlsServer) -> None:
+    for _ in range(200):
         try:
-            with server.connect() as conn:
-                conn.execute("select pg_switch_wal()")
+            server.connect().close()
         except psycopg.OperationalError:
-            if process.poll() is not None:
+            if server.process.poll() is not None:
                 break
             time.sleep(0.1)
         else:
-            return server
-    text = (root / "log").read_text()
-    server.remove()
-    raise RuntimeError(f"the TLS server did not start:\n{text}")
+            return
+    raise RuntimeError(f"the TLS server did not start:\n{(server.root / 'log').read_text()[-3000:]}")

@@ -11,6 +11,7 @@ from typing import Any
 import psycopg
 
 from indexpilot_tui.engine.model.change import Change, State
+from indexpilot_tui.errors import IndexPilotError
 from tests.faults.workshop import Workshop, alive, story
 
 OLD_SNAPSHOT = ("set transaction isolation level repeatable read", "select 1 from app.other")
@@ -40,6 +41,25 @@ async def building(workshop: Workshop, ddl: str, *blocker: str) -> tuple[int, in
     await workshop.until_event(change_id, "ddl.intent")
     await phase(workshop, LAST_WAIT if blocker == OLD_SNAPSHOT else BEFORE_BUILD, change_id)
     return change_id, pid, held
+
+
+async def to_the_end(workshop: Workshop, change_id: int, *also: State, seconds: float = 60.0) -> Change:
+    """Wait for an end state, for a person being called, or for one of `also`, with a fresh connection at each look: ours
+    may have died with the server. The workshop has new sessions then."""
+    end = time.monotonic() + seconds
+    words = "the server did not answer"
+    while time.monotonic() < end:
+        try:
+            await workshop.reopen()
+            change = await workshop.journal.change(change_id)
+        except (IndexPilotError, psycopg.Error) as exc:
+            words = str(exc)
+        else:
+            if change.ended or change.state in (State.NEEDS_OPERATOR, *also):
+                return change
+            words = f"{change.state}\n{story(change)}"
+        await asyncio.sleep(0.3)
+    raise AssertionError(f"not in {seconds:g} s: {words}")
 
 
 async def ended(pid: int, seconds: float = 15.0) -> None:

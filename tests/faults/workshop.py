@@ -64,7 +64,7 @@ class OnSocket:
     def conninfo(self, dbname: str = "postgres", user: str | None = None, **extra: str) -> str:
         return self.cluster.conninfo(dbname, user, **extra)
 
-    def target(self, dbname: str, user: str, **fields: object) -> Target:
+    def target(self, dbname: str, user: str, *, engine: bool = False, **fields: object) -> Target:
         return socket_target(self.cluster, dbname, user, **fields)
 
     def login(self, conn: psycopg.Connection[Any], name: str) -> None:
@@ -72,7 +72,8 @@ class OnSocket:
 
 
 class OverTls:
-    """Debian's server with TLS, as the place of a workshop. `port`: of what stands in between, if anything does."""
+    """Debian's server with TLS, as the place of a workshop. `port`: of what stands between it and the engine, if anything
+    does; the test itself talks to the server."""
 
     def __init__(self, server: TlsServer, port: int | None = None) -> None:
         self.server, self.log, self.port = server, server.root / "log", port
@@ -80,9 +81,15 @@ class OverTls:
     def conninfo(self, dbname: str = "postgres", user: str | None = None, **extra: str) -> str:
         return make_conninfo(self.server.conninfo(user or "admin", dbname), **extra)
 
-    def target(self, dbname: str, user: str, **fields: object) -> Target:
-        port = {"port": str(self.port)} if self.port is not None else {}
-        values: dict[str, object] = {"name": "test", "dsn": self.server.conninfo(user, dbname, **port)}
+    def target(self, dbname: str, user: str, *, engine: bool = False, **fields: object) -> Target:
+        port = {"port": str(self.port)} if engine and self.port is not None else {}
+        # not production: that demands metrics of CPU, disk and backup
+        values: dict[str, object] = {
+            "name": "test",
+            "environment": "development",
+            "dsn": self.server.conninfo(user, dbname, **port),
+            "allow_unix_socket_changes": True,  # of a control schema on another server
+        }
         return Target.model_validate(values | fields)
 
     def login(self, conn: psycopg.Connection[Any], name: str) -> None:
@@ -101,7 +108,7 @@ class Workshop:
     journal: Journal
     approver: Journal
     monitor: Session
-    control_db: str = ""
+    control: Workshop | None = None  # whose control schema this one uses; None: its own
     log_from: int = 0
     traffic_of: Traffic | None = None
     theirs: set[str] = field(default_factory=set)
@@ -112,7 +119,7 @@ class Workshop:
 
     @property
     def target(self) -> Target:
-        return self.cluster.target(self.dbname, OPERATOR)
+        return self.cluster.target(self.dbname, OPERATOR, engine=True)
 
     @property
     def log(self) -> Path:
@@ -122,8 +129,15 @@ class Workshop:
     def rate_window_s(self) -> float:
         return float(self.settings.rate_limiter.index_creation.time_window_seconds)
 
-    def superuser(self, dbname: str) -> str:
-        return self.cluster.conninfo(dbname, application_name="oracle")
+    def superuser(self) -> str:
+        return self.cluster.conninfo(self.dbname, application_name="oracle")
+
+    def control_superuser(self) -> str:
+        return (self.control or self).superuser()
+
+    def control_target(self, user: str) -> Target:
+        home = self.control or self
+        return home.cluster.target(home.dbname, user)
 
     def admin(self) -> psycopg.Connection[tuple[Any, ...]]:
         """A superuser's autocommit connection, closed with the workshop."""
@@ -143,6 +157,15 @@ class Workshop:
         for statement in statements:
             conn.execute(statement.encode())
         return conn
+
+    async def reopen(self) -> None:
+        """New sessions of the test's own, after the server was away."""
+        for old in (self.journal.session, self.approver.session, self.monitor):
+            with contextlib.suppress(psycopg.Error):
+                await old.close()
+        control = [await connect(self.control_target(user), Purpose.CONTROL, self.settings) for user in (OPERATOR, APPROVER)]
+        self.journal, self.approver = await Journal.open(control[0]), await Journal.open(control[1])
+        self.monitor = await connect(self.cluster.target(self.dbname, OPERATOR), Purpose.MONITOR, self.settings)
 
     async def approved(self, ddl: str) -> int:
         plan = await planning.make_plan(self.monitor, parse_index_statement(ddl))
@@ -178,7 +201,7 @@ class Workshop:
             change = await self.journal.change(change_id)
             if any(e.action == action for e in change.events):
                 return change
-            if time.monotonic() > end:
+            if time.monotonic() > end or change.ended or change.events[-1].action == "apply.refused":
                 raise AssertionError(f"no {action}: {change.outcome}\n{story(change)}")
             await asyncio.sleep(0.05)
 
@@ -282,29 +305,33 @@ def _furnish(place: OnSocket | OverTls, dbname: str) -> None:
 
 @asynccontextmanager
 async def make_workshop(
-    cluster: LocalCluster | OnSocket | OverTls, settings: Settings | None = None, *, control_db: str = ""
+    cluster: LocalCluster | OnSocket | OverTls, settings: Settings | None = None, *, control: Workshop | None = None
 ) -> AsyncIterator[Workshop]:
     """A workshop on this server; at its end the common oracle is asked, when it is a fault test that made it.
 
-    `control_db`: the database of the control schema, if it is not the workshop's own.
+    `control`: a workshop, perhaps on another server, whose control schema is used instead of one in the same database.
     """
     place = OnSocket(cluster) if isinstance(cluster, LocalCluster) else cluster
     dbname = f"work_{next(_numbers)}"
     settings = settings or quick()
+    if control is not None:
+        dsn = control.cluster.target(control.dbname, OPERATOR).dsn
+        settings = settings.model_copy(update={"control": settings.control.model_copy(update={"dsn": dsn})})
     log_from = place.log.stat().st_size
     _furnish(place, dbname)
     opened: list[Session] = []
     try:
+        home = (control.cluster, control.dbname) if control is not None else (place, dbname)
 
         async def journal(user: str) -> Journal:
-            session = await connect(place.target(control_db or dbname, user), Purpose.CONTROL, settings)
+            session = await connect(home[0].target(home[1], user), Purpose.CONTROL, settings)
             opened.append(session)
             return await Journal.open(session)
 
         monitor = await connect(place.target(dbname, OPERATOR), Purpose.MONITOR, settings)
         opened.append(monitor)
         workshop = Workshop(place, dbname, settings, await journal(OPERATOR), await journal(APPROVER), monitor)
-        workshop.control_db, workshop.log_from = control_db or dbname, log_from
+        workshop.control, workshop.log_from = control, log_from
         if oracle.listening():
             workshop.traffic_of = Traffic(place.conninfo(dbname))
             workshop.traffic_of.start()
@@ -317,6 +344,8 @@ async def make_workshop(
             await oracle.hold(workshop)
         finally:
             workshop.close()
+            opened += [workshop.monitor, workshop.journal.session, workshop.approver.session]
+            place = workshop.cluster
     finally:
         for session in opened:
             with contextlib.suppress(psycopg.Error):

@@ -29,6 +29,7 @@ RIVALS_TOLD = 5  # a row of the log each; in an outage there may be hundreds
 RIVAL = (
     "waits for the table and holds a snapshot: unless it gives up or is let through, it kills the build at its end (40P01)"
 )
+ANSWER_S = 3.0  # the backend has ended our statement, or itself, for so long: then its answer was lost on the way
 _BROKEN = (IndexPilotError, psycopg.Error, TimeoutError, OSError, ValueError)
 
 
@@ -57,6 +58,7 @@ class _Watch:
     terminated: bool = False
     told: tuple[str, int | None] = ("", None)  # phase and whom we wait for, as the log has it
     blind_since: float | None = None
+    over_since: float | None = None  # since when the server has no statement of ours, and we have no answer
     rivals: dict[int, str] = field(default_factory=dict)
 
 
@@ -107,9 +109,16 @@ def _lost(w: _Watch) -> bool:
 
 async def _sit_out(w: _Watch) -> None:
     """Fenced: whoever took over decides. Our connection stays open until the statement ends, since closing it would
-    cancel what is theirs now."""
-    if w.task is not None:
-        await asyncio.wait({w.task})
+    cancel what is theirs now; once the server is through with it, an answer that does not come is not waited for."""
+    while w.task is not None and not w.task.done():
+        await _pause(w, LOOK_S)
+        try:
+            async with asyncio.timeout(LOOK_S):
+                reading = await look(await _eye(w), w.backend)
+        except _BROKEN:
+            continue
+        if _over(w, reading, time.monotonic()):
+            await _give_up(w)
     raise StaleEpochError("another executor has taken this change over")
 
 
@@ -130,8 +139,8 @@ async def _tick(w: _Watch) -> bool:
         await _blind(w, clock, exc)
         return False
     w.blind_since = None
-    if reading.gone:
-        return True
+    if await _unanswered(w, reading, clock) or reading.gone:
+        return reading.gone
     if w.task is None and reading.idle:
         await _fence(w)
         return False
@@ -149,6 +158,33 @@ async def _tick(w: _Watch) -> bool:
         await w.work.hold.protective("cancel.intent", {"guard": w.stop.guard, "again": True})
         await _signal(w, "cancel")
     return False
+
+
+async def _unanswered(w: _Watch, reading: Reading, clock: float) -> bool:
+    """Whether our connection was given up, since the server is through with our statement and no answer comes (measured: a
+    network that swallows what passes lets a client wait for hours). The backend is watched from now on, and the catalog
+    decides."""
+    if not _over(w, reading, clock):
+        return False
+    await w.work.hold.note("answer.lost", {"pid": w.backend.pid, "gone": reading.gone})
+    await _give_up(w)
+    return True
+
+
+def _over(w: _Watch, reading: Reading, clock: float) -> bool:
+    """Whether the server has had no statement of ours for ANSWER_S, and we have no answer."""
+    if w.task is None or w.task.done() or not (reading.idle or reading.gone):
+        w.over_since = None
+        return False
+    w.over_since = clock if w.over_since is None else w.over_since
+    return clock - w.over_since > ANSWER_S
+
+
+async def _give_up(w: _Watch) -> None:
+    """Hang up on our own statement: within a second the server notices that its client is gone, and ends it."""
+    if w.task is not None and w.work.door is not None:
+        await w.work.door.session.hang_up(w.task)
+    w.task, w.answered = None, False
 
 
 async def _fence(w: _Watch) -> None:
@@ -228,13 +264,24 @@ async def _signal(w: _Watch, how: str) -> None:
         eye = await _eye(w)
         sent = await eye.value(question(how, eye), params)
     except _BROKEN as exc:
-        door = w.work.door
-        if door is None or w.task is None:
-            await w.work.hold.note(f"{how}.failed", {"why": str(exc)[:200]})
+        sent = await _signal_alone(w)
+        if not sent:
+            await w.work.hold.note(f"{how}.failed", {"why": str(exc)[:200] or type(exc).__name__})
             return
-        await door.cancel_from_here()
-        sent = "through the executor's own connection"
     await w.work.hold.note(f"{how}.sent", {"pid": w.backend.pid, "sent": sent})
+
+
+async def _signal_alone(w: _Watch) -> str:
+    """Cancel without the observer, on a connection of its own; empty when that does not work either. Then there is still
+    hanging up (`_blind`)."""
+    door = w.work.door
+    if door is None or w.task is None:
+        return ""
+    try:
+        await door.cancel_from_here()
+    except _BROKEN:
+        return ""
+    return "through the executor's own connection"
 
 
 async def _blind(w: _Watch, clock: float, exc: BaseException) -> None:
@@ -244,4 +291,7 @@ async def _blind(w: _Watch, clock: float, exc: BaseException) -> None:
     blind = clock - w.blind_since
     if blind > OBSERVER_LOST_S and w.stop is None and w.judge.rules.stoppable and w.task is not None:
         stop = Stop("observer", f"{blind:.1f} s", f"{OBSERVER_LOST_S:g} s", "the observing session was lost", True)
-        await _begin_stop(w, stop, {"error": str(exc)[:200]})
+        await _begin_stop(w, stop, {"error": str(exc)[:200] or type(exc).__name__})
+    elif w.stop is not None and w.task is not None and clock - w.stopped_at > TERMINATE_S:
+        await w.work.hold.note("hung.up", {"why": "nobody sees it, and it does not end", "pid": w.backend.pid})
+        await _give_up(w)

@@ -177,6 +177,10 @@ class Session:
     def closed(self) -> bool:
         return bool(self.conn.closed or self.conn.broken)
 
+    async def hang_up(self, task: asyncio.Task[Any]) -> None:
+        """Shut the socket under a question that gets no answer: `task` ends with an error, and the session is closed."""
+        await _hang_up(self.conn, task)
+
     async def close(self) -> None:
         """End the session; a query that still runs is cancelled first, so that no backend is left working for nobody."""
         if not self.closed and self.conn.info.transaction_status == psycopg.pq.TransactionStatus.ACTIVE:
