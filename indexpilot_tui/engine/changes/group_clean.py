@@ -5,23 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 
-import psycopg
-
 from indexpilot_tui.engine.changes.catalog import IndexFacts
-from indexpilot_tui.engine.changes.cleaning import PAGE_AFTER_S, pause
-from indexpilot_tui.engine.changes.executor import Door, outcome_of
+from indexpilot_tui.engine.changes.cleaning import PAGE_AFTER_S, drop_once, pause
 from indexpilot_tui.engine.changes.group import settle, truth_of
-from indexpilot_tui.engine.changes.guard import Rules
 from indexpilot_tui.engine.changes.settle import fresh_eye, needs_operator, other_server
 from indexpilot_tui.engine.changes.truth import Truth
-from indexpilot_tui.engine.changes.watch import watch
 from indexpilot_tui.engine.changes.work import Work
-from indexpilot_tui.engine.journal.journal import Claim, StaleEpochError
 from indexpilot_tui.engine.model.change import Plan, State
+from indexpilot_tui.engine.postgres.session import Session
 from indexpilot_tui.engine.postgres.text import clean_line
-from indexpilot_tui.engine.safeguards.clearance import Clearance, clear_own
-from indexpilot_tui.engine.safeguards.gates import refusals
-from indexpilot_tui.errors import ConnectError, IndexPilotError
 
 Victim = tuple[int, IndexFacts]
 
@@ -101,26 +93,8 @@ async def _cleaned(work: Work) -> None:
 
 async def _drop_once(work: Work, victim: Victim) -> str:
     """One try. Why it did not work, or an empty string."""
-    position, facts = victim
-    try:
-        if work.door is None or work.door.session.closed:
-            work.door = await Door.open(work.target, work.settings, work.hold, work.plan)
-        if work.door is None:
-            return "another session holds the lock for changes of this table"
-        context = await work.gate_context(claimed=True, position=position)
-        answer = await clear_own(context, Claim(work.change.id, work.hold.epoch, work.plan, None), "clean")
-        if not isinstance(answer, Clearance):
-            return "; ".join(v.evidence for v in refusals(answer))
-        task = await work.door.start_cleaning(answer, facts, made_by_us=work.give_up)
-        ended = await watch(work, work.door.backend, Rules("clean", None), task)
-    except StaleEpochError:
-        raise
-    except ConnectError as exc:
-        await asyncio.sleep(1)
-        return exc.message
-    except (IndexPilotError, psycopg.Error) as exc:
-        return clean_line(str(exc), 300)
-    await work.hold.note("clean.outcome", {"part": position, **outcome_of(ended.error)})
-    if ended.stop is not None:
-        return ended.stop.sentence
-    return "" if ended.answered and ended.error is None else str(outcome_of(ended.error).get("message", "no answer"))
+
+    async def find(_work: Work, _eye: Session) -> tuple[IndexFacts | None, str]:
+        return victim[1], ""  # known by its OID, which the deed pins
+
+    return await drop_once(work, find, position=victim[0], made_by_us=work.give_up)
