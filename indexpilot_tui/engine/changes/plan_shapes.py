@@ -1,9 +1,12 @@
 """The shape of a statement's plan as a fingerprint: did the change give it another plan? No plan and no value is kept.
 
-A plan is asked for with EXPLAIN, which executes nothing, on a session of the login that only reads: as the generic plan, and
-for parameters that are compared with columns also with the commonest, the rarest and a middle value of the column's
-statistics, since a generic plan alone can stay while the plan that is used changes. What is hashed is the tree of nodes with
-the names of relations and indexes and the conditions without their constants; costs and row counts are left out.
+A plan is asked for with EXPLAIN, which executes nothing of the statement, on a session that only reads. Planning itself
+folds calls of functions that are called IMMUTABLE, whoever wrote them, with the rights of whoever plans. So only statements
+that read are planned on the target, and only where every function, operator, type and relation that they name belongs to
+the server or to somebody with all rights. As the generic plan, and for parameters that are compared with columns also with
+the commonest, the rarest and a middle value of the column's statistics, since a generic plan alone can stay while the plan
+that is used changes. What is hashed is the tree of nodes with the names of relations and indexes and the conditions without
+their constants; costs and row counts are left out.
 """
 
 from __future__ import annotations
@@ -41,6 +44,7 @@ _KEPT = ("Node Type", "Strategy", "Partial Mode", "Join Type", "Parent Relations
          "Relation Name", "Schema", "Index Name", "CTE Name", "Function Name", "Subplan Name", "Sort Key", "Group Key",
          "Presorted Key")  # fmt: skip
 _CONDITIONS = ("Index Cond", "Recheck Cond", "Filter", "Hash Cond", "Merge Cond", "Join Filter", "TID Cond", "Cache Key")
+_IMPLIED = {"=", "<>", "<", "<=", ">", ">=", "~~"}  # operators that stand in no A_Expr: USING, BETWEEN, IN, CASE x WHEN
 _CONSTANT = re.compile(r"'(?:[^']|'')*'|\$\d+|\b\d+(?:\.\d+)?(?:e[+-]?\d+)?\b", re.IGNORECASE)
 
 
@@ -82,6 +86,9 @@ async def _all(monitor: Session, heavy: list[tuple[str, Mapping[str, Any]]], pat
         if time.monotonic() > end:
             found[queryid] = {"why": f"planning took longer than {BUDGET_S:g} s in all"}
             continue
+        if row.get("kind") != "select":
+            found[queryid] = {"why": "it writes: what an index costs it does not stand in its plan"}
+            continue
         found[queryid] = await _one(monitor, str(row["query"]), path)
     return found
 
@@ -92,6 +99,9 @@ async def _one(monitor: Session, text: str, path: list[str]) -> dict[str, Any]:
     if parsed.refused:
         return {"why": parsed.refused}
     try:
+        others = await _code_of_others(monitor, parsed, path)
+        if others:
+            return {"why": f"planning it on the target could run code of others ({others})"}
         shapes = {GENERIC: shape(await _explain(monitor, parsed.sql, parsed.parameters > 0))}
     except PrivilegeError:
         return {"why": HIDDEN}
@@ -109,6 +119,29 @@ async def _one(monitor: Session, text: str, path: list[str]) -> dict[str, Any]:
                 if monitor.closed:
                     raise
     return {"shapes": shapes, "parameters": parsed.parameters}
+
+
+async def _code_of_others(monitor: Session, parsed: Parsed, path: list[str]) -> str:
+    """What planning the statement could run or unfold that is not the server's own, by every name in it; empty when there
+    is nothing. A column may be a function of the row, so names of columns count, too."""
+    import postgast
+    from postgast import pg_query_pb2 as pb
+
+    def names(kind: type, field: str) -> list[tuple[str, ...]]:
+        return [tuple(n.string.sval for n in getattr(e, field)) for e in postgast.find_nodes(parsed.tree, kind)]
+
+    functions, columns = names(pb.FuncCall, "funcname"), names(pb.ColumnRef, "fields")
+    operators, types = names(pb.A_Expr, "name"), names(pb.TypeName, "names")
+    schemas = {name[0] for name in (*functions, *operators, *types) if len(name) > 1} | {s for s, _ in parsed.tables if s}
+    params = {
+        "functions": sorted({name[-1] for name in (*functions, *columns) if name}),
+        "operators": sorted({name[-1] for name in operators if name} | _IMPLIED),
+        "types": sorted({name[-1] for name in types if name}),
+        "relations": sorted(name for _, name in parsed.tables),
+        "schemas": sorted({*path, *schemas}),
+    }
+    row = await monitor.row(question("code_of_others", monitor), params)
+    return clean_line(str(row["what"]), 100) if row is not None else ""
 
 
 def _digest(values: Mapping[int, str]) -> str:
