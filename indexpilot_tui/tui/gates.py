@@ -18,6 +18,15 @@ _SHORT = {
     "active_backends": "active",
     "oldest_transaction": "oldest xact",
     "lock_waiters": "lock waits",
+    "cpu_throttle": "CPU",
+    "storage_budget": "budget",
+    "total": "budget",
+    "per_table": "table budget",
+    "write_performance": "writes",
+    "hot": "HOT updates",
+    "latency": "write time",
+    "synchronous": "sync standby",
+    "sessions": "readers there",
 }
 _ORDER = {"block": 0, "unknown": 1, "wait": 2, "pass": 3}
 

@@ -14,14 +14,15 @@ from rich.cells import cell_len
 
 from indexpilot_tui.engine.model.change import Change, Event, State, Step
 from indexpilot_tui.engine.model.verdict import Status
+from indexpilot_tui.engine.safeguards.gates import GATES
 from indexpilot_tui.errors import ServerError
 from indexpilot_tui.settings.model import Target
 from indexpilot_tui.tui import format as fmt
 from indexpilot_tui.tui.feed import UNREAD, Feed, Snapshot
-from indexpilot_tui.tui.gates import closed_first
+from indexpilot_tui.tui.gates import closed_first, guard_label
 from indexpilot_tui.tui.lines import Segment, changed_cells, fit, line, pad, text_of, width_of, wrap
 from indexpilot_tui.tui.panes.matching import Filter
-from indexpilot_tui.tui.panes.throttle import gate_row
+from indexpilot_tui.tui.panes.throttle import GATE_COLUMNS, gate_row
 from indexpilot_tui.tui.plandiff import plan_lines
 from indexpilot_tui.tui.screens.steps.progress_text import progress_lines
 from indexpilot_tui.tui.statement import in_one_line
@@ -348,3 +349,13 @@ def test_what_a_person_can_do_stands_above_the_log() -> None:
     shown = "\n".join(text_of(entry) for entry in progress_lines(change, None, sample.NOW, 100))
     assert "indexpilot changes resolve 17 --finish" in shown
     assert "\x1b" not in shown
+
+
+def test_the_name_of_every_guard_fits_its_column() -> None:
+    """Those of the gates, and of the verdicts that they give in their place."""
+    width = next(c.width for c in GATE_COLUMNS if c.key == "guard")
+    parts = ("load.active_backends", "load.oldest_transaction", "load.lwlock_waits", "load.transactions", "load.checkpoints",
+             "replicas.lag", "replicas.slots", "replicas.synchronous", "replicas.sessions", "disk.tablespace",
+             "storage_budget.total", "storage_budget.per_table", "write_performance.indexes", "write_performance.hot",
+             "write_performance.latency", "write_performance.writes", "blockers.lock_holders", "blockers.snapshots")  # fmt: skip
+    assert {n: guard_label(n) for n in (*(g.name for g in GATES), *parts) if len(guard_label(n)) > width} == {}
