@@ -26,7 +26,7 @@ _SHORT = {
     "hot": "HOT updates",
     "latency": "write time",
     "synchronous": "sync standby",
-    "sessions": "readers there",
+    "sessions": "far readers",
 }
 _ORDER = {"block": 0, "unknown": 1, "wait": 2, "pass": 3}
 

@@ -353,7 +353,7 @@ def test_what_a_person_can_do_stands_above_the_log() -> None:
 
 def test_the_name_of_every_guard_fits_its_column() -> None:
     """Those of the gates, and of the verdicts that they give in their place."""
-    width = next(c.width for c in GATE_COLUMNS if c.key == "guard")
+    width = next(c.width for c in GATE_COLUMNS if c.id == "guard")
     parts = ("load.active_backends", "load.oldest_transaction", "load.lwlock_waits", "load.transactions", "load.checkpoints",
              "replicas.lag", "replicas.slots", "replicas.synchronous", "replicas.sessions", "disk.tablespace",
              "storage_budget.total", "storage_budget.per_table", "write_performance.indexes", "write_performance.hot",
