@@ -133,7 +133,7 @@ class Control:
                 parent=parent,
                 rollback=parent is not None,
                 previous=self._previous.get(key, ()),
-                estimate=estimator(session, plan) if plan is not None else None,
+                estimate=estimator(session, plan, lambda: self.builds(session)) if plan is not None else None,
                 memory=self._memory,
             )
         )

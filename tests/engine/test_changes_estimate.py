@@ -10,6 +10,7 @@ import pytest_asyncio
 
 from indexpilot_tui.engine.changes import planning
 from indexpilot_tui.engine.changes.estimate import build_estimate, estimator
+from indexpilot_tui.engine.model.builds import MeasuredBuild
 from indexpilot_tui.engine.model.change import Plan
 from indexpilot_tui.engine.postgres.ddl import parse_index_statement
 from indexpilot_tui.errors import ServerError
@@ -147,3 +148,25 @@ async def test_what_is_gone_is_an_error_and_no_zero(shop: Workshop) -> None:
 async def test_it_is_asked_once_for_all_gates(shop: Workshop) -> None:
     ask = estimator(shop.monitor, await plan_of(shop, "create index on app.wide (id)"))
     assert await ask() is await ask()
+
+
+async def test_earlier_builds_here_tell_how_long_the_next_one_takes(shop: Workshop) -> None:
+    plan = await plan_of(shop, "create index on app.wide (code)")
+    general = await build_estimate(shop.monitor, plan)
+    heap = shop.sql("select pg_relation_size('app.wide')")[0][0]
+    slow = MeasuredBuild(1, "i", "btree", 100.0, 0.0, 60.0, general.index_bytes, heap, ROWS, None, None, False)
+    asked = 0
+
+    async def builds() -> list[MeasuredBuild]:
+        nonlocal asked
+        asked += 1
+        return [slow]
+
+    measured = await estimator(shop.monitor, plan, builds)()
+    assert general.seconds is not None
+    assert general.seconds < 10
+    assert measured.seconds is not None
+    assert 150 < measured.seconds < 210  # one build: up to 1.8 times as long
+    drop = replace(plan, kind="drop")
+    assert (await estimator(shop.monitor, drop, builds)()).seconds is None
+    assert asked == 1

@@ -7,20 +7,21 @@ as the table allows. The forecast of the console, which wants to be right in the
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 from indexpilot_tui.engine.changes.catalog import question
+from indexpilot_tui.engine.model.builds import MeasuredBuild
 from indexpilot_tui.engine.model.change import Plan
 from indexpilot_tui.engine.model.estimate import BuildEstimate
 from indexpilot_tui.engine.postgres.ddl import parse_index_statement
 from indexpilot_tui.engine.postgres.session import Session
+from indexpilot_tui.engine.whatif.rates import Rates
 from indexpilot_tui.engine.whatif.sizes import (
     PAGE,
     PAGES_PER_RANGE,
     IndexShape,
     KeyColumn,
-    build_seconds,
     estimate,
     temp_bytes,
     wal_bytes,
@@ -35,19 +36,23 @@ _UNKNOWN_METHOD = 2  # times the table, with what is stored out of line: vectors
 _TUPLE = 28  # tuple header and line pointer of a heap row, bytes
 
 
-def estimator(session: Session, plan: Plan) -> Callable[[], Awaitable[BuildEstimate]]:
-    """One estimate for all gates of an evaluation, made when the first one asks."""
+Builds = Callable[[], Awaitable[Sequence[MeasuredBuild]]]
+
+
+def estimator(session: Session, plan: Plan, builds: Builds | None = None) -> Callable[[], Awaitable[BuildEstimate]]:
+    """One estimate for all gates of an evaluation, made when the first one asks. `builds` tells what earlier ones took."""
     made: list[BuildEstimate] = []
 
     async def ask() -> BuildEstimate:
         if not made:
-            made.append(await build_estimate(session, plan))
+            earlier = await builds() if builds is not None and plan.kind != "drop" else ()
+            made.append(await build_estimate(session, plan, earlier))
         return made[0]
 
     return ask
 
 
-async def build_estimate(session: Session, plan: Plan) -> BuildEstimate:
+async def build_estimate(session: Session, plan: Plan, builds: Sequence[MeasuredBuild] = ()) -> BuildEstimate:
     """What the plan takes as things stand now. Raises ServerError when the server does not tell (the table is gone)."""
     if plan.kind == "drop":
         return BuildEstimate(0, 0, 0, None, "", "a drop frees space; how long it waits for others is not known")
@@ -57,8 +62,8 @@ async def build_estimate(session: Session, plan: Plan) -> BuildEstimate:
     if table is None or not table["tables"]:
         raise ServerError(f"the table {plan.schema}.{plan.table} has no storage that could be measured")
     if plan.kind == "reindex":
-        return await _again(session, plan, table)
-    return _new(plan, table, await _columns(session, plan, reader=table["reader"]))
+        return await _again(session, plan, table, builds)
+    return _new(plan, table, await _columns(session, plan, reader=table["reader"]), builds)
 
 
 async def _columns(session: Session, plan: Plan, *, reader: bool) -> dict[str, dict[str, Any]]:
@@ -72,7 +77,7 @@ async def _columns(session: Session, plan: Plan, *, reader: bool) -> dict[str, d
     return columns
 
 
-async def _again(session: Session, plan: Plan, table: dict[str, Any]) -> BuildEstimate:
+async def _again(session: Session, plan: Plan, table: dict[str, Any], builds: Sequence[MeasuredBuild]) -> BuildEstimate:
     """A rebuild is at most as large as what stands there now; entries of 20 bytes are about the smallest there are."""
     index = await session.row(question("build_again", session), {"oid": plan.index_oid or 0})
     if index is None:
@@ -80,10 +85,12 @@ async def _again(session: Session, plan: Plan, table: dict[str, Any]) -> BuildEs
     size = int(index["index_bytes"])
     key = max(8.0, size / max(1.0, table["rows"]) - 12)
     shape = _shape(plan.method, table, (KeyColumn(key, False, 8, 0.0, 0.0),), (), {}, unique=True)
-    return _estimate(shape, size, table, str(index["tablespace"]), "as large as the index is now")
+    return _estimate(shape, size, table, str(index["tablespace"]), "as large as the index is now", builds)
 
 
-def _new(plan: Plan, table: dict[str, Any], columns: dict[str, dict[str, Any]]) -> BuildEstimate:
+def _new(
+    plan: Plan, table: dict[str, Any], columns: dict[str, dict[str, Any]], builds: Sequence[MeasuredBuild]
+) -> BuildEstimate:
     node = parse_index_statement(plan.ddl).tree.index_stmt
     widest = max(8.0, table["table_bytes"] / max(1.0, table["rows"]) - _TUPLE)  # what a row may hold at most, on average
     hidden: set[str] = set()
@@ -103,14 +110,16 @@ def _new(plan: Plan, table: dict[str, Any], columns: dict[str, dict[str, Any]]) 
         if plan.method == "gin":
             wide = sum(k.width for k in keys)
             size = max(size, int(table["rows"] * (wide * _GIN_ELEMENTS + 8)))
-    return _estimate(shape, size, table, node.table_space or table["default_tablespace"], "; ".join(basis))
+    return _estimate(shape, size, table, node.table_space or table["default_tablespace"], "; ".join(basis), builds)
 
 
-def _estimate(shape: IndexShape, size: int, table: dict[str, Any], tablespace: str, basis: str) -> BuildEstimate:
+def _estimate(
+    shape: IndexShape, size: int, table: dict[str, Any], tablespace: str, basis: str, builds: Sequence[MeasuredBuild]
+) -> BuildEstimate:
     memory = int(table["maintenance_work_mem"])
     validation = int(table["rows"]) * _VALIDATION
     temp = max(temp_bytes(shape, memory), validation if validation > memory else 0)
-    seconds = build_seconds(shape, size, shape.heap_pages)[1]
+    seconds = Rates(builds).seconds(shape, size)[1]  # the slow end, of builds here where there are any
     return BuildEstimate(size, temp, wal_bytes(size), seconds, tablespace, basis)
 
 

@@ -138,7 +138,7 @@ class Work:
             rollback=self.rollback,
             claimed=claimed,
             previous=self.change.verdicts,
-            estimate=estimator(eye, plan),
+            estimate=estimator(eye, plan, lambda: journal.builds(plan.system_identifier, plan.database)),
             memory=self.memory,
         )
 
