@@ -15,8 +15,9 @@ from indexpilot_tui.engine.whatif import effects, index, workload
 from indexpilot_tui.engine.whatif.advise import drops
 from indexpilot_tui.engine.whatif.advise.generate import Generator
 from indexpilot_tui.engine.whatif.advise.model import Advice, AdvisedDrop
+from indexpilot_tui.engine.whatif.advise.planners import Planners
 from indexpilot_tui.engine.whatif.advise.pool import Pool, SizeOf
-from indexpilot_tui.engine.whatif.advise.pricing import Prices, Unit
+from indexpilot_tui.engine.whatif.advise.pricing import Memory, Prices, Unit
 from indexpilot_tui.engine.whatif.advise.report import Findings, report
 from indexpilot_tui.engine.whatif.advise.search import Problem
 from indexpilot_tui.engine.whatif.advise.solve import Solver
@@ -34,6 +35,7 @@ from indexpilot_tui.errors import LocalServerError
 
 PACKAGE = "indexpilot_tui.engine.whatif.advise"
 MAX_CANDIDATES = 1200
+MEMORY = "advice"  # among the shadow's plans, which are kept by their SQL; this is none
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +116,10 @@ async def _advise(shadow: ShadowDatabase, case: Case, options: Options, started:
     planned = await plans_before(shadow, case.parsed)
     units = await units_of(shadow, case.parsed, planned, case.references)
     plans = {k: p.plan for k, p in planned.items() if p.plan is not None}
-    pool = Pool(shadow, options.size_of)
+    pool, planners = Pool(shadow, options.size_of), Planners(shadow)
     try:
-        prices = Prices(pool, units, snapshot.server.version)
+        await planners.open()
+        prices = Prices(pool, units, snapshot.server.version, planners, _memory(shadow, options))
         solver = Solver(pool, prices)
         skipped = await _candidates(solver, units, snapshot, options)
         all_writers = writers(case.parsed, plans, snapshot)
@@ -135,8 +138,17 @@ async def _advise(shadow: ShadowDatabase, case: Case, options: Options, started:
         ]
         return _assemble(case, options, findings, advised, left, pool, prices.explains + asked, notes, planned, started)
     finally:
+        await planners.close()
         await pool.show(())
         await pool.close()
+
+
+def _memory(shadow: ShadowDatabase, options: Options) -> Memory:
+    """What the planner said to earlier advices; it goes when statistics, sizes or settings change (as all plans do)."""
+    memory = shadow.plans.get(MEMORY)
+    if not isinstance(memory, Memory) or memory.size_of is not options.size_of:
+        memory = shadow.plans[MEMORY] = Memory(options.size_of)
+    return memory
 
 
 async def _candidates(solver: Solver, units: Sequence[Unit], snapshot: Snapshot, options: Options) -> int:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from heapq import heapify, heappop, heappush
+from itertools import groupby
 
 from indexpilot_tui.engine.whatif.advise.candidate import Candidate
 from indexpilot_tui.engine.whatif.advise.generate import merged
 from indexpilot_tui.engine.whatif.advise.masks import mask_of, numbers_of
 from indexpilot_tui.engine.whatif.advise.pool import Pool
-from indexpilot_tui.engine.whatif.advise.pricing import Prices
+from indexpilot_tui.engine.whatif.advise.pricing import Prices, Unit
 from indexpilot_tui.engine.whatif.advise.search import MIN_GAIN, PAGE, Problem, Search
 
 MAX_ROUNDS = 40
@@ -43,20 +44,36 @@ class Solver:
         planner picks when it may choose freely; then which first keys go together (`combine`)."""
         prices = self.prices
         new = mask_of(numbers)
-        pairs = [(p, n) for p, relevant in enumerate(prices.relevant) for n in numbers_of(relevant & new)]
+        await prices.ask(range(len(prices.units)), new)
+        pairs = [(n, p) for p, relevant in enumerate(prices.relevant) if await self._matters(p, new)
+                 for n in numbers_of(relevant & new)]  # fmt: skip
         if len(pairs) > MAX_PAIRS:
             heavy = sorted(range(len(prices.units)), key=lambda p: (-prices.units[p].weight * prices.units[p].base, p))
-            picked = [(p, n) for p in heavy for n in numbers_of(await self._peel(p, prices.relevant[p] & new))]
-            pairs = sorted(picked[:MAX_PAIRS])
+            picked = [(n, p) for p in heavy for n in numbers_of(await self._peel(p, prices.relevant[p] & new))]
+            pairs = picked[:MAX_PAIRS]
         self.singles.update(dict.fromkeys(numbers, 0.0))
-        for position, n in pairs:
-            unit = prices.units[position]
-            self.singles[n] += unit.weight * max(0.0, unit.base - await prices.cost(position, 1 << n))
+        for n, some in groupby(sorted(pairs), key=lambda x: x[0]):  # a candidate is shown once, to all whom it may concern
+            positions = [p for _, p in some]
+            await prices.ask(positions, 1 << n)
+            for p in positions:
+                unit = prices.units[p]
+                self.singles[n] += unit.weight * max(0.0, unit.base - await prices.cost(p, 1 << n))
         for position, unit in enumerate(prices.units if combine else ()):
             small, all_ = self._leaders(position)
-            enough = unit.base - SMALL * self._workload / unit.weight if unit.weight > 0 else 0.0
+            if not await self._matters(position, new):
+                continue
+            enough = self._enough(unit)
             await self._combine(position, small, enough)
             await self._combine(position, small | all_, enough)
+
+    def _enough(self, unit: Unit) -> float:
+        """The cost below which a unit gains enough to be looked at."""
+        return unit.base - SMALL * self._workload / unit.weight if unit.weight > 0 else 0.0
+
+    async def _matters(self, position: int, numbers: int) -> bool:
+        """Whether a unit gains enough when it may have all of these candidates; if not, no one of them matters to it."""
+        unit = self.prices.units[position]
+        return await self.prices.cost(position, numbers) <= self._enough(unit)
 
     async def _peel(self, position: int, left: int) -> int:
         """What the planner picks for a unit among all, then among the rest, until nothing helps."""
@@ -177,6 +194,7 @@ class Solver:
             _, n = heappop(heap)
             if not problem.fits(chosen | 1 << n):
                 continue
+            await prices.ask(prices.affected.get(n, ()), chosen | 1 << n)
             after = {p: await prices.cost(p, chosen | 1 << n) for p in prices.affected.get(n, ())}
             gain = sum(prices.units[p].weight * (costs[p] - c) for p, c in after.items()) - problem.upkeep[n]
             if gain <= MIN_GAIN * sum(problem.costs(0)):
