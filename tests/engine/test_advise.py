@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 
 from indexpilot_tui.engine.postgres.session import Purpose, Session, connect
+from indexpilot_tui.engine.whatif.advise import planners
 from indexpilot_tui.engine.whatif.advise.advisor import Options, advise, read_case
 from indexpilot_tui.engine.whatif.advise.model import Advice
 from indexpilot_tui.engine.whatif.model import Statement
@@ -135,6 +136,56 @@ async def test_the_same_question_has_the_same_answer_and_leaves_no_candidate(ser
 
 
 @pytest.mark.slow
+def _told(advice: Advice) -> dict[str, object]:
+    data = advice.to_json()
+    for key in ("elapsed_ms", "read"):
+        data.pop(key)
+    return data
+
+
+async def test_a_second_advice_asks_nothing_again_and_says_what_a_first_one_would(
+    server: ShadowServer, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queries = (
+        "select id from child where parent_id = $1", "select * from child where v = $1 and parent_id > $2",
+        "select p.note from parent p join child c on c.parent_id = p.id where c.v = $1 order by c.id",
+    )  # fmt: skip
+    sent: list[str] = []
+    really = planners.explain_text
+
+    async def counted(*args: object, **kwargs: object) -> object:
+        sent.append(str(args[1]))
+        return await really(*args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(planners, "explain_text", counted)
+    first = await ask(server, session, *queries, budget_bytes=3_000_000)
+    asked = len(sent)
+    assert asked > 10
+    again = await ask(server, session, *queries, budget_bytes=3_000_000)
+    assert len(sent) == asked
+    assert _told(again) == _told(first)
+    # another budget, after others were asked for and by a planner that has heard nothing yet: the same advice
+    wider = await ask(server, session, *queries, budget_bytes=30_000_000)
+    fresh = ShadowServer()
+    try:
+        assert _told(await ask(fresh, session, *queries, budget_bytes=30_000_000)) == _told(wider)
+    finally:
+        await fresh.close()
+
+
+async def test_one_planner_answers_as_several_do(
+    server: ShadowServer, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queries = ("select id from child where parent_id = $1", "select count(*) from child where v between $1 and $2")
+    several = await ask(server, session, *queries)
+    monkeypatch.setattr(planners, "MOST", 1)
+    alone = ShadowServer()
+    try:
+        assert _told(await ask(alone, session, *queries)) == _told(several)
+    finally:
+        await alone.close()
+
+
 async def test_oltp_every_statement_is_accounted_for_and_every_index_can_be_built(cluster18: LocalCluster) -> None:
     name = f"oltp_{secrets.token_hex(4)}"
     with psycopg.connect(cluster18.conninfo(), autocommit=True) as conn:
