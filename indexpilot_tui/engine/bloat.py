@@ -15,9 +15,10 @@ from psycopg import sql
 from indexpilot_tui.engine.observe.ask import PACKAGE, Asker, Question, Refusal, question
 from indexpilot_tui.engine.observe.indexes.bloat import Bloat
 from indexpilot_tui.engine.observe.indexes.facts import IndexFacts
+from indexpilot_tui.engine.observe.model import IndexDetail
 from indexpilot_tui.engine.postgres.queries import load
 from indexpilot_tui.engine.postgres.session import Session
-from indexpilot_tui.engine.postgres.text import clean_line
+from indexpilot_tui.engine.postgres.text import clean, clean_line
 
 # of a size from statistics that are fresh: 83 kinds of index, built, were within 1.15 times (tests/bench/sizes.py)
 MODEL_ERROR = 0.15
@@ -104,6 +105,15 @@ def _own(index: IndexFacts, row: Mapping[str, Any], snapshot: Any) -> Any:
     return next(
         (s for s in snapshot.stats if (s.schema, s.relation, s.column) == (index.schema, index.name, row["name"])), None
     )
+
+
+async def detail(session: Session, index: IndexFacts, *, count: bool) -> tuple[IndexDetail, Bloat]:
+    """Definition and bloat of one index."""
+    rows = await session.rows(load(PACKAGE, "index_definition", session.facts.server_version), {"oid": index.oid})
+    definition = rows[0]["definition"] if rows else None
+    bloat = await counted(session, index) if count else (await modelled(session, [index]))[index.oid]
+    shown = clean(definition) if definition else "its table is locked exclusively now, so the definition is not read"
+    return IndexDetail(index.oid, shown, bloat.in_words()), bloat
 
 
 async def counted(session: Session, index: IndexFacts) -> Bloat:

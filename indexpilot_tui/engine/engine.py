@@ -22,14 +22,14 @@ from indexpilot_tui.engine.logs import log
 from indexpilot_tui.engine.model.change import Change
 from indexpilot_tui.engine.model.verdict import Verdict
 from indexpilot_tui.engine.model.wayback import Rehearsal, WayBack
-from indexpilot_tui.engine.observe.model import Observation, QueryDetail
+from indexpilot_tui.engine.observe.model import IndexDetail, Observation, QueryDetail
 from indexpilot_tui.engine.observe.observer import Watcher
 from indexpilot_tui.engine.observe.pace import Pace
 from indexpilot_tui.engine.postgres.foresight import Foresight
 from indexpilot_tui.engine.postgres.pool import MonitorPool
 from indexpilot_tui.engine.postgres.session import Facts, Purpose, SentStatement, Session, connect
 from indexpilot_tui.engine.postgres.text import clean_line
-from indexpilot_tui.errors import IndexPilotError, RefusedError
+from indexpilot_tui.errors import IndexPilotError, RefusedError, UsageError
 from indexpilot_tui.settings.model import Settings, Target
 
 if TYPE_CHECKING:
@@ -196,6 +196,19 @@ class Engine:
     async def query_detail(self, queryid: int) -> QueryDetail:
         """Totals and history of one statement of the hotspots."""
         return self.watcher.detail(queryid)
+
+    async def index_detail(self, oid: int, *, count: bool = False) -> IndexDetail:
+        """One index by itself: its definition, and how much of it is air. `count`: pgstattuple reads all of it, where it
+        may."""
+        from indexpilot_tui.engine.bloat import detail
+
+        facts = next((f for f in self.watcher.index_facts if f.oid == oid), None)
+        if facts is None:
+            raise UsageError("this index is not there any more", field="index", value=str(oid), remedy="look again")
+        async with self.monitor() as session:
+            found, bloat = await detail(session, facts, count=count)
+        self.watcher.note_bloat({oid: bloat})
+        return found
 
     @property
     def throttle_due(self) -> bool:

@@ -114,14 +114,16 @@ async def test_the_questions_of_older_servers_are_sound(place: Place) -> None:
     asker = Asker()
     questions = [
         question("probe", 130000), question("builds", 130000), question("health_facts", 130000),
-        question("indexes", 130000, first=0, last=2**32 - 1), question("index_state", 130000), question("index_work", 130000),
-        question("index_sizes", 130000, first=0, last=2**32 - 1), question("foreign_keys", 130000),
+        question("indexes", 130000, first=0, last=2**32 - 1, definitions=True), question("index_state", 130000), question("index_work", 130000),
+        question("index_sizes", 130000, first=0, last=2**32 - 1), question("foreign_keys", 130000, oids=None),
         statements_question("statements", old, ""), statements_question("texts", old, "", queryids=[1, 2]),
         statements_question("top_statements", old, "", limit=3),
     ]  # fmt: skip
     async with place.session() as session:
         answers = await asker.ask(session, questions)
-        newer = await asker.ask(session, [question("indexes", session.facts.server_version, first=0, last=2**32 - 1)])
+        newer = await asker.ask(
+            session, [question("indexes", session.facts.server_version, first=0, last=2**32 - 1, definitions=True)]
+        )
     assert not [a for a in answers.values() if isinstance(a, Refusal)]
     assert len(answers) == len(questions)
     old_row, new_row = answers["indexes"][0], newer["indexes"][0]  # type: ignore[index]

@@ -17,7 +17,7 @@ from indexpilot_tui.engine.model.change import (
 )
 from indexpilot_tui.engine.model.verdict import Verdict
 from indexpilot_tui.engine.model.wayback import Rehearsal, WayBack
-from indexpilot_tui.engine.observe.model import Observation, QueryDetail
+from indexpilot_tui.engine.observe.model import IndexDetail, Observation, QueryDetail
 from indexpilot_tui.engine.postgres.session import Facts, SentStatement
 from indexpilot_tui.engine.postgres.tls import TlsFacts
 from indexpilot_tui.engine.whatif.model import Forecast, Statement
@@ -96,6 +96,10 @@ class FrozenEngine:
 
     async def query_detail(self, queryid: int) -> QueryDetail:
         return sample.detail(queryid, self.observation)
+
+    async def index_detail(self, oid: int, *, count: bool = False) -> IndexDetail:
+        self.calls.append(f"index_detail {oid} {count}")
+        return sample.index_detail(oid, count)
 
     async def candidates(self, queryid: int) -> list[str]:
         self.calls.append(f"candidates {queryid}")

@@ -20,6 +20,7 @@ from indexpilot_tui.engine.observe.model import (
     HistoryPoint,
     Hotspot,
     Hotspots,
+    IndexDetail,
     IndexHealth,
     IndexRow,
     Observation,
@@ -77,16 +78,16 @@ def hotspots() -> Hotspots:
 
 
 def health() -> IndexHealth:
-    def index(oid: int, name: str, definition: str, **fields: Any) -> IndexRow:
-        base = IndexRow(oid, 16400, f"public.{name}", "public.orders", "btree", definition, 41_000_000, 0, None, True, True,
+    def index(oid: int, name: str, **fields: Any) -> IndexRow:
+        base = IndexRow(oid, 16400, f"public.{name}", "public.orders", "btree", 41_000_000, 0, None, True, True,
                         True, False, False, "", False, False)  # fmt: skip
         return replace(base, **fields)
 
     rows = (
-        index(16501, "orders_tmp_idx", "CREATE INDEX orders_tmp_idx ON public.orders USING btree (status)", valid=False),
-        index(16502, "orders_old_status_idx", "CREATE INDEX orders_old_status_idx ON public.orders USING btree (status)"),
-        index(16503, "orders_placed_at_idx", "CREATE INDEX orders_placed_at_idx ON public.orders USING btree (placed_at)"),
-        index(16504, "orders_placed_at_dup", "CREATE INDEX orders_placed_at_dup ON public.orders USING btree (placed_at)"),
+        index(16501, "orders_tmp_idx", valid=False),
+        index(16502, "orders_old_status_idx"),
+        index(16503, "orders_placed_at_idx"),
+        index(16504, "orders_placed_at_dup"),
     )
 
     def finding(kind: FindingKind, severity: str, oid: int, name: str, size: int | None, scans: int | None, why: str,
@@ -114,6 +115,20 @@ def health() -> IndexHealth:
         NOW - timedelta(days=34),
         NOW,
     )  # fmt: skip
+
+
+DEFINITIONS = {
+    16501: "CREATE INDEX orders_tmp_idx ON public.orders USING btree (status)",
+    16502: "CREATE INDEX orders_old_status_idx ON public.orders USING btree (status)",
+    16503: "CREATE INDEX orders_placed_at_idx ON public.orders USING btree (placed_at)",
+    16504: "CREATE INDEX orders_placed_at_dup ON public.orders USING btree (placed_at)",
+}
+
+
+def index_detail(oid: int, count: bool) -> IndexDetail:
+    return IndexDetail(
+        oid, DEFINITIONS[oid], "31% (counted by pgstattuple)" if count else "28% (modelled from the statistics, ±15%)"
+    )
 
 
 def observation() -> Observation:

@@ -13,14 +13,16 @@ from indexpilot_tui.engine.observe.indexes.findings import findings_of
 from indexpilot_tui.engine.observe.indexes.reader import HealthReader, Known
 from indexpilot_tui.engine.observe.indexes.situation import Situation
 from indexpilot_tui.engine.observe.indexes.standby_use import ask_standbys
-from indexpilot_tui.engine.observe.model import IndexHealth, IndexRow
+from indexpilot_tui.engine.observe.model import FindingKind, HealthFinding, IndexHealth, IndexRow
+from indexpilot_tui.engine.observe.rota import Answer
 from indexpilot_tui.engine.observe.source import source_of
 from indexpilot_tui.engine.postgres.session import Session
-from indexpilot_tui.engine.postgres.text import clean, clean_line
+from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.errors import ServerError
 from indexpilot_tui.settings.model import Settings, Target
 
 CAPTURED = ("health_facts", "indexes", "foreign_keys")
+MOST_UNUSED = 200  # findings that only say "too young to tell", the largest indexes first: more of them tell nothing more
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +47,27 @@ def health_from(known: Known, settings: Settings) -> IndexHealth:
         tables=known.tables,
         conflicts=known.conflicts,
     )
+    findings, more = _fewer(findings_of(indexes, known.foreign_keys or (), situation, known.bloat))
+    notes = _notes(known)
+    if more:
+        notes.append(f"{more} more indexes had no scan so far, in too short a time to tell")
     return IndexHealth(
         indexes=IndexRows(indexes),
-        findings=findings_of(indexes, known.foreign_keys or (), situation, known.bloat),
+        findings=findings,
         stats_since=fact["stats_since"],
         read_at=_time(fact["at"]),
-        notes=tuple(_notes(known)),
+        notes=tuple(notes),
     )
+
+
+def _fewer(findings: tuple[HealthFinding, ...]) -> tuple[tuple[HealthFinding, ...], int]:
+    """Without the many that only say that it is too early to tell; how many were left out."""
+    early = [f for f in findings if f.kind is FindingKind.UNUSED and f.severity == "info" and not f.fix]
+    if len(early) <= MOST_UNUSED:
+        return findings, 0
+    kept = {id(f) for f in sorted(early, key=lambda f: -(f.size_bytes or 0))[:MOST_UNUSED]}
+    dropped = {id(f) for f in early} - kept
+    return tuple(f for f in findings if id(f) not in dropped), len(dropped)
 
 
 def _notes(known: Known) -> list[str]:
@@ -120,7 +136,7 @@ async def read_known(session: Session, settings: Settings, asker: Asker, known: 
     while wanted is not None:
         answer = (await asker.ask(session, [wanted]))[wanted.name]
         try:
-            wanted = asking.send(answer)
+            wanted = asking.send(Answer(answer))
         except StopIteration:
             break
     return reader.known
@@ -149,7 +165,6 @@ def index_row(facts: IndexFacts) -> IndexRow:
         name=facts.shown,
         table=facts.table_shown,
         method=clean_line(facts.method),
-        definition=clean(facts.definition or ""),
         size_bytes=facts.size_bytes,
         scans=facts.scans,
         last_scan=facts.last_scan,

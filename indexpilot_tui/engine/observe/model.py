@@ -123,7 +123,6 @@ class IndexRow:
     name: str  # cleaned schema.name
     table: str
     method: str
-    definition: str  # cleaned
     size_bytes: int | None
     scans: int | None
     last_scan: datetime | None
@@ -135,6 +134,16 @@ class IndexRow:
     constraint: str  # name of the constraint that owns it, or empty
     replica_identity: bool
     building: bool
+
+
+@dataclass(frozen=True, slots=True)
+class IndexDetail:
+    """One index, looked at by itself. `bloat` in words, with its method and error, or why it is not measured. Cleaned
+    texts."""
+
+    oid: int
+    definition: str
+    bloat: str
 
 
 @dataclass(frozen=True, slots=True)

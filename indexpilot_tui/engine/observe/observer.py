@@ -63,9 +63,9 @@ class Watcher:
         self._book = Book(self._asker, self._budget)
         self._identity: tuple[str, int, str] | None = None
         self._backend = 0
-        # of the budget: the pulse a quarter at most, the counters four tenths; the slow questions share the rest
+        # of the budget (1 ms a refresh is half of it): the pulse a quarter at most, the counters three tenths
         self._pulse_pace = Pace(observe.interval_seconds, 0.25)
-        self._counters_pace = Pace(0.0, 0.4)
+        self._counters_pace = Pace(0.0, 0.3)
         self._texts_pace = Pace(0.0, 0.1)
         self._begin("", 0)
 

@@ -6,13 +6,22 @@ says which question is next; whoever asked it gives the answer back.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Collection, Generator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from indexpilot_tui.engine.observe.ask import Question, Refusal, Rows
 from indexpilot_tui.engine.observe.pace import Pace
 
-Asking = Generator[Question, Rows | Refusal, None]
+
+class Answer(NamedTuple):
+    """What a question was answered, and what it took the server, in ms."""
+
+    rows: Rows | Refusal
+    ms: float = 0.0
+
+
+Asking = Generator[Question, Answer, None]
 
 
 @dataclass(slots=True)
@@ -23,6 +32,7 @@ class Task:
     pace: Pace
     make: Callable[[], Asking]
     urgent: bool = False
+    booked: Collection[str] = ()  # only these questions count for the pace; empty: all
     pending: Question | None = None
     _asking: Asking | None = None
     _ms: float = 0.0
@@ -35,11 +45,12 @@ class Task:
 
     def answered(self, answer: Rows | Refusal, ms: float) -> bool:
         """Give the answer to `pending`; True when the round is over."""
-        self._ms += ms
-        if self._asking is None:
+        if self._asking is None or self.pending is None:
             return True
+        if not self.booked or self.pending.name in self.booked:
+            self._ms += ms
         try:
-            self.pending = self._asking.send(answer)
+            self.pending = self._asking.send(Answer(answer, ms))
         except StopIteration:
             self.pending = self._asking = None
             return True

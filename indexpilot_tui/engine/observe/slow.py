@@ -13,7 +13,7 @@ from indexpilot_tui.engine.observe.ask import Refusal, Rows, question
 from indexpilot_tui.engine.observe.health import health_from
 from indexpilot_tui.engine.observe.indexes.bloat import Bloat
 from indexpilot_tui.engine.observe.indexes.facts import IndexFacts
-from indexpilot_tui.engine.observe.indexes.reader import HealthReader
+from indexpilot_tui.engine.observe.indexes.reader import LIGHT, HealthReader
 from indexpilot_tui.engine.observe.indexes.situation import StandbyUse
 from indexpilot_tui.engine.observe.model import BuildProgress, IndexHealth
 from indexpilot_tui.engine.observe.pace import Pace
@@ -52,7 +52,7 @@ class Slow:
         self.rota = Rota(observe.server_ms_per_minute_budget)
         self.rota.tasks = [
             Task("builds", Pace(observe.interval_seconds, 0.05), self._ask_builds, urgent=True),
-            Task("health", Pace(observe.health_interval_seconds, 0.2), self._ask_health),
+            Task("health", Pace(observe.health_interval_seconds, 0.2), self._ask_health, booked=LIGHT),
             Task("replication", self._replication_pace, self._ask_replication),
             Task("probe", Pace(_PROBE_S, 0.05, due=time.monotonic() + _PROBE_S), self._ask_probe),
         ]
@@ -65,7 +65,7 @@ class Slow:
     # --- who asks what -----------------------------------------------------------------------------------------------
 
     def _ask_probe(self) -> Asking:
-        self.take_probe((yield question("probe", self.version)))
+        self.take_probe((yield question("probe", self.version)).rows)
 
     def take_probe(self, answer: Rows | Refusal) -> None:
         """What this role can see, and where the statements are."""
@@ -81,12 +81,12 @@ class Slow:
     def _ask_builds(self) -> Asking:
         pulse = self._pulse()
         if pulse is not None and pulse.builds > 0:
-            self.builds = builds_of((yield question("builds", self.version, remedy=self.grant())))
+            self.builds = builds_of((yield question("builds", self.version, remedy=self.grant())).rows)
 
     def _ask_replication(self) -> Asking:
         answers: dict[str, Rows | Refusal] = {}
         for wanted in replication_questions(self.version, self.grant()):
-            answers[wanted.name] = yield wanted
+            answers[wanted.name] = (yield wanted).rows
         self.replication = replication_of(answers)
         followed = self.replication.standbys or self.replication.slots or self.replication.replay_bytes is not None
         self._replication_pace.interval_s = _REPLICATION_S if followed else _NOBODY_FOLLOWS_S

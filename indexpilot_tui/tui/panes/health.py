@@ -21,6 +21,7 @@ COLUMNS = (
     Column("table", "table", 18, "left", 64),
     Column("evidence", "evidence", 40, "left", 130),
 )
+MOST_ROWS = 500
 WORDS = {
     "invalid": "INVALID",
     "building": "building",
@@ -71,13 +72,15 @@ class HealthPane(KeyedTable):
     def __init__(self) -> None:
         super().__init__(COLUMNS, empty="reading the catalog …", id="health")
         self.filter = Filter()
+        self._seen: tuple[IndexHealth | None, Filter] = (None, self.filter)
         self.set_title("2 Index health")
 
     def show(self, snapshot: Snapshot) -> None:
         """Draw the newest findings."""
         health = snapshot.observation.health if snapshot.observation else None
-        if health is None:
-            return
+        if health is None or (health is self._seen[0] and self.filter == self._seen[1]):
+            return  # findings come every half minute, the clock every second
+        self._seen = (health, self.filter)
         wanted = [f for f in health.findings if self.filter.accepts(f.index, f.table, f.kind.value)]
         kinds = list(WORDS)
         wanted.sort(
@@ -88,9 +91,12 @@ class HealthPane(KeyedTable):
                 f.index,
             )
         )
+        many = len(wanted) - MOST_ROWS
         nothing = f"no finding matches {self.filter.text}" if health.findings else "no finding in these indexes"
-        self.set_rows([row_of(f) for f in wanted], empty=nothing)
-        self.set_title(self._heading(health, len(wanted)))
+        self.set_rows([row_of(f) for f in wanted[:MOST_ROWS]], empty=nothing)
+        self.set_title(
+            self._heading(health, len(wanted)) + (f" · the first {MOST_ROWS}, / finds the others" if many > 0 else "")
+        )
 
     def _heading(self, health: IndexHealth, shown: int) -> str:
         found, indexes = len(health.findings), len(health.indexes)

@@ -10,6 +10,7 @@ from textual.binding import BindingType
 
 from indexpilot_tui.tui import format as fmt
 from indexpilot_tui.tui.actions import BACK, Action, bindings
+from indexpilot_tui.tui.faults import Fault
 from indexpilot_tui.tui.gates import STATUS_TONES
 from indexpilot_tui.tui.lines import Line, line, rule, wrap
 from indexpilot_tui.tui.panes.health import WORDS
@@ -17,7 +18,7 @@ from indexpilot_tui.tui.screens.text import TextScreen
 
 if TYPE_CHECKING:
     from indexpilot_tui.engine.model.verdict import Verdict
-    from indexpilot_tui.engine.observe.model import HealthFinding, IndexRow, Observation
+    from indexpilot_tui.engine.observe.model import HealthFinding, IndexDetail, IndexRow, Observation
 
 
 class FindingScreen(TextScreen):
@@ -26,6 +27,7 @@ class FindingScreen(TextScreen):
     HELP_TITLE = "Finding"
     ACTIONS: ClassVar[tuple[Action, ...]] = (
         Action("i", "simulate", "simulate the fix", "Forecast what the fix would do, then review it.", 0),
+        Action("p", "count", "count bloat", "Count the air in this B-tree with pgstattuple: it reads all of the index.", 2),
         BACK,
     )
     BINDINGS: ClassVar[list[BindingType]] = bindings(ACTIONS)
@@ -33,6 +35,25 @@ class FindingScreen(TextScreen):
     def __init__(self, finding: HealthFinding, index: IndexRow | None, stats_since: datetime | None) -> None:
         super().__init__()
         self._finding, self._index, self._since = finding, index, stats_since
+        self._detail: IndexDetail | None = None
+        self._fault = ""
+
+    def on_mount(self) -> None:
+        super().on_mount()
+        if self._index is not None:
+            self._ask(count=False)
+
+    def _ask(self, *, count: bool) -> None:
+        oid = self._finding.oid
+        self.work_on(
+            lambda: self.engine.index_detail(oid, count=count), self._known, what="reading the index", failed=self._failed
+        )
+
+    def _known(self, detail: IndexDetail) -> None:
+        self._detail, self._fault = detail, ""
+
+    def _failed(self, fault: Fault) -> None:
+        self._fault = fault.one_line
 
     def heading(self) -> str:
         return f"{WORDS.get(self._finding.kind.value, self._finding.kind.value)} · {self._finding.index}"
@@ -55,7 +76,10 @@ class FindingScreen(TextScreen):
             out.append(line(("catalog  ", "dim"), f"{valid}, {ready}, oid {self._index.oid}"))
             if self._index.constraint:
                 out.append(line(("belongs to constraint ", "dim"), self._index.constraint))
-            out += [rule("definition", width), *wrap(self._index.definition, width)]
+            if self._detail is not None:
+                out.append(line(("bloat    ", "dim"), self._detail.bloat))
+            known = self._detail.definition if self._detail else "reading …"
+            out += [rule("definition", width), *wrap(self._fault or known, width, "crit" if self._fault else "plain")]
         out += [(), rule("evidence", width), *wrap(item.evidence, width)]
         out += [(), rule("risk", width), *wrap(item.risk, width)]
         fix = item.fix or "none that is safe to name in one statement"
@@ -65,7 +89,17 @@ class FindingScreen(TextScreen):
     def why_not(self, action: Action) -> str:
         if action.name == "simulate" and not self._finding.fix:
             return "this finding has no single statement that would fix it"
+        if action.name == "count":
+            if self._index is None:
+                return "there is no index yet"
+            return "" if self._index.method == "btree" else "pgstattuple counts the leaves of B-trees only"
         return super().why_not(action)
+
+    def action_count(self) -> None:
+        """Let pgstattuple count."""
+        size = self._index.size_bytes if self._index else None
+        self.say(f"counting: the server reads {fmt.size(size)}")
+        self._ask(count=True)
 
     def action_simulate(self) -> None:
         """Into the stepper with the fix."""

@@ -36,7 +36,6 @@ class IndexFacts:
     has_expressions: bool = False
     has_predicate: bool = False
     parameters: tuple[tuple[int, str], ...] = ()  # of operator classes, by place
-    definition: str | None = ""
     partitioned: bool = False
     parent_oid: int = 0
     attached: bool = False
@@ -110,7 +109,6 @@ def facts_of(row: Mapping[str, Any]) -> IndexFacts:
         predicate=row["predicate"] if row["has_predicate"] else "",
         has_expressions=row["has_expressions"],
         has_predicate=row["has_predicate"],
-        definition=row["definition"],
         partitioned=row["partitioned"],
         parent_oid=row.get("parent_oid", 0),
         attached=row["attached"],

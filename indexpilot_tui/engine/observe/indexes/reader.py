@@ -17,15 +17,18 @@ from indexpilot_tui.engine.observe.ask import Question, Refusal, Rows, question
 from indexpilot_tui.engine.observe.indexes.bloat import Bloat
 from indexpilot_tui.engine.observe.indexes.conflicts import conflicts_of
 from indexpilot_tui.engine.observe.indexes.facts import IndexFacts, Twins, facts_of, twins_of
+from indexpilot_tui.engine.observe.indexes.foreign_keys import supports
 from indexpilot_tui.engine.observe.indexes.situation import StandbyUse
+from indexpilot_tui.engine.observe.indexes.structure import Shape, shape_of
 from indexpilot_tui.engine.observe.pace import Pace
+from indexpilot_tui.engine.observe.rota import Answer, Asking
 from indexpilot_tui.engine.observe.source import Source, statements_question
 from indexpilot_tui.engine.observe.tables import TableCounters
 
 CHUNK = 2_000  # indexes in one statement: 60 to 150 ms of the server (measured on 18)
 READ_OVER = 100  # indexes that are read along rather than asked around
 SIZES_S, TABLES_S, KEYS_S, CONFLICTS_S = 300.0, 30.0, 60.0, 600.0
-Asking = Generator[Question, Rows | Refusal, None]
+LIGHT = ("health_facts", "index_state", "index_work")  # what each round costs
 
 
 class State(NamedTuple):
@@ -76,6 +79,7 @@ class HealthReader:
     budget: float
     done: Callable[[], None]
     known: Known = field(default_factory=Known)
+    _ms: float = 0.0  # what the part that is being read has cost so far
     source: Source | None = None  # where statements are read, once that is known
     _conflicts: Pace = field(default_factory=lambda: Pace(CONFLICTS_S, 0.05))
     _sizes: Pace = field(default_factory=lambda: Pace(SIZES_S, 0.15))
@@ -96,7 +100,9 @@ class HealthReader:
             return
         yield from self._work()
         now = time.monotonic()
-        if not first and self._sizes.ready(now):
+        if first:
+            self._sizes.due = now + SIZES_S  # they came with the definitions
+        if self._sizes.ready(now):
             yield from self._timed(self._sizes, self._read_sizes(states))
         if self._tables.ready(now):
             yield from self._timed(self._tables, self._read_tables())
@@ -111,20 +117,21 @@ class HealthReader:
 
     # --- the parts -----------------------------------------------------------------------------------------------
 
-    def _one(self, name: str) -> Generator[Question, Rows | Refusal, bool]:
+    def _one(self, name: str) -> Generator[Question, Answer, bool]:
         rows = self._rows(name, (yield question(name, self.version)))
         if not rows:
             return False
         self.known.facts = rows[0]
         return True
 
-    def _rows(self, name: str, answer: Rows | Refusal) -> Rows | None:
+    def _rows(self, name: str, answer: Answer) -> Rows | None:
         """The rows; None for a refusal, which is remembered."""
-        if isinstance(answer, Refusal):
-            self.known.refused[name] = answer
+        self._ms += answer.ms
+        if isinstance(answer.rows, Refusal):
+            self.known.refused[name] = answer.rows
             return None
         self.known.refused.pop(name, None)
-        return answer
+        return answer.rows
 
     def _changed(self, states: Sequence[State]) -> list[State]:
         """Those to be read whole; the others get their new scans, and what has gone is forgotten."""
@@ -142,12 +149,14 @@ class HealthReader:
                 facts.scans, facts.last_scan = state.scans, state.last_scan
         return new
 
-    def _read(self, new: Sequence[State], states: Sequence[State]) -> Generator[Question, Rows | Refusal, bool]:
+    def _read(self, new: Sequence[State], states: Sequence[State]) -> Generator[Question, Answer, bool]:
         """Definitions, by ranges of table oids in which there are not too many indexes."""
         stamps = {state.oid: state.stamp for state in states}
         wanted = {state.table_oid for state in new}
         for first, last in ranges(states, wanted):
-            rows = self._rows("indexes", (yield question("indexes", self.version, first=first, last=last)))
+            rows = self._rows(
+                "indexes", (yield question("indexes", self.version, first=first, last=last, definitions=False))
+            )
             if rows is None:
                 return False
             for row in rows:
@@ -175,8 +184,8 @@ class HealthReader:
         for facts in self.known.indexes.values():
             facts.busy = facts.table_oid in found["busy"]
             facts.building = facts.oid in found["building"]
-            if facts.definition is not None:  # one that was never read stays unknown until it is
-                facts.locked = bool(found["locked"] & {facts.oid, facts.table_oid})
+            if not facts.locked:  # one that could not be read whole stays so until it is read again
+                facts.locked = bool(found["locked"] & {facts.oid, facts.table_oid}) and facts.size_bytes is None
 
     def _read_sizes(self, states: Sequence[State]) -> Asking:
         for first, last in ranges(states, {state.table_oid for state in states}):
@@ -194,7 +203,24 @@ class HealthReader:
             self.known.tables = {row[0]: TableCounters._make(row) for row in rows[0]["rows"]}
 
     def _read_keys(self) -> Asking:
-        self.known.foreign_keys = self._rows("foreign_keys", (yield question("foreign_keys", self.version)))
+        """The columns of all; of those that no index serves the rest, too."""
+        self.known.foreign_keys = None
+        rows = self._rows("foreign_key_columns", (yield question("foreign_key_columns", self.version)))
+        if rows is None:
+            return
+        by_table: dict[int, list[Shape]] = {}
+        tables = {row["table_oid"] for row in rows}
+        for facts in self.known.indexes.values():
+            if facts.table_oid in tables:
+                by_table.setdefault(facts.table_oid, []).append(shape_of(facts))
+        bare = [r["oid"] for r in rows if not any(supports(s, r["columns"]) for s in by_table.get(r["table_oid"], ()))]
+        details: dict[int, Mapping[str, Any]] = {}
+        if bare:
+            more = self._rows("foreign_keys", (yield question("foreign_keys", self.version, oids=bare)))
+            if more is None:
+                return
+            details = {row["oid"]: row for row in more}
+        self.known.foreign_keys = [details.get(row["oid"], row) for row in rows]
 
     def _unique_twins(self) -> bool:
         """Whether columns of a table are kept unique twice: then it matters who relies on either by ON CONFLICT."""
@@ -213,10 +239,10 @@ class HealthReader:
             self.known.conflicts = conflicts_of(row["query"] or "" for row in rows)
 
     def _timed(self, pace: Pace, part: Asking) -> Asking:
-        """A part with a pace of its own, by our clock (an upper bound of the server's)."""
-        start = time.monotonic()
+        """A part with a pace of its own."""
+        self._ms = 0.0
         yield from part
-        pace.asked(time.monotonic(), min((time.monotonic() - start) * 1000, 1_000.0), self.budget)
+        pace.asked(time.monotonic(), self._ms, self.budget)
 
     def _remember_ratios(self) -> None:
         """The best bytes a row that each index was seen with: what another method's index has above it is air."""

@@ -1,4 +1,5 @@
--- Every foreign key of the user schemas (of partitions: only the one on top), with the traffic on the table it points to.
+-- Foreign keys of the user schemas (of partitions: only the one on top), with the traffic on the table that each points to: all, or those
+-- of which the oids are given.
 with /* indexpilot */ locked as materialized (
   select distinct l.relation from pg_catalog.pg_locks l
   where l.locktype = 'relation' and l.mode = 'AccessExclusiveLock'
@@ -22,5 +23,6 @@ join pg_catalog.pg_namespace n on n.oid = t.relnamespace
 join pg_catalog.pg_class pt on pt.oid = f.confrelid
 join pg_catalog.pg_namespace pn on pn.oid = pt.relnamespace
 where f.contype = 'f' and f.conparentid = 0 and t.relpersistence <> 't'
+  and (%(oids)s::int8[] is null or f.oid = any(%(oids)s::int8[]::pg_catalog.oid[]))
   and n.nspname not in ('pg_catalog', 'information_schema', 'pg_toast', 'indexpilot')
 order by n.nspname, t.relname, f.conname

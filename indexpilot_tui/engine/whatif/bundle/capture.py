@@ -122,7 +122,8 @@ async def _health(recorder: Recorder) -> list[str]:
     if recorder.facts.direct:  # behind a pooler it would stay with a stranger
         await recorder.execute(set_to, (HEALTH_WORK_MEM,))
     try:
-        for name, params in (("health_facts", {}), ("indexes", {"first": 0, "last": 2**32 - 1}), ("foreign_keys", {})):
+        every: dict[str, object] = {"first": 0, "last": 2**32 - 1, "definitions": True}
+        for name, params in (("health_facts", {}), ("indexes", every), ("foreign_keys", {"oids": None})):
             try:
                 await _ask(recorder, OBSERVE, name, **params)
             except (PrivilegeError, ServerError) as exc:
