@@ -9,7 +9,7 @@ FROM (SELECT DISTINCT ON (l.change_id) l.change_id, l.seq, l.at, l.detail
         FROM indexpilot.mutation_log l
         JOIN indexpilot.changes k ON k.id = l.change_id
        WHERE l.action = 'verified' AND k.kind IN ('create', 'reindex') AND k.system_identifier = %(system_identifier)s
-         AND k.plan::jsonb ->> 'database' = %(database)s
+         AND k.plan::jsonb ->> 'database' = %(database)s::text
        ORDER BY l.change_id DESC, l.seq DESC
        LIMIT %(limit)s) AS d
 JOIN indexpilot.changes c ON c.id = d.change_id
