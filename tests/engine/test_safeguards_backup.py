@@ -40,6 +40,7 @@ async def test_a_server_that_archives(tls_server: TlsServer) -> None:
             def count(column: str) -> int:
                 return int(admin.execute(f"select {column} from pg_stat_archiver".encode()).fetchone()[0])  # type: ignore[index, call-overload]
 
+            admin.execute("create table if not exists x (); drop table x; select pg_switch_wal()")
             until(lambda: count("archived_count") > 0)
             first = GateContext(target=target, settings=Settings(), session=session, now=await database_now(session))
 

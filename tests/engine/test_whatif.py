@@ -62,6 +62,7 @@ create table parent (id int primary key); insert into parent select generate_ser
 create table child (id int primary key, parent_id int references parent, extra int);
 insert into child select g, 1 + g % 3000, g from generate_series(1, 50000) g;
 create index child_extra on child (extra);
+alter table child alter column extra set statistics 300;
 analyze;
 '''
 

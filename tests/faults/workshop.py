@@ -26,6 +26,7 @@ from indexpilot_tui.engine.journal.setup import setup_sql
 from indexpilot_tui.engine.model.change import END_STATES, Change, State
 from indexpilot_tui.engine.postgres.ddl import parse_index_statement
 from indexpilot_tui.engine.postgres.session import Purpose, Session, connect
+from indexpilot_tui.errors import IndexPilotError
 from indexpilot_tui.localpg import LocalCluster
 from indexpilot_tui.settings.model import Settings, Target
 from tests.conftest import socket_target
@@ -116,6 +117,7 @@ class Workshop:
     not_asked: str = ""
     _opened: list[psycopg.Connection[Any]] = field(default_factory=list)
     _executors: list[int] = field(default_factory=list)
+    _refused: dict[int, int] = field(default_factory=dict)  # the last row of the log before the last spawn
 
     @property
     def target(self) -> Target:
@@ -176,6 +178,8 @@ class Workshop:
 
     async def spawn(self, change_id: int, *, resume: bool = False, hook: Hook | None = None) -> int:
         """Start an executor; one with a `hook` stops or dies at one exact write."""
+        with contextlib.suppress(IndexPilotError):  # a control schema that is away
+            self._refused[change_id] = (await self.journal.change(change_id)).events[-1].seq
         if hook is None:
             pid = await executor.spawn(self.target, self.settings, change_id, resume=resume)
         else:
@@ -201,7 +205,9 @@ class Workshop:
             change = await self.journal.change(change_id)
             if any(e.action == action for e in change.events):
                 return change
-            if time.monotonic() > end or change.ended or change.events[-1].action == "apply.refused":
+            last = change.events[-1]
+            refused = last.action == "apply.refused" and last.seq > self._refused.get(change_id, 0)  # since the last spawn
+            if time.monotonic() > end or change.ended or refused:
                 raise AssertionError(f"no {action}: {change.outcome}\n{story(change)}")
             await asyncio.sleep(0.05)
 

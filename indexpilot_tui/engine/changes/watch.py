@@ -85,7 +85,12 @@ async def watch(
                 break
             if work.hold.fenced:
                 await _sit_out(w)
-            if await _tick(w) and w.task is None:
+            try:
+                over = await _tick(w)
+            except StaleEpochError:
+                await _sit_out(w)
+                raise
+            if over and w.task is None:
                 break
             await _pause(w, limits.poll_seconds)
     finally:
