@@ -107,7 +107,7 @@ async def _open_journal(ctx: CheckContext) -> Journal | None:
     session: Session | None = None
     try:
         session = await connect(control, Purpose.CONTROL, ctx.settings)
-        ctx.journal = journal = await Journal.open(session)
+        ctx.journal = journal = await Journal.open(session, ctx.settings.control)
     except IndexPilotError as exc:
         if session is not None:
             await session.close()

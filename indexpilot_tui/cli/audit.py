@@ -131,10 +131,10 @@ def export(target: str | None, form: str, output: Path | None, common: Common) -
 async def _lines(journal: Journal, form: str) -> AsyncIterator[str]:
     from indexpilot_tui.engine.journal.export import json_line, markdown_head, markdown_row
 
-    if form == "markdown":
-        for line in markdown_head(await journal.verify_chain()):
-            yield line
     head, after = await journal.head(), 0
+    if form == "markdown":
+        for line in markdown_head(await journal.verify_chain() if head.whole else None):
+            yield line
     while rows := await journal.log_rows(after):
         for row in rows:
             yield markdown_row(row) if form == "markdown" else json_line(row, head.chain_id)

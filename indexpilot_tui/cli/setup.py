@@ -13,11 +13,12 @@ from indexpilot_tui.errors import OK
 
 
 @click.command("setup-sql")
-def setup_sql_command() -> int:
+@click.option("--multi-tenant", is_flag=True, help="With row-level security: tenants do not see each other's rows.")
+def setup_sql_command(multi_tenant: bool) -> int:
     """Print the control schema, group roles and grants as SQL, to review and run with psql."""
     from indexpilot_tui.engine.journal.setup import setup_sql
 
-    click.echo(setup_sql())
+    click.echo(setup_sql(multi_tenant=multi_tenant))
     return OK
 
 

@@ -16,7 +16,6 @@ from indexpilot_tui.engine.changes.agreement import must_agree
 from indexpilot_tui.engine.changes.estimate import estimator
 from indexpilot_tui.engine.changes.job import control_target
 from indexpilot_tui.engine.changes.planning_parts import judged
-from indexpilot_tui.engine.journal.anchor import Anchor
 from indexpilot_tui.engine.journal.journal import Bypass, Journal
 from indexpilot_tui.engine.journal.retention import retain
 from indexpilot_tui.engine.logs import log
@@ -70,7 +69,7 @@ class Control:
             self.reason = str(exc)
             return
         try:
-            self.journal = await Journal.open(session, Anchor.of(self.settings.control.anchor))
+            self.journal = await Journal.open(session, self.settings.control)
             self.reason = ""
         except IndexPilotError as exc:
             await session.close()
@@ -171,7 +170,7 @@ class Control:
             control_target(self.second_login, self.settings), Purpose.CONTROL, self.settings, sink=self._sink
         )
         try:
-            yield await Journal.open(session, Anchor.of(self.settings.control.anchor))
+            yield await Journal.open(session, self.settings.control)
         finally:
             await session.close()
 

@@ -29,6 +29,7 @@ from indexpilot_tui.engine.postgres.foresight import Foresight
 from indexpilot_tui.engine.postgres.pool import MonitorPool
 from indexpilot_tui.engine.postgres.session import Facts, Purpose, SentStatement, Session, connect
 from indexpilot_tui.engine.postgres.text import clean_line
+from indexpilot_tui.engine.recording import Recorder
 from indexpilot_tui.errors import IndexPilotError, RefusedError, UsageError
 from indexpilot_tui.settings.model import Settings, Target
 
@@ -64,6 +65,7 @@ class Engine:
         self._simulator: Simulator | None = None
         self._bundle: Session | None = None
         self._observing = asyncio.Lock()
+        self._recorder = Recorder(settings.operational.recording)
         self._foresight = Foresight()
         self._gates_pace = Pace(GATES_OPERATING_S if operate else GATES_LOOKING_S, 1.0)
         self._tidied = time.monotonic()
@@ -126,6 +128,7 @@ class Engine:
         if simulator is not None:
             await simulator.close()
         await self._aside.close()
+        await self._recorder.close()
         await self._pool.close()
         await self._control.close()
         if self._watch is not None:
@@ -187,6 +190,8 @@ class Engine:
             self._last = await self.watcher.refresh(self._watch)
             if not self._last.error:
                 self._aside.tick(self._watch.facts)
+            if self.operate:
+                self._recorder.tick(self._control.journal, self.facts, self._last)
             lease = self.settings.production_safeguards.observer.lease_seconds
             if self.operate and time.monotonic() - self._tidied >= lease:
                 # a frozen executor holds up whoever queues behind its build until somebody takes over

@@ -223,6 +223,7 @@ class Control(Strict):
     """Where the control schema lives; the target's own database when `dsn` is empty."""
 
     dsn: str | None = None
+    tenant_id: int | None = None  # app.tenant_id of our control sessions, where the schema was set up for tenants
     anchor: AnchorPolicy = AnchorPolicy()
 
 
@@ -242,6 +243,15 @@ class StructuredLogging(Strict):
     file: Path | None = None
 
 
+class Recording(Strict):
+    """What a console that operates keeps of what it saw, in the control schema; of several consoles one writes."""
+
+    enabled: bool = True
+    query_stats_seconds: Annotated[float, Field(ge=10, le=86_400)] = 300.0
+    index_health_seconds: Annotated[float, Field(ge=10, le=86_400)] = 3_600.0
+    statements: Annotated[int, Field(ge=1, le=100)] = 20  # the busiest of each window
+
+
 class DataRetention(Strict):
     """How long the control schema keeps what. The administrator's policy.keep_log_days holds whatever stands here."""
 
@@ -252,6 +262,7 @@ class DataRetention(Strict):
 
 class Operational(Strict):
     structured_logging: StructuredLogging = StructuredLogging()
+    recording: Recording = Recording()
     data_retention: DataRetention = DataRetention()
 
 

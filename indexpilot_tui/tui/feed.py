@@ -144,18 +144,19 @@ class Feed:
     async def _gates(self, snapshot: Snapshot) -> Snapshot:
         try:
             async with asyncio.timeout(AWAY_S if snapshot.error else None):
-                verdicts, bypass = tuple(await self.engine.throttle()), await self.engine.bypass()
+                verdicts = tuple(await self.engine.throttle())
         except (IndexPilotError, TimeoutError) as exc:
             return replace(snapshot, throttle_error=exc.message if isinstance(exc, IndexPilotError) else UNREAD)
-        return replace(snapshot, throttle=verdicts, bypass=bypass, throttle_error="")
+        return replace(snapshot, throttle=verdicts, throttle_error="")
 
     async def _changes(self, snapshot: Snapshot) -> Snapshot:
         try:
             async with asyncio.timeout(AWAY_S if snapshot.error else None):
-                changes = tuple(await self.engine.changes(50))
+                # with the changes, not with the gates: these are read seldom by a console that only looks
+                changes, bypass = tuple(await self.engine.changes(50)), await self.engine.bypass()
         except (IndexPilotError, TimeoutError) as exc:
             return replace(snapshot, changes_error=exc.message if isinstance(exc, IndexPilotError) else UNREAD)
-        return replace(snapshot, changes=changes, changes_error="")
+        return replace(snapshot, changes=changes, bypass=bypass, changes_error="")
 
     def _show(self, before: Snapshot, snapshot: Snapshot) -> None:
         self._remember(before, snapshot)

@@ -52,7 +52,7 @@ PLAIN = {
     "a beginning": ("delete from indexpilot.mutation_log where seq < 3", 1),
     "a row put in": (
         "insert into indexpilot.mutation_log select 1000, at, change_id, epoch, actor, client_addr, claimed, action, detail,"
-        " prev_hash, hash from indexpilot.mutation_log where seq = 3", 7,
+        " tenant_id, prev_hash, hash from indexpilot.mutation_log where seq = 3", 7,
     ),
 }  # fmt: skip
 

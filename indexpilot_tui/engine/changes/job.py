@@ -10,7 +10,6 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 import indexpilot_tui
-from indexpilot_tui.engine.journal.anchor import Anchor
 from indexpilot_tui.engine.journal.journal import Journal
 from indexpilot_tui.engine.postgres.session import Purpose, connect
 from indexpilot_tui.errors import ServerError
@@ -54,7 +53,7 @@ async def open_journal(target: Target, settings: Settings) -> Journal:
         control_target(target, settings), Purpose.CONTROL, settings, application_name="indexpilot-control"
     )
     try:
-        return await Journal.open(session, Anchor.of(settings.control.anchor))
+        return await Journal.open(session, settings.control)
     except BaseException:
         await session.close()
         raise

@@ -23,13 +23,14 @@ _TAIL = 64 * 1024  # bytes of an anchor file that are looked at before a head is
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """Where the chain of one control schema ends."""
+    """Where the chain of one control schema ends. `whole`: this login sees all rows; one that acts for a tenant does not."""
 
     chain_id: str
     system_identifier: str
     database: str
     seq: int
     hash: str
+    whole: bool = True
 
 
 @dataclass(frozen=True, slots=True)

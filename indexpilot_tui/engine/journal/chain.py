@@ -1,8 +1,9 @@
 """The hash chain of the mutation log, computed again outside the database.
 
 hash = hex(sha256(utf8(prev_hash || field(seq) || field(at) || field(change_id) || field(epoch) || field(actor) ||
-field(client_addr) || field(claimed) || field(action) || field(detail)))), where field(v) is the netstring of the value's
-text ("5:hello,"; NULL is "-,") and `at` is UTC with microseconds. The first row's prev_hash is 64 zeros.
+field(client_addr) || field(claimed) || field(action) || field(detail) || field(tenant_id)))), where field(v) is the
+netstring of the value's text ("5:hello,"; NULL is "-,") and `at` is UTC with microseconds. The first row's prev_hash is
+64 zeros.
 
 Retention removes rows from the beginning and leaves a row `log.cut` with the last removed row's number and hash: the chain
 then begins there. Anchors are heads that were kept elsewhere: they alone show that a tail was cut off, that the whole chain
@@ -72,7 +73,7 @@ def row_hash(row: Mapping[str, Any]) -> str:
     values = (
         row["seq"],
         at,
-        *(row[k] for k in ("change_id", "epoch", "actor", "client_addr", "claimed", "action", "detail")),
+        *(row[k] for k in ("change_id", "epoch", "actor", "client_addr", "claimed", "action", "detail", "tenant_id")),
     )
     return hashlib.sha256(row["prev_hash"].encode() + b"".join(_field(value) for value in values)).hexdigest()
 

@@ -18,10 +18,24 @@ from indexpilot_tui.engine.journal.chain import ChainReport, Verifier
 from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.errors import UsageError
 
-COLUMNS = ("seq", "at", "change_id", "epoch", "actor", "client_addr", "claimed", "action", "detail", "prev_hash", "hash")
+COLUMNS = (
+    "seq",
+    "at",
+    "change_id",
+    "epoch",
+    "actor",
+    "client_addr",
+    "claimed",
+    "action",
+    "detail",
+    "tenant_id",
+    "prev_hash",
+    "hash",
+)
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>()#+!|~$&@])")
 _LINK = re.compile(r"(?i)\b(https?|ftp|mailto|www)(?=[:.])")
 _MAX_CELL = 400
+_TABLE = ("| row | at (UTC) | change | actor | action | detail |", "| ---: | --- | ---: | --- | --- | --- |")
 
 
 def json_line(row: Mapping[str, Any], chain_id: str) -> str:
@@ -31,8 +45,17 @@ def json_line(row: Mapping[str, Any], chain_id: str) -> str:
     return json.dumps(data, ensure_ascii=True)
 
 
-def markdown_head(report: ChainReport) -> Iterator[str]:
-    """What the verifier says of the chain, and the head of the table."""
+def markdown_head(report: ChainReport | None) -> Iterator[str]:
+    """What the verifier says of the chain, and the head of the table. None: the rows of one tenant, which prove nothing."""
+    if report is None:
+        yield from (
+            "# Mutation log",
+            "",
+            "The rows of one tenant; the chain is verified by who sees all of them.",
+            "",
+            *_TABLE,
+        )
+        return
     state = f"holds, {report.rows} rows" if report.ok else f"IS BROKEN at row {report.first_bad_seq}: {report.reason}"
     yield "# Mutation log"
     yield ""
@@ -40,8 +63,7 @@ def markdown_head(report: ChainReport) -> Iterator[str]:
     if report.cut is not None:
         yield f"Rows up to {report.cut.last_seq} were removed by retention ({report.cut.older_than_days} days)."
     yield ""
-    yield "| row | at (UTC) | change | actor | action | detail |"
-    yield "| ---: | --- | ---: | --- | --- | --- |"
+    yield from _TABLE
 
 
 def markdown_row(row: Mapping[str, Any]) -> str:

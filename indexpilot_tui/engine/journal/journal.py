@@ -41,6 +41,7 @@ from indexpilot_tui.engine.postgres.queries import load
 from indexpilot_tui.engine.postgres.session import Session
 from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.errors import NotInstalledError, UsageError
+from indexpilot_tui.settings.model import Control
 
 __all__ = [
     "Bypass",
@@ -67,9 +68,9 @@ class Journal(Emergency, Log):
     """
 
     @classmethod
-    async def open(cls, session: Session, anchor: Anchor | None = None) -> Journal:
-        """Check that the control schema is there, ours, readable and of our version. `anchor`: where the head of the log is
-        kept outside at each end of a change.
+    async def open(cls, session: Session, terms: Control | None = None) -> Journal:
+        """Check that the control schema is there, ours, readable and of our version. `terms`: where the head of
+        the log is kept outside at each end of a change, and for which tenant this session acts.
 
         Raises NotInstalledError, with what to run or grant as the remedy.
         """
@@ -99,7 +100,11 @@ class Journal(Emergency, Log):
             )
         await session.execute("SELECT pg_catalog.set_config('indexpilot.claimed', %s, false)", (_claimed(),))
         journal = cls(session, may_operate=found["may_operate"], may_approve=found["may_approve"])
-        journal.anchor = anchor
+        if terms is not None:
+            journal.anchor = Anchor.of(terms.anchor)
+            if terms.tenant_id is not None:
+                tenant = str(terms.tenant_id)
+                await session.execute("SELECT pg_catalog.set_config('app.tenant_id', %s, false)", (tenant,))
         return journal
 
     async def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,14 @@ from indexpilot_tui.engine.journal.anchor import Anchor, Head, read_anchors
 from indexpilot_tui.engine.journal.builds import to_build
 from indexpilot_tui.engine.journal.calls import Calls
 from indexpilot_tui.engine.journal.chain import ChainReport, Verifier
-from indexpilot_tui.engine.journal.records import to_event
+from indexpilot_tui.engine.journal.records import dump, to_event
 from indexpilot_tui.engine.journal.refusals import JournalRefusedError
 from indexpilot_tui.engine.logs import log
 from indexpilot_tui.engine.model.builds import MeasuredBuild
 from indexpilot_tui.engine.model.change import Event
-from indexpilot_tui.errors import IndexPilotError, NotInstalledError
+from indexpilot_tui.engine.postgres.session import Facts
+from indexpilot_tui.engine.postgres.text import clean_line
+from indexpilot_tui.errors import IndexPilotError, NotInstalledError, PrivilegeError
 
 PAGE = 1_000
 
@@ -44,11 +47,18 @@ class Log(Calls):
         if not rows:
             raise NotInstalledError("the head of the log is missing from the control schema")
         facts = self.session.facts
-        return Head(rows[0]["chain_id"], facts.system_identifier, facts.database, rows[0]["seq"], rows[0]["hash"])
+        row = rows[0]
+        return Head(row["chain_id"], facts.system_identifier, facts.database, row["seq"], row["hash"], row["whole"])
 
     async def verify_chain(self, anchors: Path | None = None) -> ChainReport:
         """Compute every hash of the log again, here; the end is compared with the head of the same snapshot, and all of it
         with the heads in the file `anchors`. Raises UsageError when that file cannot be used, or has none of this log."""
+        if not (await self.head()).whole:
+            user = clean_line(self.session.facts.session_user)
+            raise PrivilegeError(
+                f"{user} sees the rows of a tenant only, and a chain is verified whole",
+                remedy=f"GRANT indexpilot_all_tenants TO {user}, or let somebody verify it who has that",
+            )
         kept = read_anchors(anchors, await self.head()) if anchors is not None else None
         hashes = kept.hashes if kept is not None else {}
         for _ in range(3):
@@ -97,6 +107,14 @@ class Log(Calls):
                 code="anchor",
                 remedy="make the place that control.anchor names writable",
             )
+
+    # -- what was seen -------------------------------------------------------------------------------------------------
+
+    async def record(self, what: str, facts: Facts, since: datetime, until: datetime, rows: list[dict[str, Any]]) -> int:
+        """Keep what a console saw of a target between two times (`what`: query_stats or index_health); how many rows. 0:
+        another console has kept it."""
+        call = f"record_{what}(%s, %s, %s, %s, %s::jsonb)"
+        return int(await self._call(call, (facts.system_identifier, facts.database, since, until, dump(rows))))
 
     # -- retention -----------------------------------------------------------------------------------------------------
 

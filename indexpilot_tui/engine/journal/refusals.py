@@ -23,7 +23,7 @@ class StaleEpochError(IndexPilotError):
 class JournalRefusedError(RefusedError):
     """The control schema refused. `code` says which rule: not_approved, self_approval, plan_changed, approval_expired,
     approver_revoked, not_requester, state, busy, rate_limit, kill_switch, aborted, other_server, rollback, reason, plan,
-    expiry, decision, bypass, review, retention, anchor. `retry_at` is when it may pass, where that is known."""
+    expiry, decision, bypass, review, retention, anchor, tenant. `retry_at` is when it may pass, where that is known."""
 
     def __init__(self, message: str, *, code: str, retry_at: datetime | None = None, remedy: str | None = None) -> None:
         self.code, self.retry_at = code, retry_at

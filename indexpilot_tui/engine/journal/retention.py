@@ -14,6 +14,8 @@ async def terms(journal: Journal, settings: Settings) -> dict[str, int]:
     wanted = settings.operational.data_retention
     return {
         "mutation_log": max(wanted.audit_logs_days, (await journal.policy()).keep_log_days),
+        "query_stats": wanted.query_stats_days,
+        "index_health": wanted.performance_metrics_days,
         "change_stats": wanted.performance_metrics_days,
     }
 

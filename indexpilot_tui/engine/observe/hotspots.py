@@ -103,6 +103,7 @@ class HotspotTracker:
             hidden=self.previous.hidden,
             epoch_started=self.epoch_started,
             epoch_note=self.epoch_note,
+            read_at=self.previous.at,
         )
 
     def detail(self, queryid: int) -> QueryDetail:

@@ -49,6 +49,7 @@ class Hotspots:
     epoch_note: str = ""
     available: bool = True
     unavailable: str = ""
+    read_at: datetime | None = None  # the end of the interval, by the target's clock: it is shown until the next is read
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,2 +1,2 @@
--- The end of the chain, and whose it is.
-SELECT h.chain_id::text AS chain_id, h.seq, h.hash FROM indexpilot.chain_head h
+-- The end of the chain, whose it is, and whether this login sees all of it.
+SELECT h.chain_id::text AS chain_id, h.seq, h.hash, indexpilot._sees_all() AS whole FROM indexpilot.chain_head h

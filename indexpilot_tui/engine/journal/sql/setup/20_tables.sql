@@ -30,10 +30,19 @@ CREATE TABLE IF NOT EXISTS indexpilot.policy (
   -- 'ordinary' (not DROP of a used or unique index, not UNIQUE) or 'all'. Every row of the log shows it.
   self_approval      text NOT NULL DEFAULT 'never' CHECK (self_approval IN ('never', 'ordinary', 'all')),
   bypass_max_minutes integer NOT NULL DEFAULT 60 CHECK (bypass_max_minutes BETWEEN 0 AND 60),  -- 0: no bypass here
+  multi_tenant       boolean NOT NULL DEFAULT false,         -- set by `setup-sql --multi-tenant`, together with its policies
   keep_log_days      integer NOT NULL DEFAULT 365 CHECK (keep_log_days >= 1),  -- no retention removes younger rows of the log
   CHECK ((max_starts IS NULL) = (per_seconds IS NULL))
 );
 INSERT INTO indexpilot.policy DEFAULT VALUES ON CONFLICT DO NOTHING;
+
+-- Which logins may act for which tenant. app.tenant_id says for which of them a session does; without a row here it says
+-- nothing, so nobody becomes another tenant by SET.
+CREATE TABLE IF NOT EXISTS indexpilot.tenants (
+  login     text NOT NULL,
+  tenant_id bigint NOT NULL,
+  PRIMARY KEY (login, tenant_id)
+);
 
 -- Every legal move, and the function that may make it.
 CREATE TABLE IF NOT EXISTS indexpilot.transitions (
@@ -108,7 +117,8 @@ CREATE TABLE IF NOT EXISTS indexpilot.changes (
   decision                  text CHECK (decision IN ('finish', 'repair')),  -- how a second person settled what needed one
   outcome                   text NOT NULL DEFAULT '',
   verification              text,                            -- JSON
-  observe_until             timestamptz
+  observe_until             timestamptz,
+  tenant_id                 bigint
 );
 CREATE INDEX IF NOT EXISTS changes_state_idx ON indexpilot.changes (state);
 
@@ -181,4 +191,53 @@ CREATE TABLE IF NOT EXISTS indexpilot.change_stats (
   rows        text NOT NULL,                                 -- JSON list
   context     text NOT NULL DEFAULT '{}',                    -- JSON: counters of the table, fingerprints of plans
   PRIMARY KEY (change_id, phase)
+);
+
+-- What consoles that operate have seen, one row a statement and window. The text is the server's normalised one, without
+-- literals; of statements that it does not normalise there is none.
+CREATE TABLE IF NOT EXISTS indexpilot.query_stats (
+  id                bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  tenant_id         bigint,
+  system_identifier text NOT NULL,
+  database          text NOT NULL,
+  began_at          timestamptz NOT NULL,
+  ended_at          timestamptz NOT NULL CHECK (ended_at > began_at),
+  queryid           bigint NOT NULL,
+  user_name         text NOT NULL,
+  query             text,
+  calls             double precision NOT NULL,
+  total_ms          double precision NOT NULL,
+  rows              double precision NOT NULL,
+  wal_bytes         double precision NOT NULL,
+  recorded_by       text NOT NULL
+);
+CREATE INDEX IF NOT EXISTS query_stats_ended_idx ON indexpilot.query_stats (ended_at);
+
+-- What the health pane found, one row a finding and reading.
+CREATE TABLE IF NOT EXISTS indexpilot.index_health (
+  id                bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  tenant_id         bigint,
+  system_identifier text NOT NULL,
+  database          text NOT NULL,
+  at                timestamptz NOT NULL,
+  kind              text NOT NULL,
+  severity          text NOT NULL,
+  index_oid         bigint NOT NULL,                         -- 0: there is none, and should be
+  index_name        text NOT NULL,
+  table_name        text NOT NULL,
+  size_bytes        bigint,
+  scans             bigint,
+  evidence          text NOT NULL,
+  recorded_by       text NOT NULL
+);
+CREATE INDEX IF NOT EXISTS index_health_at_idx ON indexpilot.index_health (at);
+
+-- Up to when somebody has recorded what of which database: of several consoles one writes.
+CREATE TABLE IF NOT EXISTS indexpilot.recordings (
+  what              text NOT NULL CHECK (what IN ('query_stats', 'index_health')),
+  system_identifier text NOT NULL,
+  database          text NOT NULL,
+  tenant_id         bigint NOT NULL,                         -- 0: of none
+  until             timestamptz NOT NULL,
+  PRIMARY KEY (what, system_identifier, database, tenant_id)
 );

@@ -9,6 +9,7 @@ CREATE TABLE IF NOT EXISTS indexpilot.mutation_log (
   claimed     text,                                          -- operating system user, host, program: as the client says
   action      text NOT NULL,
   detail      text NOT NULL,                                 -- JSON
+  tenant_id   bigint,
   prev_hash   text NOT NULL,
   hash        text NOT NULL
 );
@@ -44,7 +45,7 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
   SELECT coalesce(octet_length(convert_to(p_value, 'UTF8')) || ':' || p_value || ',', '-,')
 $$;
 
--- hash = hex(sha256(utf8(prev_hash || field(seq) || field(at) || ... || field(detail)))), at in UTC with microseconds.
+-- hash = hex(sha256(utf8(prev_hash || field(seq) || field(at) || ... || field(detail) || field(tenant_id)))), at in UTC with microseconds.
 CREATE OR REPLACE FUNCTION indexpilot._hash(r indexpilot.mutation_log) RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
   SELECT encode(sha256(convert_to(
@@ -52,7 +53,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     || indexpilot._field(to_char(r.at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'))
     || indexpilot._field(r.change_id::text) || indexpilot._field(r.epoch::text) || indexpilot._field(r.actor)
     || indexpilot._field(r.client_addr) || indexpilot._field(r.claimed) || indexpilot._field(r.action)
-    || indexpilot._field(r.detail), 'UTF8')), 'hex')
+    || indexpilot._field(r.detail) || indexpilot._field(r.tenant_id::text), 'UTF8')), 'hex')
 $$;
 
 -- Appends one row. The lock on chain_head serialises writers and, unlike an advisory lock, nobody without rights here can hold it.
@@ -75,6 +76,7 @@ BEGIN
   SELECT p.self_approval INTO alone FROM indexpilot.policy p;
   r.detail := (coalesce(p_detail, '{}') || CASE WHEN alone = 'never' THEN jsonb '{}'
                                                 ELSE jsonb_build_object('self_approval', alone) END)::text;
+  r.tenant_id := coalesce((SELECT c.tenant_id FROM indexpilot.changes c WHERE c.id = p_change), indexpilot._tenant());
   r.prev_hash := head.hash;
   r.hash := indexpilot._hash(r);
   INSERT INTO indexpilot.mutation_log SELECT r.*;

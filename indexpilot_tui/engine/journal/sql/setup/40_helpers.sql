@@ -30,7 +30,8 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   c indexpilot.changes;
 BEGIN
-  SELECT * INTO c FROM indexpilot.changes WHERE id = p_id FOR UPDATE;
+  SELECT * INTO c FROM indexpilot.changes WHERE id = p_id
+    AND (indexpilot._sees_all() OR tenant_id = indexpilot._tenant()) FOR UPDATE;
   IF NOT FOUND THEN
     RAISE EXCEPTION 'there is no change %', p_id USING ERRCODE = 'IX003';
   END IF;
@@ -107,4 +108,15 @@ $$;
 CREATE OR REPLACE FUNCTION indexpilot._alone(p_plan text) RETURNS boolean
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
   SELECT p.self_approval = 'all' OR p.self_approval = 'ordinary' AND NOT indexpilot._strict(p_plan) FROM indexpilot.policy p
+$$;
+
+-- What concerns every tenant is for those who see all of them.
+CREATE OR REPLACE FUNCTION indexpilot._for_all(p_what text) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  IF NOT indexpilot._sees_all() THEN
+    PERFORM indexpilot._refuse('tenant', format('%s concerns every tenant, and %s acts for one', p_what, session_user),
+      'a member of indexpilot_all_tenants can');
+  END IF;
+END
 $$;

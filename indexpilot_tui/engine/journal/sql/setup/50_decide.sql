@@ -15,6 +15,10 @@ BEGIN
      OR coalesce(plan ->> 'system_identifier', '') = '' OR coalesce(plan ->> 'index', '') = '' THEN
     PERFORM indexpilot._refuse('plan', 'the plan lacks its kind, DDL, index or system identifier');
   END IF;
+  IF NOT indexpilot._sees_all() AND indexpilot._tenant() IS NULL THEN
+    PERFORM indexpilot._refuse('tenant', format('%s acts for no tenant', session_user),
+      'the administrator lists the login in indexpilot.tenants, and the session sets app.tenant_id');
+  END IF;
   IF p_parent IS NOT NULL THEN
     parent := indexpilot._lock_change(p_parent);
     before := parent.plan::jsonb;
@@ -38,9 +42,9 @@ BEGIN
       PERFORM indexpilot._refuse('rollback', format('change %s already has a rollback', parent.id));
     END IF;
   END IF;
-  INSERT INTO indexpilot.changes (kind, plan, plan_sha256, system_identifier, target, reason, parent_id, rollback, requested_by)
+  INSERT INTO indexpilot.changes (kind, plan, plan_sha256, system_identifier, target, reason, parent_id, rollback, requested_by, tenant_id)
   VALUES (plan ->> 'kind', p_plan, indexpilot._sha256(p_plan), plan ->> 'system_identifier', p_target, p_reason, p_parent,
-          coalesce(p_rollback, false), session_user)
+          coalesce(p_rollback, false), session_user, coalesce(parent.tenant_id, indexpilot._tenant()))
   RETURNING id INTO new_id;
   PERFORM indexpilot._log(new_id, 0, 'proposed', jsonb_build_object(
     'plan_sha256', indexpilot._sha256(p_plan), 'ddl', plan ->> 'ddl', 'target', p_target, 'reason', p_reason,

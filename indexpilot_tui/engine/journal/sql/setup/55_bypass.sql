@@ -38,6 +38,7 @@ DECLARE
   new_id  bigint;
 BEGIN
   PERFORM indexpilot._enter();
+  PERFORM indexpilot._for_all('a bypass');
   SELECT * INTO STRICT pol FROM indexpilot.policy FOR UPDATE;
   start := clock_timestamp();
   IF btrim(coalesce(p_reason, '')) = '' THEN
@@ -110,6 +111,7 @@ DECLARE
   b indexpilot.bypasses;
 BEGIN
   PERFORM indexpilot._enter();
+  PERFORM indexpilot._for_all('a bypass');
   SELECT * INTO b FROM indexpilot.bypasses WHERE id = p_id FOR UPDATE;
   IF NOT FOUND THEN
     RAISE EXCEPTION 'there is no bypass %', p_id USING ERRCODE = 'IX003';

@@ -1,7 +1,7 @@
 -- -------------------------------------------------------------------------------------------------- claim, lease, takeover
 -- Slots of all consoles in a sliding window: how many are spent, and when one is free again (NULL: now).
 CREATE OR REPLACE FUNCTION indexpilot.rate_status(p_max integer, p_window_s double precision, OUT used integer, OUT free_at timestamptz)
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
   SELECT (SELECT count(*)::integer FROM indexpilot.rate_slots WHERE at > clock_timestamp() - make_interval(secs => p_window_s)),
          -- the p_max-th youngest slot: when it leaves the window, one is free
          (SELECT at + make_interval(secs => p_window_s) FROM indexpilot.rate_slots
@@ -118,8 +118,9 @@ BEGIN
   SELECT * INTO active FROM indexpilot.changes x WHERE x.system_identifier = p_system_identifier AND x.id <> p_id
     AND x.state IN ('starting', 'running', 'cancelling', 'unknown', 'verifying', 'cleaning') ORDER BY x.id LIMIT 1;
   IF FOUND THEN
-    PERFORM indexpilot._refuse('busy', format('change %s is %s in this cluster, started by %s: one at a time',
-      active.id, active.state, active.claimed_by));
+    PERFORM indexpilot._refuse('busy', CASE WHEN indexpilot._sees_all() OR active.tenant_id = indexpilot._tenant()
+      THEN format('change %s is %s in this cluster, started by %s: one at a time', active.id, active.state, active.claimed_by)
+      ELSE 'a change of another tenant is at work in this cluster: one at a time' END);
   END IF;
   IF NOT c.rollback AND c.decision IS NULL THEN  -- what was begun is finished without another slot
     slot := indexpilot._spend_slot(c, pol, p_rate_max, p_rate_window_s);
@@ -142,7 +143,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock
 BEGIN
   PERFORM indexpilot._enter();
   UPDATE indexpilot.changes x SET lease_until = clock_timestamp() + make_interval(secs => p_lease_s)
-  WHERE x.id = p_id AND x.epoch = p_epoch AND x.state IN
+  WHERE x.id = p_id AND x.epoch = p_epoch AND (indexpilot._sees_all() OR x.tenant_id = indexpilot._tenant()) AND x.state IN
     ('queued', 'starting', 'running', 'cancelling', 'unknown', 'verifying', 'cleaning', 'observing');
   RETURN FOUND;
 END

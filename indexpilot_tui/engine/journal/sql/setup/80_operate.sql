@@ -3,6 +3,9 @@ CREATE OR REPLACE FUNCTION indexpilot._switch(p_stop boolean, p_reason text) RET
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
   PERFORM indexpilot._enter();
+  IF NOT p_stop THEN
+    PERFORM indexpilot._for_all('the kill switch');  -- throwing it is the safe side, and open to all
+  END IF;
   IF btrim(coalesce(p_reason, '')) = '' THEN
     PERFORM indexpilot._refuse('reason', 'the kill switch needs a reason');
   END IF;

@@ -39,6 +39,7 @@ DECLARE
   n    integer;
 BEGIN
   PERFORM indexpilot._enter();
+  PERFORM indexpilot._for_all('retention');
   IF p_days IS NULL OR p_days < 1 OR p_batch IS NULL OR p_batch NOT BETWEEN 1 AND 10000 THEN
     RAISE EXCEPTION 'retention needs at least a day, and batches of 1 to 10000 rows' USING ERRCODE = 'IX004';
   END IF;
@@ -54,6 +55,12 @@ BEGIN
                   WHERE s.taken_at < old AND c.state IN ('done', 'failed', 'rolled_back', 'rejected', 'expired', 'withdrawn')
                   ORDER BY s.taken_at LIMIT p_batch)
     DELETE FROM indexpilot.change_stats s USING gone g WHERE s.change_id = g.change_id AND s.phase = g.phase;
+  ELSIF p_what = 'query_stats' THEN
+    DELETE FROM indexpilot.query_stats q WHERE q.id IN (
+      SELECT x.id FROM indexpilot.query_stats x WHERE x.ended_at < old ORDER BY x.ended_at LIMIT p_batch);
+  ELSIF p_what = 'index_health' THEN
+    DELETE FROM indexpilot.index_health h WHERE h.id IN (
+      SELECT x.id FROM indexpilot.index_health x WHERE x.at < old ORDER BY x.at LIMIT p_batch);
   ELSE
     RAISE EXCEPTION 'there is no retention of %', coalesce(quote_literal(p_what), 'NULL') USING ERRCODE = 'IX004';
   END IF;
@@ -70,6 +77,9 @@ CREATE OR REPLACE FUNCTION indexpilot.anchor_failed(p_change bigint, p_seq bigin
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '3s' AS $$
 BEGIN
   PERFORM indexpilot._enter();
+  IF p_change IS NOT NULL THEN
+    PERFORM indexpilot._lock_change(p_change);
+  END IF;
   PERFORM indexpilot._log(p_change, NULL, 'anchor.failed', jsonb_build_object('seq', p_seq, 'why', left(p_why, 500)));
 END
 $$;

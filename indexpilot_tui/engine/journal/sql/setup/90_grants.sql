@@ -8,7 +8,7 @@ GRANT USAGE ON SCHEMA indexpilot TO indexpilot_monitor;
 GRANT SELECT ON ALL TABLES IN SCHEMA indexpilot TO indexpilot_monitor;
 GRANT EXECUTE ON FUNCTION
   indexpilot.valid_until(indexpilot.changes), indexpilot.rate_status(integer, double precision),
-  indexpilot._in_force(indexpilot.bypasses), indexpilot._alone(text), indexpilot._strict(text) TO indexpilot_monitor;
+  indexpilot._tenant(), indexpilot._sees_all(), indexpilot._in_force(indexpilot.bypasses), indexpilot._alone(text), indexpilot._strict(text) TO indexpilot_monitor;
 GRANT EXECUTE ON FUNCTION
   indexpilot.propose(text, text, text, bigint, boolean), indexpilot.withdraw(bigint, text),
   indexpilot.claim(bigint, text, bigint, integer, double precision, double precision),
@@ -18,6 +18,8 @@ GRANT EXECUTE ON FUNCTION
   indexpilot.set_part(bigint, bigint, integer, text, bigint),
   indexpilot.record_gates(bigint, jsonb), indexpilot.save_verification(bigint, bigint, jsonb),
   indexpilot.save_stats(bigint, bigint, text, timestamptz, timestamptz, jsonb, jsonb),
+  indexpilot.record_query_stats(text, text, timestamptz, timestamptz, jsonb),
+  indexpilot.record_index_health(text, text, timestamptz, timestamptz, jsonb),
   indexpilot.prune(text, integer, integer) TO indexpilot_operator;
 GRANT EXECUTE ON FUNCTION
   indexpilot.approve(bigint, text, interval), indexpilot.reject(bigint, text), indexpilot.allow_starts(text),
