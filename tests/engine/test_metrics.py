@@ -236,6 +236,15 @@ def test_the_configuration_of_a_metric(tmp_path: Path) -> None:
             load_settings(path, env={})
 
 
+async def test_the_longest_answer_that_is_read() -> None:
+    text = '{"a": 7}'.ljust(MAX_BYTES)
+    assert await metrics(m=printing(text)).number("m.a", FACTS) == 7
+    assert "more than" in await reason(printing(text + " "), "m.a")
+    assert parse(text.encode()) == {"a": 7}
+    with pytest.raises(MetricError, match="longer than"):
+        parse(text.encode() + b" ")
+
+
 def test_a_figure() -> None:
     assert figure(1, "x") == 1.0
     assert parse(b"1") == 1.0
