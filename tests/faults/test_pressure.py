@@ -203,7 +203,7 @@ async def test_a_way_back_is_not_stopped_for_load(workshop: Workshop, tmp_path: 
     """A dropped index may be what the load comes from."""
     from indexpilot_tui.engine.changes.rollback import propose_rollback
 
-    workshop.sql(SLOW)
+    workshop.sql(f"delete from app.t where id > 4000; {SLOW}")
     workshop.sql(f"set role {OWNER}; create index gone on app.t (app.slow(v))")
     change_id = await workshop.approved("drop index app.gone")
     await workshop.spawn(change_id)
@@ -255,6 +255,7 @@ async def test_a_standby_far_behind_stops_a_build(primary: LocalCluster) -> None
 
 
 async def test_guards_that_look_on_cost_a_quiet_build_nothing(workshop: Workshop) -> None:
+    workshop.sql("delete from app.t where id > 5000")
     start = time.monotonic()
     change_id = await at_work(workshop)
     change = await workshop.until(change_id, *END, seconds=90)
