@@ -156,11 +156,24 @@ class Session:
                 await cursor.execute(query if not isinstance(query, str) else query.encode(), params)
                 result = await cursor.fetchall() if cursor.description is not None else []
         except psycopg.Error as exc:
+            if isinstance(exc, psycopg.errors.CharacterNotInRepertoire) and await self._take_any_byte():
+                return await self._rows(query, params)
             error = translate(exc, clean_line(text, 80))
             self.record(text, (time.perf_counter() - start) * 1000, clean_line(error.message, 300))
             raise error from exc
         self.record(text, (time.perf_counter() - start) * 1000)
         return result
+
+    async def _take_any_byte(self) -> bool:
+        """A SQL_ASCII database holds bytes of any encoding, and gives only those out that are UTF-8. One that has others is
+        read byte by byte (LATIN1) from then on: what is no ASCII looks odd then, and compares as before."""
+        info = self.conn.info
+        if info.parameter_status("server_encoding") != "SQL_ASCII" or info.encoding != "utf-8" or not self.facts.direct:
+            return False
+        if self.purpose is not Purpose.MONITOR:  # what others send has to be what an operator typed
+            return False
+        await self.conn.execute("set client_encoding to latin1")
+        return True
 
     async def row(self, query: Query, params: Params = None) -> dict[str, Any] | None:
         found = await self.rows(query, params)

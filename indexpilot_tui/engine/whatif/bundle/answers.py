@@ -134,9 +134,9 @@ def _extension_schema(bundle: Bundle, params: Params) -> list[Row]:
     if params["extension"] == "hypopg":
         return []  # it plans on its server, and there is none
     where = dict(zip(server["extensions"], server["extension_schemas"], strict=True)).get(params["extension"])
-    if where is None or (params["extension"] == "pg_stat_statements" and "whatif/statements" not in bundle.answers):
-        return []
-    return [{"schema": where}]
+    if params["extension"] == "pg_stat_statements":  # its rows are there, whether the server or a file gave them
+        return [{"schema": where or "public"}] if "whatif/statements" in bundle.answers else []
+    return [{"schema": where}] if where is not None else []
 
 
 def _references(bundle: Bundle, params: Params) -> list[Row]:
@@ -173,6 +173,7 @@ _SPECIAL: dict[str, Callable[[Bundle, Params], list[Row]]] = {
     "whatif/index_table": _index_table,
     "whatif/index_facts": _index_facts,
     "whatif/extension_schema": _extension_schema,
+    "whatif/functions": lambda bundle, params: bundle.pick("whatif/functions", "name", sorted(params["names"])),
     "whatif/observed": lambda _bundle, _params: [],  # nothing runs in a file
     "advise/references": _references,
     "advise/index_facts": _advise_facts,
