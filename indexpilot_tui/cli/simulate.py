@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from indexpilot_tui.engine.whatif.drop_model import DropForecast
     from indexpilot_tui.engine.whatif.model import Forecast
 
+UNCHANGED_SHOWN = 10  # statements that the change does not touch
 _WORKLOAD = "SQL statements ended by ';', or a JSON list of {query, calls}; else pg_stat_statements."
 
 
@@ -89,7 +90,11 @@ def forecast_lines(forecast: Forecast) -> list[str]:
         f"  {'cost before':>14} {'after':>14} {'change':>8}  {'calls':>9}  index  query",
     ]
     changed = sorted(forecast.queries, key=lambda q: (q.cost_after - q.cost_before) * q.calls)
+    same = [q for q in changed if q.cost_after == q.cost_before and not q.uses_index and not q.points]
+    hidden = {q.queryid for q in same[UNCHANGED_SHOWN:]}
     for q in changed:
+        if q.queryid in hidden:
+            continue
         change = f"{(q.cost_after / q.cost_before - 1) * 100:+.1f} %" if q.cost_before else "-"
         lines.append(
             f"  {q.cost_before:>14,.2f} {q.cost_after:>14,.2f} {change:>8}  {q.calls:>9,.0f}  "
@@ -102,6 +107,8 @@ def forecast_lines(forecast: Forecast) -> list[str]:
                 f"  {f'{low:,.2f} to {high:,.2f}':>29} -> {least:,.2f} to {most:,.2f} with constants for its parameters; "
                 f"the index is used at {at} values"
             )
+    if hidden:
+        lines.append(f"  and {len(hidden)} statements that stay as they are (--json has them)")
     before, after = forecast.cost_before, forecast.cost_after
     share = f" ({(after / before - 1) * 100:+.1f} %)" if before else ""
     low, high = forecast.index.build_seconds

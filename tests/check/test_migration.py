@@ -220,6 +220,16 @@ async def test_what_is_said_to_be_refused_is_refused_by_the_server(place: Place,
         place.owner.execute(statement.encode())
 
 
+async def test_the_way_round_a_partitioned_table_is_one_that_the_server_takes(place: Place) -> None:
+    found = await place.rule("migration_locks", "create index on part (id)")
+    assert "ATTACH PARTITION" in found.fix
+    assert "CREATE INDEX CONCURRENTLY ON" not in found.fix
+
+
+async def test_what_an_index_on_a_missing_table_gains_is_unknown(place: Place) -> None:
+    assert (await place.rule("migration_gain", "create index concurrently on nothing (at)")).status is UNKNOWN
+
+
 async def test_without_a_workload_the_gain_is_unknown(place: Place) -> None:
     steps = list(steps_of("create index concurrently on orders (status, at)"))
     report = await judge(place.session, steps, place.forecaster, "test")  # pg_stat_statements is not in this database

@@ -22,6 +22,7 @@ from indexpilot_tui.engine.whatif.snapshot import Relation
 from indexpilot_tui.errors import IndexPilotError
 
 OK, WARNING, CRITICAL, UNKNOWN = RuleStatus.OK, RuleStatus.WARNING, RuleStatus.CRITICAL, RuleStatus.UNKNOWN
+PARTS = "CREATE INDEX ON ONLY the table, CONCURRENTLY on each partition, then ALTER INDEX ... ATTACH PARTITION"
 GAIN = 0.99  # cost after by cost before of a statement that got cheaper
 WORSE = 1.01
 DISTINCT = 0.98  # ANALYZE's estimate of distinct values is a sample's: below this share of the rows it is no accident
@@ -53,8 +54,9 @@ class IndexJudge:
         shown = clean_line(".".join(x for x in name if x))
         if relation is None:
             self._add("migration_names", CRITICAL, step, f"there is no table {shown}")
+            self._add("migration_gain", UNKNOWN, step, f"whether an index on {shown} helps: there is no such table")
             return
-        fixed = concurrently(step.node)
+        fixed = PARTS if relation.kind == "p" else concurrently(step.node)
         if node.if_not_exists:
             self._add(
                 "migration_names", WARNING, step,
@@ -85,8 +87,7 @@ class IndexJudge:
             if relation.kind == "p":
                 self._add(
                     "migration_locks", CRITICAL, step,
-                    f"{table} is partitioned: CREATE INDEX CONCURRENTLY is refused there (0A000)",
-                    "CREATE INDEX ON ONLY the table, CONCURRENTLY on each partition, then ALTER INDEX ... ATTACH PARTITION",
+                    f"{table} is partitioned: CREATE INDEX CONCURRENTLY is refused there (0A000)", PARTS,
                 )  # fmt: skip
             return
         seconds = f", for {forecast.index.build_seconds[0]:g} to {forecast.index.build_seconds[1]:g} s" if forecast else ""

@@ -7,7 +7,7 @@ from psycopg import AsyncConnection, sql
 from psycopg.rows import TupleRow
 
 from indexpilot_tui.engine.postgres.text import clean_line
-from indexpilot_tui.engine.whatif import collations, restore
+from indexpilot_tui.engine.whatif import collations, functions, restore
 from indexpilot_tui.engine.whatif.database import ROLE, ShadowDatabase
 from indexpilot_tui.engine.whatif.snapshot import Relation, Snapshot
 
@@ -96,7 +96,12 @@ async def _types_and_tables(shadow: ShadowDatabase) -> None:
     foreign = [r for r in snapshot.relations.values() if r.kind == "f" and r.parents]
     for relation in foreign:
         shadow.issues.append(f"{clean_line(relation.qualified)} is a foreign table: its parent is planned without it")
-    types = await shadow.tried(list(restore.types(snapshot.types, {(r.schema, r.name) for r in tables})))
+    made = [*restore.types(snapshot.types, {(r.schema, r.name) for r in tables})]
+    if snapshot.functions:
+        rows = await shadow.rows("select distinct proname::text as name from pg_proc where provolatile = 'v'")
+        shadow.stand_ins = functions.stand_ins(snapshot, {r["name"] for r in rows})
+        made += functions.steps(snapshot, shadow.stand_ins)
+    types = await shadow.tried(made)
     known: set[str] = set()
     while tables:
         unknown = await _unknown_types(shadow, tables, known)

@@ -99,7 +99,7 @@ async def forecast_create(
         raise UsageError(
             f"the index cannot be made: {clean_line(exc.diag.message_primary or str(exc), 300)}", field="DDL",
             value=clean_line(change.text, 200),
-            remedy="check names and types; functions of your own are unknown to the shadow",
+            remedy="check names and types",
         ) from exc  # fmt: skip
     try:
         root = next((m for m in made if m.table_oid == shadow.oids[table]), made[0])

@@ -16,7 +16,7 @@ from psycopg.rows import TupleRow, dict_row
 
 from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.engine.whatif import restore
-from indexpilot_tui.engine.whatif.snapshot import Snapshot
+from indexpilot_tui.engine.whatif.snapshot import Function, Snapshot
 from indexpilot_tui.localpg import LocalCluster
 
 ROLE = "planner"  # without powers; owns the databases
@@ -39,6 +39,7 @@ class ShadowDatabase:
     empty_files: dict[int, int] = field(default_factory=dict)  # shadow OID -> relfilenode as created, an empty file
     database_oid: int = 0
     issues: list[str] = field(default_factory=list)
+    stand_ins: list[Function] = field(default_factory=list)  # functions of the target that do not run here
     applied_sizes: dict[int, object] = field(default_factory=dict)
     applied_statistics: str = ""
     applied_settings: tuple[tuple[str, str], ...] = ()
@@ -75,7 +76,7 @@ class ShadowDatabase:
                 except psycopg.Error as second:
                     reason = clean_line(second.diag.message_primary or str(second), 200)
                 else:
-                    self.issues.append(f"{step.what}: restored without generated columns and collations ({reason})")
+                    self.issues.append(f"{step.what}: restored {step.without} ({reason})")
                     return True
             if last and not step.quiet:
                 self.issues.append(f"{step.what}: left out ({reason})")

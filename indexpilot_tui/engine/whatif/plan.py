@@ -11,6 +11,7 @@ from psycopg import sql
 
 from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.engine.whatif.database import ShadowDatabase
+from indexpilot_tui.engine.whatif.functions import STANDS_IN, as_parameters
 from indexpilot_tui.engine.whatif.statements import Parsed, numbered, parameter_numbers
 
 Plan = dict[str, Any]  # the value of "Plan" in EXPLAIN (FORMAT JSON)
@@ -24,11 +25,13 @@ GENERIC_PLAN = 160000  # EXPLAIN (GENERIC_PLAN)
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A plan, or the reason (cleaned) why there is none. `text` is what was planned in the end."""
+    """A plan, or the reason (cleaned) why there is none. `text` is what was planned in the end, `note` (cleaned) what was
+    changed for it."""
 
     plan: Plan | None
     reason: str = ""
     text: str = ""
+    note: str = ""
 
     @property
     def cost(self) -> float:
@@ -116,11 +119,30 @@ async def explain(shadow: ShadowDatabase, parsed: Parsed) -> Planned:
         if shadow.plain.closed:
             raise
         first = exc
+    if first.sqlstate == STANDS_IN:
+        found = await _without_calls(shadow, parsed)
+        if found is not None:
+            return found
     if parsed.parameters and first.sqlstate in _UNTYPED:
         found = await _guessed(shadow, parsed, first)
         if found is not None:
             return found
     return Planned(None, clean_line(first.diag.message_primary or str(first), 200))
+
+
+async def _without_calls(shadow: ShadowDatabase, parsed: Parsed) -> Planned | None:
+    """Functions of the target whose results planning wants, as parameters: their values are not known here."""
+    text, names = as_parameters(parsed.tree, shadow.snapshot, shadow.stand_ins)
+    if not names:
+        return None
+    try:
+        plan = await explain_text(shadow, text, generic=True)
+    except psycopg.Error:
+        if shadow.plain.closed:
+            raise
+        return None
+    shown = clean_line(", ".join(names[:5]), 200)
+    return Planned(plan, "", text, f"the result of {shown} is not known here, it is planned as a parameter")
 
 
 async def _guessed(shadow: ShadowDatabase, parsed: Parsed, first: psycopg.Error) -> Planned | None:

@@ -16,12 +16,14 @@ from psycopg.sql import Composed
 
 from indexpilot_tui.engine.postgres.queries import load
 from indexpilot_tui.engine.postgres.session import Session
+from indexpilot_tui.engine.whatif.functions import called_by_bodies, of_definitions
 from indexpilot_tui.engine.whatif.snapshot import (
     Activity,
     Collation,
     Column,
     ColumnStats,
     ExtendedStats,
+    Function,
     Index,
     Relation,
     ServerTraits,
@@ -181,10 +183,10 @@ def _type(row: dict[str, Any]) -> UserType:
 
 async def read_snapshot(
     session: Session, names: Collection[Name], *, server: ServerTraits | None = None, reader: Reader | None = None,
-    also: Collection[int] = (),
+    also: Collection[int] = (), calls: Collection[str] = (),
 ) -> Snapshot:  # fmt: skip
     """Everything that the planner needs to know about `names` (schema or '', relation), the OIDs `also`, and what is
-    behind them.
+    behind them; `calls` are the functions that statements call.
 
     Raises what Session.rows raises: PrivilegeError, ServerError, ConnectError.
     """
@@ -216,14 +218,17 @@ async def read_snapshot(
                 if (s["schema"], s["relation"]) in hidden]  # fmt: skip
         by_reader = {(s["schema"], s["relation"]) for s in told}
         stats = [s for s in stats if (s["schema"], s["relation"]) not in by_reader] + told
+    relations = {r["oid"]: _relation(r, by_table.get(r["oid"], [])) for r in rows}
+    made = {i["oid"]: _index(i) for i in indexes}
+    checks = tuple(TableConstraint(**_of(TableConstraint, k)) for k in constraints)
     known = {r["oid"]: (r["relpages"], r["reltuples"], r["relallvisible"]) for r in rows if r["kind"] in ("r", "m")}
     known |= {i["oid"]: (i["relpages"], i["reltuples"], 0) for i in indexes if i["kind"] == "i"}
     sizes, notes = await _sizes(reader, known)
     return Snapshot(
         server=server,
-        relations={r["oid"]: _relation(r, by_table.get(r["oid"], [])) for r in rows},
-        indexes={i["oid"]: _index(i) for i in indexes},
-        constraints=tuple(TableConstraint(**_of(TableConstraint, k)) for k in constraints),
+        relations=relations,
+        indexes=made,
+        constraints=checks,
         stats=tuple(ColumnStats(**_of(ColumnStats, s)) for s in stats if (s["schema"], s["relation"]) in named),
         extended=extended,
         types=tuple(_type(t) for t in types),
@@ -233,7 +238,24 @@ async def read_snapshot(
         read_statements=reader.statements,
         read_ms=reader.ms,
         notes=tuple(notes),
+        functions=await _functions(reader, of_definitions(relations.values(), made.values(), checks) | set(calls)),
     )
+
+
+async def _functions(reader: Reader, names: set[str]) -> tuple[Function, ...]:
+    """The functions of these names, and those that their texts call."""
+    found: dict[int, Function] = {}
+    asked: set[str] = set()
+    for _ in range(FUNCTION_ROUNDS):
+        wanted = names - asked
+        if not wanted:
+            break
+        rows = await reader.ask("functions", names=sorted(wanted))
+        fresh = [Function(**_of(Function, r)) for r in rows if r["oid"] not in found]
+        asked |= wanted
+        found |= {f.oid: f for f in fresh}
+        names = called_by_bodies(fresh)
+    return tuple(sorted(found.values(), key=lambda f: f.oid))
 
 
 async def _extended(reader: Reader, tables: list[int]) -> tuple[ExtendedStats, ...]:
@@ -252,6 +274,7 @@ async def _extended(reader: Reader, tables: list[int]) -> tuple[ExtendedStats, .
     return tuple(made)
 
 
+FUNCTION_ROUNDS = 4  # functions that call functions
 FIRST_USER_OID = 16384  # FirstNormalObjectId, access/transam.h: what is below came with initdb
 
 

@@ -25,6 +25,7 @@ class Step:
     what: str
     fallback: sql.Composed | None = None
     quiet: bool = False
+    without: str = "without generated columns and collations"  # what the fallback lacks
 
 
 _STORAGE_OPTIONS = ("parallel_workers", "fillfactor")  # what the planner or a size estimate reads
@@ -48,7 +49,7 @@ def schemas(snapshot: Snapshot) -> list[str]:
     found |= {c.collation.schema for r in snapshot.relations.values() for c in r.columns if c.collation is not None}
     found |= {t.collation.schema for t in snapshot.types if t.collation is not None}
     found |= {c.schema for i in snapshot.indexes.values() for c in i.collations}
-    found |= {c.schema for c in snapshot.server.collations}
+    found |= {c.schema for c in snapshot.server.collations} | {f.schema for f in snapshot.functions}
     return sorted(found - {"pg_catalog", "information_schema", "public"})
 
 

@@ -19,6 +19,7 @@ from indexpilot_tui.engine.whatif.change import Outcome, forecast_create, foreca
 from indexpilot_tui.engine.whatif.confidence import Doubts, of_coverage, of_snapshot
 from indexpilot_tui.engine.whatif.database import ShadowDatabase
 from indexpilot_tui.engine.whatif.drop_model import Rebuild
+from indexpilot_tui.engine.whatif.functions import names_of
 from indexpilot_tui.engine.whatif.model import Forecast, LeftOut, QueryForecast, Statement, WriteForecast
 from indexpilot_tui.engine.whatif.observed import Constants, read_observed
 from indexpilot_tui.engine.whatif.plan import Planned
@@ -140,7 +141,8 @@ class Simulator:
         question.workload = parsed
         names = {n for p in question.parsed for n in p.tables}
         also = (question.table,)
-        snapshot = await read_snapshot(reader.session, names, server=server, reader=reader, also=also)
+        calls = {f for p in question.parsed for f in p.calls} | names_of(change.tree)
+        snapshot = await read_snapshot(reader.session, names, server=server, reader=reader, also=also, calls=calls)
         if change.kind != "reindex":
             touching = [p for p in question.parsed if p.statement.key in question.touching]
             question.observed, said = await read_observed(reader, touching)
@@ -269,6 +271,7 @@ def _assemble(
     of_snapshot(doubts, snapshot, version, [question.table, *snapshot.members(question.table)])
     of_coverage(doubts, _left_share(question.parsed, left), len(left), len(question.parsed))
     doubts.add_all("medium", issues)
+    doubts.add_all("medium", (p.note for p in outcome.before.values() if p.note))
     for level, reason in outcome.doubts:
         doubts.add(level, reason)
     if not queries:

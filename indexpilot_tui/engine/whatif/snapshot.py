@@ -155,6 +155,27 @@ class UserType:
 
 
 @dataclass(frozen=True, slots=True)
+class Function:
+    """One that somebody made on the target. `definition` and `body`: of SQL that is declared immutable alone."""
+
+    oid: int
+    schema: str
+    name: str
+    language: str
+    volatility: str  # i s v
+    strict: bool
+    cost: float
+    rows: float
+    parallel: str  # s r u
+    returns_set: bool
+    arguments: str
+    identity: str
+    result: str
+    definition: str | None = None
+    body: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Size:
     """Of one table or index. `pages` is the file's, the rest what the catalog has from the last VACUUM or ANALYZE."""
 
@@ -221,6 +242,7 @@ class Snapshot:
     read_statements: int
     read_ms: float
     notes: tuple[str, ...] = ()
+    functions: tuple[Function, ...] = ()
     _cache: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def structure(self) -> str:
@@ -230,7 +252,7 @@ class Snapshot:
                 self.server.version // 10000, self.server.collate, self.server.locale, self.server.extensions,
                 self.server.collations,
                 sorted(self.relations.items()), sorted(self.indexes.items()), self.constraints, self.types,
-                [(e.oid, e.definition) for e in self.extended],
+                [(e.oid, e.definition) for e in self.extended], self.functions,
             )  # fmt: skip
         return str(self._cache["structure"])
 

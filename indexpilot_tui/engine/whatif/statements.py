@@ -42,6 +42,7 @@ class Parsed:
     writes: tuple[str, ...] = ()
     tree: Any = field(default=None, repr=False, compare=False)
     utility: bool = False  # refused because there is nothing to plan in it
+    calls: tuple[str, ...] = ()  # the functions that it calls
 
     @property
     def shown(self) -> str:
@@ -89,7 +90,12 @@ def parse(statement: Statement) -> Parsed:
             sql = substituted(tree, {})
             tree = parsing.parse(sql)
     target, writes = _writes(node, kind)
-    return Parsed(statement, sql, kind, tuple(tables(tree)), max(numbers, default=0), "", repaired, target, writes, tree)
+    functions = postgast.find_nodes(tree, postgast.pg_query_pb2.FuncCall)
+    calls = {c.funcname[-1].string.sval for c in functions if c.funcname}
+    return Parsed(
+        statement, sql, kind, tuple(tables(tree)), max(numbers, default=0), "", repaired, target, writes, tree,
+        calls=tuple(sorted(calls)),
+    )  # fmt: skip
 
 
 def _writes(node: Any, kind: str) -> tuple[tuple[str, str] | None, tuple[str, ...]]:

@@ -13,6 +13,7 @@ from indexpilot_tui.engine.postgres.session import Session
 from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.engine.whatif.bundle.model import Bundle, Cost, Header, Row
 from indexpilot_tui.engine.whatif.bundle.session import Recorder
+from indexpilot_tui.engine.whatif.functions import names_in
 from indexpilot_tui.engine.whatif.model import Statement
 from indexpilot_tui.engine.whatif.read import Reader, read_snapshot, server_traits
 from indexpilot_tui.engine.whatif.workload import read_statements
@@ -62,7 +63,10 @@ async def capture(session: Session, options: CaptureOptions | None = None, say: 
     say(f"{len(wanted)} relations")
     reader = Reader(recorder)
     server = await server_traits(reader)
-    snapshot = await read_snapshot(recorder, (), server=server, reader=reader, also=[r["oid"] for r in wanted])
+    workload, said = await _workload(recorder, options)
+    calls = {name for row in workload or () for name in names_in(row["query"] or "")}
+    also = [r["oid"] for r in wanted]
+    snapshot = await read_snapshot(recorder, (), server=server, reader=reader, also=also, calls=calls)
     notes += [clean_line(n) for n in snapshot.notes]
     covered = {(s.schema, s.relation) for s in snapshot.stats}
     hidden = [
@@ -92,7 +96,6 @@ async def capture(session: Session, options: CaptureOptions | None = None, say: 
             f"{len(shown)} relations are locked exclusively now, and something of them is missing here: "
             + clean_line(", ".join(shown[:5]))
         )
-    workload, said = await _workload(recorder, options)
     notes += said
     answers = recorder.answers()
     if workload is not None:

@@ -32,7 +32,7 @@ _DEFINITIONS = (
     "observe/foreign_keys", "advise/references",
 )  # fmt: skip
 _VALUES = ("whatif/stats", "whatif/stats_reader", "whatif/extended_expressions")
-_OF_ITS_OWN = ("whatif/extended", "whatif/statements")
+_OF_ITS_OWN = ("whatif/extended", "whatif/statements", "whatif/functions")
 _STATS = (
     "schema", "relation", "column", "inherited", "null_frac", "avg_width", "n_distinct", "correlation", "elem_counts",
     "range_empty",
@@ -69,6 +69,11 @@ def redacted(bundle: Bundle) -> Bundle:
     if any(row.get("mcv") for row in extended):
         lost.append("common combinations of values (multi-column statistics)")
     answers["whatif/extended"] = [{k: v if k in _EXTENDED else None for k, v in row.items()} for row in extended]
+    if "whatif/functions" in bundle.answers:  # their texts are code with constants in it; a planner does without
+        functions = bundle.answers["whatif/functions"]
+        answers["whatif/functions"] = [{**row, "definition": None, "body": None} for row in functions]
+        if any(row["definition"] for row in functions):
+            lost.append("texts of functions: they are not looked into")
     if "whatif/statements" in bundle.answers:
         kept, dropped = _statements(bundle.answers["whatif/statements"])
         answers["whatif/statements"] = kept
@@ -170,13 +175,18 @@ def _statements(rows: list[Row]) -> tuple[list[Row], int]:
     import postgast
 
     from indexpilot_tui.engine.whatif.statements import KINDS
+    from indexpilot_tui.engine.whatif.wrapped import take_out
 
     kept: list[Row] = []
     for row in rows:
         try:
+            parsing.parse(row["query"] or "")  # first: it refuses what is nested too deep for the other
             tree = parsing.parse(postgast.normalize(row["query"] or ""))
         except postgast.PgQueryError:
             continue  # counted below: every row that is not kept is lost
-        if len(tree.stmts) == 1 and (tree.stmts[0].stmt.WhichOneof("node") or "") in KINDS:
+        if len(tree.stmts) != 1:
+            continue
+        list(take_out(tree))
+        if (tree.stmts[0].stmt.WhichOneof("node") or "") in KINDS:
             kept.append({**row, "query": str(postgast.deparse(tree))})
     return kept, len(rows) - len(kept)

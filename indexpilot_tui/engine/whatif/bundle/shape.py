@@ -36,6 +36,9 @@ _REQUIRED: dict[str, dict[str, str]] = {
     "whatif/stats": {"schema": "s", "relation": "s", "column": "s", "inherited": "b", "null_frac": "S", "avg_width": "I",
                      "n_distinct": "F", "mcv": "S", "mcf": "S", "histogram": "S", "correlation": "S",
                      "mce": "S", "mcef": "S", "elem_counts": "S"},
+    "whatif/functions": {"oid": "i", "schema": "s", "name": "s", "language": "s", "volatility": "s", "strict": "b",
+                         "cost": "f", "rows": "f", "parallel": "s", "returns_set": "b", "arguments": "s", "identity": "s",
+                         "result": "s", "definition": "S", "body": "S"},
     "whatif/sizes": {"oid": "i", "pages": "I"},
     "whatif/statements": {"key": "s", "query": "S", "calls": "f", "total_ms": "F"},
 }  # fmt: skip
