@@ -27,12 +27,14 @@ CASES = {
 }
 
 
+@pytest.fixture(params=[18, 15])
+def cluster(request: pytest.FixtureRequest) -> LocalCluster:
+    found: LocalCluster = request.getfixturevalue(f"cluster{request.param}")
+    return found
+
+
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("major", [18, 15])
-async def test_costs_are_the_servers_in_every_encoding(
-    case: str, major: int, request: pytest.FixtureRequest, tmp_path: Path
-) -> None:
-    cluster: LocalCluster = request.getfixturevalue(f"cluster{major}")
+async def test_costs_are_the_servers_in_every_encoding(case: str, cluster: LocalCluster, tmp_path: Path) -> None:
     options, encoding, column, value = CASES[case]
     query = f"select * from t where \"{column}\" < '{value}5' and w = 3"
     name = f"enc_{secrets.token_hex(3)}"
