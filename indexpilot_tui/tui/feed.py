@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from indexpilot_tui.engine.model.verdict import Status, Verdict
 from indexpilot_tui.errors import IndexPilotError
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from indexpilot_tui.tui.port import ConsoleEngine
 
 
-AWAY_S = 3.0  # how long gates and changes are waited for while the reading itself fails
-UNREAD = "the target does not answer"
+PATIENCE_S = 3.0  # how long a refresh waits for gates and changes before it shows what there is
+GATES_OLD_S = 60.0  # what a gate said longer ago is not known any more
+UNREAD = "no answer from the target"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +46,15 @@ class Spent:
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """Everything that the first screen shows. `good_at` is our monotonic time of the last good observation (None: none yet),
-    `error` why the newest one failed; `throttle_error` and `changes_error` likewise for their parts."""
+    `error` why the newest one failed; `throttle_error` and `changes_error` likewise for their parts, `throttle_at` when the
+    gates were last asked."""
 
     observation: Observation | None = None
     good_at: float | None = None
     error: str = ""
     throttle: tuple[Verdict, ...] | None = None
     throttle_error: str = ""
+    throttle_at: float | None = None
     bypass: Bypass | None = None
     changes: tuple[Change, ...] = ()
     changes_error: str = ""
@@ -66,8 +69,9 @@ class Snapshot:
         return all(verdict.allows for verdict in self.throttle)
 
     def aged(self, mono: float, stale_after_s: float) -> Snapshot:
-        """As it is to be shown at `mono`: once the data is stale, the gates are not known any more."""
+        """As it is to be shown at `mono`: once it is stale, what the gates said is not known any more."""
         stale = self.good_at is not None and mono - self.good_at > stale_after_s
+        stale = stale or (self.throttle_at is not None and mono - self.throttle_at > GATES_OLD_S)
         return replace(self, throttle_error=UNREAD) if stale and not self.throttle_error else self
 
     @property
@@ -90,17 +94,22 @@ class Feed:
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _turn: int = 0
     _hurried: bool = True
+    _beside: asyncio.Task[dict[str, Any]] | None = None  # gates and changes that are being asked
 
     async def run(self) -> None:
         """Refresh, wait the interval, again. A slow refresh is followed by a full interval, so we never pile up."""
-        while True:
-            await self.once()
-            self._wake.clear()
-            try:
-                async with asyncio.timeout(self.engine.next_delay):
-                    await self._wake.wait()
-            except TimeoutError:
-                continue
+        try:
+            while True:
+                await self.once()
+                self._wake.clear()
+                try:
+                    async with asyncio.timeout(self.engine.next_delay):
+                        await self._wake.wait()
+                except TimeoutError:
+                    continue
+        finally:
+            if self._beside is not None:
+                self._beside.cancel()
 
     def hurry(self) -> None:
         """Refresh everything now: something was just done that the operator wants to see."""
@@ -135,28 +144,38 @@ class Feed:
         elif before.observation is None:
             self.publish(snapshot)  # the first data at once: the gates take a moment longer
         everything = everything or recovered
-        if everything or (self._turn % 2 == 0 and self.engine.throttle_due):
-            snapshot = await self._gates(snapshot)
-        if self.engine.control_available and (everything or self._turn % 2):
-            snapshot = await self._changes(snapshot)
+        gates = everything or (self._turn % 2 == 0 and self.engine.throttle_due)
+        changes = self.engine.control_available and (everything or self._turn % 2 == 1)
+        if self._beside is not None:
+            self._hurried = self._hurried or everything  # as soon as what is under way has come
+        elif gates or changes:
+            self._beside = asyncio.create_task(self._ask(gates, changes))
+        if self._beside is not None:
+            # gates are many questions: where each takes a second, the reading does not wait for them
+            await asyncio.wait({self._beside}, timeout=PATIENCE_S)
+            if self._beside.done():
+                answers, self._beside = self._beside.result(), None
+                snapshot = replace(snapshot, **answers)
         self._show(before, snapshot)
 
-    async def _gates(self, snapshot: Snapshot) -> Snapshot:
-        try:
-            async with asyncio.timeout(AWAY_S if snapshot.error else None):
+    async def _ask(self, gates: bool, changes: bool) -> dict[str, Any]:
+        """What the gates and the list of changes say: the fields of a snapshot."""
+        answers: dict[str, Any] = {}
+        if gates:
+            began = self.clock.mono()
+            try:
                 verdicts = tuple(await self.engine.throttle())
-        except (IndexPilotError, TimeoutError) as exc:
-            return replace(snapshot, throttle_error=exc.message if isinstance(exc, IndexPilotError) else UNREAD)
-        return replace(snapshot, throttle=verdicts, throttle_error="")
-
-    async def _changes(self, snapshot: Snapshot) -> Snapshot:
-        try:
-            async with asyncio.timeout(AWAY_S if snapshot.error else None):
+                answers |= {"throttle": verdicts, "throttle_error": "", "throttle_at": began}
+            except IndexPilotError as exc:
+                answers["throttle_error"] = exc.message
+        if changes:
+            try:
                 # with the changes, not with the gates: these are read seldom by a console that only looks
-                changes, bypass = tuple(await self.engine.changes(50)), await self.engine.bypass()
-        except (IndexPilotError, TimeoutError) as exc:
-            return replace(snapshot, changes_error=exc.message if isinstance(exc, IndexPilotError) else UNREAD)
-        return replace(snapshot, changes=changes, bypass=bypass, changes_error="")
+                listed, bypass = tuple(await self.engine.changes(50)), await self.engine.bypass()
+                answers |= {"changes": listed, "bypass": bypass, "changes_error": ""}
+            except IndexPilotError as exc:
+                answers["changes_error"] = exc.message
+        return answers
 
     def _show(self, before: Snapshot, snapshot: Snapshot) -> None:
         self._remember(before, snapshot)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from indexpilot_tui.engine.model.change import Change, Event, State, Step
-from indexpilot_tui.engine.model.verdict import Status
+from indexpilot_tui.engine.model.verdict import Status, Verdict
 from indexpilot_tui.engine.safeguards.gates import GATES
 from indexpilot_tui.errors import ServerError
 from indexpilot_tui.settings.model import Target
@@ -200,23 +200,34 @@ async def test_gates_of_a_server_that_is_away_are_not_open_and_come_back_with_it
     assert feed.snapshot.gate_open is True
 
 
-async def test_gates_that_are_not_answered_do_not_hold_the_picture_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("indexpilot_tui.tui.feed.AWAY_S", 0.05)
-    engine = FrozenEngine()
+async def test_gates_that_are_slow_to_answer_do_not_hold_the_picture_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("indexpilot_tui.tui.feed.PATIENCE_S", 0.05)
+    engine = FrozenEngine(gates_now=[replace(g, status=Status.PASS) for g in sample.gates()])
     feed = Feed(engine, FrozenClock().clock(), lambda _: None)
     await feed.once()
     engine.observation = replace(engine.observation, error="gone")
+    answered, asked = asyncio.Event(), 0
 
-    async def never(*_: object) -> list[object]:
-        await asyncio.sleep(60)
-        raise AssertionError("waited to the end")
+    async def never() -> list[Verdict]:
+        nonlocal asked
+        asked += 1
+        await answered.wait()
+        return [replace(sample.gates()[0], status=Status.BLOCK)]
 
-    engine.throttle = engine.changes = never  # type: ignore[method-assign,assignment]
+    engine.throttle, throttle = never, engine.throttle  # type: ignore[method-assign,assignment]
     feed.hurry()
     async with asyncio.timeout(5):
         await feed.once()
+        await feed.once()  # the first question is still under way, and is not put twice
+    assert asked == 1
     assert feed.snapshot.gate_open is None
     assert feed.snapshot.throttle_error == feed.snapshot.changes_error == UNREAD
+    engine.observation, engine.throttle = replace(engine.observation, error=""), throttle  # type: ignore[method-assign]
+    answered.set()
+    await feed.once()
+    assert feed.snapshot.gate_open is False  # the late answer
+    await feed.once()
+    assert feed.snapshot.gate_open is True  # asked again, because the target was away in between
 
 
 async def test_old_data_makes_gates_unknown() -> None:
@@ -225,6 +236,9 @@ async def test_old_data_makes_gates_unknown() -> None:
     await feed.once()
     assert feed.snapshot.aged(clock.mono + 9, 10.0).gate_open is True
     assert feed.snapshot.aged(clock.mono + 11, 10.0).gate_open is None
+    fresh = replace(feed.snapshot, good_at=clock.mono + 61)  # read since, while the gates were not asked again
+    assert fresh.aged(clock.mono + 59, 10.0).gate_open is True
+    assert fresh.aged(clock.mono + 61, 10.0).gate_open is None
 
 
 def test_a_closed_gate_comes_first_and_a_stale_one_is_in_brackets() -> None:

@@ -38,7 +38,7 @@ def gate_row(verdict: Verdict, *, known: bool = True) -> Row:
     return Row(
         verdict.guard,
         {
-            "status": (word if known else f"({word[:5]})", tone),
+            "status": (word if known else f"({word if len(word) < 6 else '?'})", tone),
             "guard": (guard_label(verdict.guard), "plain" if known else "dim"),
             "measured": (figures or verdict.evidence, "plain" if verdict.allows and known else tone),
             "since": (fmt.hour(verdict.since) if verdict.since else fmt.NOT_MEASURED, "dim"),
