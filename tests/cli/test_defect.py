@@ -11,7 +11,7 @@ from indexpilot_tui.cli import main
 def test_a_defect_is_told_as_one_and_is_no_warning(
     error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def broken() -> str:
+    def broken(**_: object) -> str:
         raise error
 
     monkeypatch.setattr("indexpilot_tui.engine.journal.setup.setup_sql", broken)

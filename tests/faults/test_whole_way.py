@@ -114,7 +114,7 @@ async def test_a_regression_does_what_the_policy_says(workshop: Workshop, policy
         assert not children
         assert "t_v_idx" in workshop.indexes()
         return
-    change = await workshop.until_event(change_id, "auto_revert", 40)
+    change = await workshop.until_event(change_id, "auto_revert", 40, after_end=True)
     (child,) = [c for c in await workshop.journal.changes(10) if c.parent_id == change_id]
     back = await workshop.until(child.id, State.DONE, seconds=40)
     assert (await workshop.journal.change(change_id)).state is State.ROLLED_BACK
@@ -135,7 +135,7 @@ async def test_a_rollback_that_a_gate_holds_up_stays_proposed(workshop: Workshop
     for n in range(10):
         workshop.sql(SLOW.format(0.1 + n / 1e4))
     await workshop.approver.stop_starts("a release runs")
-    await workshop.until_event(change_id, "auto_revert")
+    await workshop.until_event(change_id, "auto_revert", after_end=True)
     (child,) = [c for c in await workshop.journal.changes(10) if c.parent_id == change_id]
     refused = await workshop.until_event(child.id, "apply.refused")
     assert refused.state is State.PROPOSED

@@ -199,7 +199,8 @@ class Workshop:
                 raise AssertionError(f"{change.state} instead of {states}: {change.outcome}\n{story(change)}")
             await asyncio.sleep(0.1)
 
-    async def until_event(self, change_id: int, action: str, seconds: float = 20.0) -> Change:
+    async def until_event(self, change_id: int, action: str, seconds: float = 20.0, *, after_end: bool = False) -> Change:
+        """Wait for a row of the log. `after_end`: one that comes after the change has ended."""
         end = time.monotonic() + seconds
         while True:
             change = await self.journal.change(change_id)
@@ -207,7 +208,7 @@ class Workshop:
                 return change
             last = change.events[-1]
             refused = last.action == "apply.refused" and last.seq > self._refused.get(change_id, 0)  # since the last spawn
-            if time.monotonic() > end or change.ended or refused:
+            if time.monotonic() > end or (change.ended and not after_end) or refused:
                 raise AssertionError(f"no {action}: {change.outcome}\n{story(change)}")
             await asyncio.sleep(0.05)
 

@@ -27,7 +27,7 @@ def hostile_stage():  # type: ignore[no-untyped-def]
     spots = tuple(replace(i, query=line, user=line) for i in seen.hotspots.items)
     assert seen.health is not None
     findings = tuple(replace(f, index=line, table=line, evidence=block, risk=block, fix=line) for f in seen.health.findings)
-    indexes = tuple(replace(i, name=line, definition=line) for i in seen.health.indexes)
+    indexes = tuple(replace(i, name=line) for i in seen.health.indexes)
     builds = (replace(sample.progress(), index=line, phase=line, table=line),)
     on.engine.observation = replace(
         seen,
