@@ -6,7 +6,10 @@ Anything else that escapes is a defect of ours: it ends with status 3, and INDEX
 
 from __future__ import annotations
 
+import os
+
 OK, WARNING, CRITICAL, UNKNOWN, USAGE = 0, 1, 2, 3, 64
+TRACEBACK = "INDEXPILOT_TRACEBACK"  # an environment variable: set it to see where a defect happened
 
 
 class IndexPilotError(Exception):
@@ -66,3 +69,17 @@ class RefusedError(IndexPilotError):
 
 class LocalServerError(IndexPilotError):
     """The local PostgreSQL (demo, shadow planner) cannot be started."""
+
+
+def defect(exc: BaseException) -> str:
+    """What to say of an error that nothing foresaw: told as what it is, and never as a finding about the target. Where it
+    happened is only said when asked for, and never with the values of variables: a password is among them."""
+    text = (
+        f"indexpilot: this is a defect of IndexPilot: {type(exc).__name__}: {exc}\n"
+        f"  remedy: report it; {TRACEBACK}=1 shows where it happened"
+    )
+    if os.environ.get(TRACEBACK):
+        import traceback
+
+        text += "\n" + "".join(traceback.format_exception(exc)).rstrip()
+    return text

@@ -9,11 +9,10 @@ from typing import Any, ClassVar
 import click
 
 from indexpilot_tui import __version__
-from indexpilot_tui.errors import OK, UNKNOWN, USAGE, IndexPilotError
+from indexpilot_tui.errors import OK, UNKNOWN, USAGE, IndexPilotError, defect
 
 CONSOLE = "console"
 INTERRUPTED = 130
-TRACEBACK = "INDEXPILOT_TRACEBACK"  # an environment variable: set it to see where a defect happened
 
 _EPILOG = """\b
 The console:   indexpilot [TARGET]      indexpilot --demo
@@ -33,6 +32,8 @@ class Verbs(click.Group):
         "changes": ("indexpilot_tui.cli.changes", "changes"),
         "bypass": ("indexpilot_tui.cli.bypass", "bypass"),
         "audit": ("indexpilot_tui.cli.audit", "audit"),
+        "backup": ("indexpilot_tui.cli.backup", "backup"),
+        "restore": ("indexpilot_tui.cli.backup", "restore"),
         "setup-sql": ("indexpilot_tui.cli.setup", "setup_sql_command"),
         "config": ("indexpilot_tui.cli.setup", "config"),
     }
@@ -101,16 +102,8 @@ def run(argv: list[str] | None = None) -> int:
 
 
 def _defect(exc: BaseException) -> int:
-    """An error that nothing foresaw: told as what it is, and never as a finding about the target."""
-    click.echo(
-        f"indexpilot: this is a defect of IndexPilot: {type(exc).__name__}: {exc}\n"
-        f"  remedy: report it; {TRACEBACK}=1 shows where it happened",
-        err=True,
-    )
-    if os.environ.get(TRACEBACK):
-        import traceback
-
-        traceback.print_exception(exc)
+    """An error that nothing foresaw."""
+    click.echo(defect(exc), err=True)
     return UNKNOWN
 
 

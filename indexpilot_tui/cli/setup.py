@@ -10,6 +10,7 @@ import click
 from indexpilot_tui.cli.options import Common, common_options
 from indexpilot_tui.cli.running import print_json
 from indexpilot_tui.errors import OK
+from indexpilot_tui.settings import Settings
 
 
 @click.command("setup-sql")
@@ -35,17 +36,22 @@ def _values(data: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[
             yield ".".join((*path, key)), value
 
 
+def effective(settings: Settings) -> dict[str, dict[str, Any]]:
+    """Each key with its value and its source. Passwords are in none: they do not stand in a configuration."""
+    values = _values(settings.model_dump(mode="json", exclude={"origins"}))
+    return {key: {"value": value, "source": settings.origins.get(key, "default")} for key, value in values}
+
+
 @config.command()
 @common_options
 def show(common: Common) -> int:
     """Every effective value and where it came from."""
-    settings = common.settings()
-    values = list(_values(settings.model_dump(mode="json", exclude={"origins"})))
+    values = effective(common.settings())
     if common.json:
-        print_json({key: {"value": value, "source": settings.origins.get(key, "default")} for key, value in values})
+        print_json(values)
     else:
-        for key, value in values:
-            click.echo(f"{key} = {value}  ({settings.origins.get(key, 'default')})")
+        for key, value in values.items():
+            click.echo(f"{key} = {value['value']}  ({value['source']})")
     return OK
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from indexpilot_tui import errors
 from indexpilot_tui.cli import main
 
 
@@ -20,6 +21,6 @@ def test_a_defect_is_told_as_one_and_is_no_warning(
     assert told.out == ""
     assert f"defect of IndexPilot: {type(error).__name__}" in told.err
     assert "Traceback" not in told.err
-    monkeypatch.setenv(main.TRACEBACK, "1")
+    monkeypatch.setenv(errors.TRACEBACK, "1")
     assert main.run(["setup-sql"]) == 3
     assert "Traceback" in capsys.readouterr().err

@@ -63,12 +63,13 @@ class Log(Calls):
         hashes = kept.hashes if kept is not None else {}
         for _ in range(3):
             began = (await self.head()).seq
-            report = await self._verify(Verifier(hashes))
+            report = await self.recompute(Verifier(hashes))
             if report.ok or report.cut is None or report.cut.seq <= began:  # else retention cut the log while it was read
                 break
         return report if kept is None or not kept.replaced_by else report.replaced(kept.replaced_by)
 
-    async def _verify(self, verifier: Verifier) -> ChainReport:
+    async def recompute(self, verifier: Verifier) -> ChainReport:
+        """Feed it every row of the log. Of a login that does not see all rows, `verify_chain` asks nothing."""
         while True:
             page = await self._read("chain_page", {"after": verifier.seq, "limit": PAGE})
             if not page:
@@ -115,6 +116,10 @@ class Log(Calls):
         another console has kept it."""
         call = f"record_{what}(%s, %s, %s, %s, %s::jsonb)"
         return int(await self._call(call, (facts.system_identifier, facts.database, since, until, dump(rows))))
+
+    async def restoring(self, call: str, args: tuple[Any, ...]) -> Any:
+        """One step of putting a backup back; see restore.py."""
+        return await self._call("_restore_" + call, args)
 
     # -- retention -----------------------------------------------------------------------------------------------------
 

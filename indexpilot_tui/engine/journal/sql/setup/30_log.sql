@@ -92,6 +92,9 @@ DECLARE
   was    jsonb := to_jsonb(OLD) - ARRAY['starts_stopped', 'stopped_reason', 'stopped_by', 'stopped_at'];
   is_now jsonb := to_jsonb(NEW) - ARRAY['starts_stopped', 'stopped_reason', 'stopped_by', 'stopped_at'];
 BEGIN
+  IF is_now = was || jsonb '{"multi_tenant": true}' AND (SELECT h.seq FROM indexpilot.chain_head h) = 0 THEN
+    RETURN NULL;  -- `setup-sql --multi-tenant`, run for the first time: nothing was ever in force without it
+  END IF;
   IF was <> is_now THEN
     PERFORM indexpilot._log(NULL, NULL, 'policy.changed', jsonb_build_object(
       'from', (SELECT jsonb_object_agg(k, v) FROM jsonb_each(was) AS e (k, v) WHERE is_now -> k <> v),
