@@ -9,11 +9,14 @@ import signal
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, ClassVar
 
+from rich.text import Text
 from textual import events
 from textual.app import App, SystemCommand
 from textual.binding import BindingType
 from textual.screen import Screen
+from textual.worker import WorkerFailed
 
+from indexpilot_tui.errors import UNKNOWN, defect
 from indexpilot_tui.tui.actions import GLOBAL_ACTIONS, Action, bindings
 from indexpilot_tui.tui.clock import Clock
 from indexpilot_tui.tui.faults import explain
@@ -105,6 +108,16 @@ class ConsoleApp(App[int]):
 
     def _told_to_end(self, number: signal.Signals) -> None:
         self.exit(return_code=128 + number)
+
+    def _handle_exception(self, error: Exception) -> None:
+        """A defect ends the console. Textual would print the local variables of all frames: a password may be among them."""
+        if self._exception is None:  # as in App: a test's pilot raises it again
+            self._exception = error
+            self._exception_event.set()
+        self._return_code = UNKNOWN
+        self.bell()
+        self._exit_renderables.append(Text(defect(error.error if isinstance(error, WorkerFailed) else error)))
+        self._close_messages_no_wait()
 
     def connect(self) -> None:
         """Open the engine in a worker; the screen is there already."""

@@ -21,6 +21,7 @@ from indexpilot_tui.engine.changes.hold import Hold
 from indexpilot_tui.engine.changes.job import Job, spawn
 from indexpilot_tui.engine.changes.planning_existing import ddl_for
 from indexpilot_tui.engine.changes.predecessor import end_predecessors
+from indexpilot_tui.engine.dumps import forbid_core_dumps
 from indexpilot_tui.engine.model.change import Change, Plan, State
 from indexpilot_tui.engine.postgres.session import Purpose, Session, connect
 from indexpilot_tui.engine.postgres.text import clean_line
@@ -246,6 +247,7 @@ def main() -> int:
 
     What is printed is one JSON object, once the process that stays has its connections: its id, or the error.
     """
+    forbid_core_dumps()
     job = Job.model_validate_json(sys.stdin.read())
     from indexpilot_tui.engine.changes.drive import carry_out
 

@@ -18,6 +18,38 @@ _HOSTILE = re.compile(
 )
 
 
+# What ALTER ROLE, CREATE USER MAPPING, CREATE SUBSCRIPTION and dblink carry in clear, and the server keeps in its views. A
+# text that the server cut off may end within the literal.
+_PASSWORD = re.compile(
+    r"""(?<![\w$])(?P<word>\w{0,60}(?:password|passwd|client_secret)["']?\s*(?:=>?|:=|,)?\s*)
+        (?: (?P<inner>''[^']+'') | (?P<quote>(?:e|u&|b|n)?'(?:[^'\\]|\\.|'')*(?:'|\Z))
+          | (?P<dollar>\$(?P<tag>[a-z_]\w*|)\$.*?(?:\$(?P=tag)\$|\Z)) | (?P<bare>(?<==)[^\s'"();]+) )
+      | (?P<url>(?<![a-z0-9+.-])[a-z][a-z0-9+.-]{0,30}://[^\s/:@']{0,200}:)[^\s/@']+(?=@)""",
+    re.IGNORECASE | re.DOTALL | re.VERBOSE,
+)
+_HIDDEN = "***"
+
+
+def _hide(match: re.Match[str]) -> str:
+    if match["url"]:
+        return match["url"] + _HIDDEN
+    if match["bare"] or match["inner"]:
+        # `password = expression` is SQL; within a literal it is a connection string
+        within = match.string.count("'", 0, match.start()) % 2
+        return match["word"] + _HIDDEN if within else match[0]
+    if match["word"][-1] in "dDtT" and match.string[match.start() - 1 : match.start()] == (match["quote"] or "")[:1] == "'":
+        return match[0]  # the word is a literal itself, and this is its end
+    return f"{match['word']}'{_HIDDEN}'"
+
+
+def without_passwords(text: str) -> str:
+    """The text of a statement or an answer, without the passwords that stand in it as literals."""
+    lower = text.lower()
+    if not any(word in lower for word in ("passw", "client_secret", "://")):
+        return text
+    return _PASSWORD.sub(_hide, text)
+
+
 def _mark(match: re.Match[str]) -> str:
     code = ord(match[0])
     if code < 0x20:
@@ -29,11 +61,14 @@ def _mark(match: re.Match[str]) -> str:
 
 def clean(text: str, limit: int = 100_000) -> str:
     """Make server text harmless: control, bidi and zero-width characters become visible marks; tabs and newlines stay.
+    Passwords that stand in it as literals are hidden.
 
     Text longer than `limit` characters is cut, and says so.
     """
-    if len(text) > limit:
-        text = text[:limit] + f"… ({len(text) - limit} more characters)"
+    cut = len(text) - limit
+    text = without_passwords(text[:limit])
+    if cut > 0:
+        text += f"… ({cut} more characters)"
     return _HOSTILE.sub(_mark, text)
 
 
