@@ -5,18 +5,15 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cache
 from typing import Any
 
 from indexpilot_tui.engine.journal.journal import Journal
 from indexpilot_tui.engine.logs import log
 from indexpilot_tui.engine.observe.model import HealthFinding, Hotspot, Observation
+from indexpilot_tui.engine.postgres.literals import without_literals
 from indexpilot_tui.engine.postgres.session import Facts
 from indexpilot_tui.errors import IndexPilotError
 from indexpilot_tui.settings.model import Recording
-
-# pg_stat_statements puts $1 for the literals of these; of anything else (ALTER ROLE ... PASSWORD '...') it keeps the text
-_NORMALISED = ("select", "insert", "update", "delete", "merge", "with", "values", "table")
 
 
 @dataclass(slots=True)
@@ -112,30 +109,6 @@ class Recorder:
             }
             for entry in busiest
         ]
-
-
-def without_literals(query: str) -> str | None:
-    """The text of a statement that the server has normalised; None for one that keeps its literals.
-
-    A statement whose entry was evicted while it ran is kept with its literals, and a comment may hold anything: the text is
-    normalised here again, and one that cannot be, or has comments, is not kept.
-    """
-    import postgast
-
-    if not query.lstrip(" (").lower().startswith(_NORMALISED):
-        return None
-    try:
-        tokens = postgast.scan(query).tokens
-        return None if any(token.token in _comments() for token in tokens) else postgast.normalize(query)
-    except postgast.PgQueryError:
-        return None  # a text that was cut off, or no SQL
-
-
-@cache
-def _comments() -> frozenset[int]:
-    from postgast import pg_query_pb2 as pb
-
-    return frozenset((pb.C_COMMENT, pb.SQL_COMMENT))
 
 
 def _finding(finding: HealthFinding) -> dict[str, Any]:

@@ -13,11 +13,13 @@ from indexpilot_tui.engine.changes.catalog import question
 from indexpilot_tui.engine.journal.journal import Journal
 from indexpilot_tui.engine.model.change import Plan
 from indexpilot_tui.engine.postgres import parsing
+from indexpilot_tui.engine.postgres.literals import without_literals
 from indexpilot_tui.engine.postgres.session import Session
 from indexpilot_tui.engine.safeguards.gates import database_now
 from indexpilot_tui.errors import PrivilegeError, ServerError
 
 Shapes = Callable[[Iterable[Mapping[str, Any]]], Awaitable[dict[str, Any]]]
+WITHHELD = "(its text is not kept: it could not be told from the values in it)"
 _WRITING = {"InsertStmt": "insert_stmt", "UpdateStmt": "update_stmt", "DeleteStmt": "delete_stmt", "MergeStmt": "merge_stmt"}
 _STATEMENTS = {"select_stmt", "insert_stmt", "update_stmt", "delete_stmt", "merge_stmt"}
 
@@ -101,7 +103,9 @@ async def save_stats(
     if shapes is not None:
         told = await shapes(stats.rows)
         context |= {"plans": told["plans"], "plans_why": told["why"]}
-    await journal.save_stats(change_id, epoch, phase, stats.taken_at, stats.stats_reset, list(stats.rows), context)
+    # what is kept is kept for months and seen by everybody who may look: no values, no comments
+    rows = [{**row, "query": without_literals(str(row["query"])) or WITHHELD} for row in stats.rows]
+    await journal.save_stats(change_id, epoch, phase, stats.taken_at, stats.stats_reset, rows, context)
     return stats
 
 

@@ -261,7 +261,7 @@ class Journal(Emergency, Log):
         return [row["id"] for row in await self._read("orphans")]
 
     async def stats(self, change_id: int) -> dict[str, PhaseStats]:
-        """What `save_stats` stored, by phase. Query texts are raw."""
+        """What `save_stats` stored, by phase."""
         return {
             row["phase"]: PhaseStats(
                 row["phase"],
