@@ -129,7 +129,8 @@ def test_no_canary_in_anything_that_is_written(site: Site, places: tuple[str, di
     assert any("changes.executor" in line for line in commands), "the executor was not seen, so ps was not really looked at"
     assert '"observing"' in said[4] or '"done"' in said[4], said[4]
     kept = {path: path.read_text(errors="replace") for path in home.rglob("*") if path.is_file()}
-    assert {home / "export", home / "backup", home / "bundle"} <= set(kept)
+    assert {home / "export", home / "backup", home / "bundle", home / "log.jsonl"} <= set(kept)
+    assert any(path.is_relative_to(home / "state") and text for path, text in kept.items()), "no state file"
     with site.admin() as conn:
         tables = [row[0] for row in conn.execute("select relname from pg_class where relkind = 'r' and relnamespace ="
                                                  " 'indexpilot'::regnamespace")]  # fmt: skip

@@ -46,6 +46,9 @@ async def test_setup_by_a_role_that_is_no_superuser(room: Room) -> None:
             conn.execute(setup_sql().encode())
         alice = await room.journal("j_alice")
         assert await alice.propose(make_plan(), target="prod", reason="slow") == 1
+        with psycopg.connect(room.cluster.conninfo(room.dbname, "j_admin"), autocommit=True) as conn:
+            conn.execute(setup_sql(multi_tenant=True).encode())
+        assert await alice.changes() == []  # she acts for no tenant
     finally:
         with room.admin() as conn:
             conn.execute("drop owned by j_admin cascade")

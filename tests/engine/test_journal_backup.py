@@ -167,11 +167,35 @@ async def test_what_is_not_empty_or_of_another_kind_is_refused(room: Room, tmp_p
             with pytest.raises(PrivilegeError, match="superuser"):
                 await restore(await empty.journal(user), tmp_path / "b", checked)
         with empty.admin() as conn:
-            conn.execute("set role j_both")
+            conn.execute("set role j_eve")
             for call in ("_restore_begin(false)", "_restore_rows('policy', '[]')", "_restore_end('{}')"):
                 with pytest.raises(psycopg.errors.InsufficientPrivilege):
                     conn.execute(f"select indexpilot.{call}".encode())
         assert (await (await empty.journal("j_mona")).head()).seq == 0
+
+
+@pytest.mark.parametrize("multi_tenant", [False, True])
+async def test_an_administrator_who_is_no_superuser_restores(room: Room, tmp_path: Path, multi_tenant: bool) -> None:
+    """As the remedy says: a member of indexpilot_owner for as long as it takes."""
+    if multi_tenant:
+        with room.admin() as conn:
+            conn.execute(setup_sql(multi_tenant=True).encode())
+            conn.execute("insert into indexpilot.tenants values ('j_alice', 7)")
+    session = await connect(socket_target(room.cluster, room.dbname, "j_alice"), Purpose.CONTROL, Settings())
+    room.opened.append(alice := await Journal.open(session, Control(tenant_id=7)))
+    await alice.propose(make_plan(), target="prod", reason="slow")
+    with (tmp_path / "b").open("wb") as file:
+        await write_backup(await owner(room), file, {})
+    async with make_room(room.cluster) as empty:
+        with empty.admin() as conn:
+            conn.execute(setup_sql(multi_tenant=multi_tenant).encode())
+            conn.execute("grant indexpilot_owner to j_mona")
+            try:
+                await restore(await empty.journal("j_mona"), tmp_path / "b", check_backup(tmp_path / "b"))
+            finally:
+                conn.execute("revoke indexpilot_owner from j_mona")
+        assert len(content(empty, "changes")) == 1
+        assert (await (await owner(empty)).verify_chain()).ok
 
 
 async def test_with_tenants(room: Room, tmp_path: Path) -> None:

@@ -122,6 +122,8 @@ async def test_tenants_do_not_see_each_others_rows(site: Room) -> None:
 async def test_nobody_gets_round_it(site: Room) -> None:
     await everything(site)
     with site.admin() as conn:
+        conn.execute(setup_sql().encode())  # without --multi-tenant: what is in force stays
+        assert conn.execute("select multi_tenant from indexpilot.policy").fetchone() == (True,)
         held = conn.execute(
             "select count(*) from pg_class where relnamespace = 'indexpilot'::regnamespace and relname = any(%s)"
             " and relrowsecurity and relforcerowsecurity",
