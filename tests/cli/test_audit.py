@@ -7,6 +7,8 @@ import re
 import stat
 from pathlib import Path
 
+import pytest
+
 from tests.cli.conftest import Site
 from tests.cli.console_line import Ran, indexpilot
 from tests.cli.test_walk import propose
@@ -18,6 +20,7 @@ def audit(site: Site, *args: str, **config: object) -> Ran:
     return indexpilot("audit", *args, "--config", site.config(**config))
 
 
+@pytest.mark.family(25, no_oracle="the log is broken on purpose, and the verifier judged")
 def test_heads_outside_and_a_tail_that_was_cut(site: Site, tmp_path: Path) -> None:
     heads = tmp_path / "heads.jsonl"
     config = site.config(control={"anchor": {"file": str(heads), "required": True}})
@@ -43,6 +46,7 @@ def test_heads_outside_and_a_tail_that_was_cut(site: Site, tmp_path: Path) -> No
     assert "--anchor" in ran.err
 
 
+@pytest.mark.family(25, no_oracle="the log is broken on purpose, and the verifier judged")
 def test_the_export_is_data_for_whoever_opens_it(site: Site, tmp_path: Path) -> None:
     config = site.config()
     ddl = "CREATE INDEX ON app.orders (customer_id) WHERE note <> '\x1b[2J|<b>'"

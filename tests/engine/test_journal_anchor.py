@@ -23,6 +23,7 @@ from tests.engine.journal_room import Room, claim_terms, make_plan, make_room, r
 
 pytest_plugins = ["tests.engine.journal_fixtures"]
 
+TAMPERED = pytest.mark.family(25, no_oracle="the log is broken on purpose, and the verifier judged")
 OPEN = "alter table indexpilot.mutation_log disable trigger append_only;"
 REWRITE = """
 do $$ declare r indexpilot.mutation_log; h text := repeat('0', 64);
@@ -114,6 +115,7 @@ async def test_a_head_is_kept_at_each_end_of_a_change(room18: Room, place: Path)
     assert (report.ok, report.anchors_met) == (True, 5)
 
 
+@TAMPERED
 @pytest.mark.parametrize("what", PLAIN)
 async def test_found_without_any_anchor(room18: Room, place: Path, what: str) -> None:
     alice = await three_ends(room18, place)
@@ -124,6 +126,7 @@ async def test_found_without_any_anchor(room18: Room, place: Path, what: str) ->
     assert report.first_bad_seq == bad, report
 
 
+@TAMPERED
 @pytest.mark.parametrize("what", CONSISTENT)
 async def test_found_only_by_what_was_kept_outside(room18: Room, place: Path, what: str) -> None:
     alice = await three_ends(room18, place)
@@ -135,6 +138,7 @@ async def test_found_only_by_what_was_kept_outside(room18: Room, place: Path, wh
     assert why in report.reason
 
 
+@TAMPERED
 async def test_an_old_copy_in_its_place(room18: Room, place: Path) -> None:
     """A replay: the log as it was two changes ago, whole and in itself right."""
     alice = await anchored(room18, "j_alice", place)
@@ -159,6 +163,7 @@ async def test_an_old_copy_in_its_place(room18: Room, place: Path) -> None:
     assert "was kept before" in (await alice.events())[-1].detail["why"]
 
 
+@TAMPERED
 async def test_another_log_in_its_place(room18: Room, place: Path) -> None:
     alice = await three_ends(room18, place)
     with room18.admin() as conn:
@@ -171,6 +176,7 @@ async def test_another_log_in_its_place(room18: Room, place: Path) -> None:
     assert (await alice.verify_chain(place)).ok  # set up anew on purpose: the newest head of this place is of this log
 
 
+@TAMPERED
 async def test_an_exported_file_is_verified_like_the_log(room18: Room, tmp_path: Path, place: Path) -> None:
     alice = await three_ends(room18, place)
     chain_id = (await alice.head()).chain_id
@@ -312,6 +318,7 @@ async def test_a_cut_is_proved_by_the_chain(room18: Room, place: Path) -> None:
     assert verify_export(export, place).ok
 
 
+@TAMPERED
 @pytest.mark.parametrize(
     ("statement", "bad"),
     [

@@ -58,6 +58,7 @@ async def test_tls(workshop: Workshop, tls: TlsFacts, status: Status) -> None:
     assert (await verdict(await context(workshop, session=tls_session(workshop, tls)), "tls")).status is status
 
 
+@pytest.mark.family(22, no_oracle="the gate alone, nothing is changed")
 async def test_a_unix_socket_must_be_allowed_for_the_target(workshop: Workshop) -> None:
     target = workshop.target.model_copy(update={"allow_unix_socket_changes": False})
     v = await verdict(await context(workshop, target=target), "tls")

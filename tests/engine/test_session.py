@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
 import psycopg
 import pytest
 
@@ -11,6 +15,8 @@ from indexpilot_tui.localpg import LocalCluster
 from indexpilot_tui.settings.model import Settings, Target
 from tests.conftest import socket_target
 from tests.servers import TlsServer
+
+TLS = pytest.mark.family(22, no_oracle="sessions only, nothing is changed")
 
 
 def tls_target(server: TlsServer, sslmode: str = "verify-full", **extra: str) -> Target:
@@ -30,18 +36,40 @@ async def test_verify_full_is_authenticated(tls_server: TlsServer, settings: Set
         assert abs(s.facts.clock_skew_s) < 1
 
 
-async def test_require_is_encrypted_but_not_authenticated(tls_server: TlsServer, settings: Settings) -> None:
-    async with session(tls_target(tls_server, "require", sslrootcert=""), Purpose.MONITOR, settings) as s:
+@TLS
+@pytest.mark.parametrize(
+    ("sslmode", "extra"),
+    [
+        ("require", {"sslrootcert": ""}),
+        ("require", {}),  # libpq checks the CA then, and no name
+        ("verify-ca", {"host": "otherhost"}),
+        ("prefer", {"sslrootcert": ""}),
+    ],
+)
+async def test_encrypted_but_not_authenticated(
+    tls_server: TlsServer, settings: Settings, sslmode: str, extra: dict[str, str]
+) -> None:
+    """Anybody with a certificate could be at the other end: good enough to look, and the gate `tls` refuses a change."""
+    async with session(tls_target(tls_server, sslmode, **extra), Purpose.MONITOR, settings) as s:
         assert s.facts.tls.in_use
         assert not s.facts.tls.authenticated
+
+
+@TLS
+@pytest.mark.parametrize("sslmode", ["require", "verify-ca"])
+async def test_another_authority_is_refused_wherever_one_is_named(
+    tls_server: TlsServer, settings: Settings, sslmode: str
+) -> None:
+    with pytest.raises(ConnectError, match="certificate was not signed by the CA"):
+        await connect(tls_target(tls_server, sslmode, sslrootcert=str(tls_server.wrong_ca)), Purpose.MONITOR, settings)
 
 
 @pytest.mark.parametrize(
     ("extra", "words"),
     [
-        ({"sslrootcert": "WRONG"}, "certificate was not signed by the CA"),
-        ({"host": "otherhost"}, "as the certificate does"),
-        ({"sslrootcert": "/nowhere/ca.crt"}, "sslrootcert=FILE"),
+        pytest.param({"sslrootcert": "WRONG"}, "certificate was not signed by the CA", marks=TLS),
+        pytest.param({"host": "otherhost"}, "as the certificate does", marks=TLS),
+        pytest.param({"sslrootcert": "/nowhere/ca.crt"}, "sslrootcert=FILE", marks=TLS),
         ({"user": "nobody_here"}, "password"),
         ({"dbname": "no_such_db"}, "check dbname"),
         ({"port": "1"}, "check host and port"),
@@ -61,27 +89,90 @@ async def test_refusals_name_the_remedy(
     assert caught.value.exit_status == 3
 
 
+@TLS
 async def test_production_refuses_a_session_in_clear(tls_server: TlsServer, settings: Settings) -> None:
     with pytest.raises(ConnectError, match="pg_hba|not encrypted"):
         await connect(tls_target(tls_server, "disable", sslrootcert=""), Purpose.MONITOR, settings)
-    with tls_server.connect() as conn:
-        hba = conn.execute("show hba_file").fetchone()
-    assert hba is not None
+
+
+@pytest.fixture
+def lax(tls_server: TlsServer) -> Iterator[TlsServer]:
+    """A server that also answers who does not encrypt: nothing but our own policy is in the way."""
     path = tls_server.root / "data" / "pg_hba.conf"
     before = path.read_text()
     path.write_text("host all all 127.0.0.1/32 scram-sha-256\n")
     try:
-        with tls_server.connect() as conn:
-            conn.execute("select pg_reload_conf()")
-        with pytest.raises(ConnectError, match="not encrypted"):
-            await connect(tls_target(tls_server, "disable", sslrootcert=""), Purpose.MONITOR, settings)
-        lax = tls_target(tls_server, "disable", sslrootcert="").model_copy(update={"environment": "development"})
-        async with session(lax, Purpose.MONITOR, settings) as s:
-            assert not s.facts.tls.in_use
+        reload(tls_server)
+        yield tls_server
     finally:
         path.write_text(before)
-        with tls_server.connect() as conn:
+        reload(tls_server)
+
+
+def reload(server: TlsServer) -> None:
+    with psycopg.connect(server.conninfo("admin", sslmode="prefer", sslrootcert=""), autocommit=True) as conn:
+        conn.execute("select pg_reload_conf()")
+
+
+@TLS
+async def test_our_own_policy_refuses_a_session_in_clear(lax: TlsServer, settings: Settings) -> None:
+    target = tls_target(lax, "disable", sslrootcert="")
+    with pytest.raises(ConnectError, match="not encrypted"):
+        await connect(target, Purpose.MONITOR, settings)
+    async with session(target.model_copy(update={"environment": "development"}), Purpose.MONITOR, settings) as s:
+        assert not s.facts.tls.in_use
+
+
+@TLS
+async def test_a_server_without_tls(lax: TlsServer, settings: Settings) -> None:
+    """`ssl` is switched off: the modes that demand it are refused by libpq, the one that only prefers it by us."""
+    with lax.connect() as conn:
+        conn.execute("alter system set ssl = off")
+        conn.execute("select pg_reload_conf()")
+    try:
+        for sslmode in ("verify-full", "require"):
+            with pytest.raises(ConnectError, match="does not support SSL|not support"):
+                await until_off(lax, sslmode, settings)
+        with pytest.raises(ConnectError, match="not encrypted"):
+            await connect(tls_target(lax, "prefer", sslrootcert=""), Purpose.MONITOR, settings)
+    finally:
+        with psycopg.connect(lax.conninfo("admin", sslmode="prefer", sslrootcert=""), autocommit=True) as conn:
+            conn.execute("alter system reset ssl")
             conn.execute("select pg_reload_conf()")
+
+
+async def until_off(server: TlsServer, sslmode: str, settings: Settings) -> None:
+    """Connect until the server has taken up its new configuration and refuses."""
+    for _ in range(100):
+        async with session(tls_target(server, sslmode), Purpose.MONITOR, settings):
+            await asyncio.sleep(0.02)
+
+
+@TLS
+@pytest.mark.parametrize("where", ["service file", "PGSERVICE", "PGSSLMODE"])
+async def test_a_mode_that_comes_from_elsewhere_is_judged_all_the_same(
+    lax: TlsServer, settings: Settings, where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service file or the environment says sslmode=disable. What the target says itself wins over both."""
+    fields = {
+        "name": "prod", "host": "localhost", "hostaddr": "127.0.0.1", "port": lax.port, "dbname": "postgres", "user": "admin",
+        "passfile": str(lax.passfile), "sslrootcert": str(lax.ca),
+    }  # fmt: skip
+    if where == "PGSSLMODE":
+        monkeypatch.setenv("PGSSLMODE", "disable")
+    else:
+        services = tmp_path / "services"
+        services.write_text("[shop]\nsslmode=disable\n")
+        monkeypatch.setenv("PGSERVICEFILE", str(services))
+        if where == "PGSERVICE":
+            monkeypatch.setenv("PGSERVICE", "shop")
+        else:
+            fields["service"] = "shop"
+    with pytest.raises(ConnectError, match="not encrypted") as caught:
+        await connect(Target.model_validate(fields), Purpose.MONITOR, settings)
+    assert "sslmode=verify-full" in str(caught.value)
+    async with session(Target.model_validate(fields | {"sslmode": "verify-full"}), Purpose.MONITOR, settings) as s:
+        assert s.facts.tls.authenticated
 
 
 async def test_production_defaults_to_verify_full(tls_server: TlsServer, settings: Settings) -> None:

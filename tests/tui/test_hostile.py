@@ -13,6 +13,7 @@ from tests.tui import sample
 from tests.tui.stage import WIDE, press, settle, stage, tick, typed
 
 EVIL = "a\x1b]0;owned\x07\x1b]52;c;ZXZpbA==\x07\x1b[2J[@click=app.quit]q[/foo][/]\\[ \u202etxt.exe\u200b \x9b31m\r\n\ttail"
+HOSTILE = pytest.mark.family(23, no_oracle="screens only, nothing is changed")
 FORBIDDEN = ("\x1b", "\x07", "\x9b", "\u202e", "\u200b", "\r")
 
 
@@ -40,6 +41,7 @@ def hostile_stage():  # type: ignore[no-untyped-def]
     return on
 
 
+@HOSTILE
 @pytest.mark.parametrize(
     "keys",
     [(), ("enter",), ("2", "enter"), ("3", "enter"), ("i",), ("i", "n"), ("2", "i"), ("slash", "[", "/", "x"), ("c",)],
@@ -59,6 +61,7 @@ async def test_no_screen_obeys_or_breaks(keys: tuple[str, ...]) -> None:
         assert not [meta for meta in links if "@click" in meta]
 
 
+@HOSTILE
 async def test_raw_text_that_was_never_cleaned_is_caught_by_the_second_fence() -> None:
     on = stage()
     on.engine.sent.append(replace(sample.sent()[0], text=EVIL, error=EVIL))
@@ -70,6 +73,7 @@ async def test_raw_text_that_was_never_cleaned_is_caught_by_the_second_fence() -
     assert all(harmless(text_of(entry)) for entry in wrap(EVIL, 30))
 
 
+@HOSTILE
 async def test_a_hostile_index_name_is_confirmed_as_it_is_shown() -> None:
     on = stage()
     change = sample.change(17, sample.CANDIDATES[0], EVIL, "alice")
