@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from indexpilot_tui.engine.changes.catalog import Backend, question
+from indexpilot_tui.engine.model.narrative import TABLE_LOCK
 from indexpilot_tui.engine.postgres.session import Session
 from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.engine.safeguards.maintenance_window import opening
@@ -66,7 +67,7 @@ class Reading:
     def progress(self) -> dict[str, object]:
         """For the log."""
         return {
-            "phase": self.phase or ("waiting for the table" if self.waits_for == "relation" else "at work"),
+            "phase": self.phase or (TABLE_LOCK if self.waits_for == "relation" else "at work"),
             "waits_for": self.waits_for,
             "lockers_done": self.lockers[0],
             "lockers_total": self.lockers[1],

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 Detail = Mapping[str, Any]
+TABLE_LOCK = "waiting for the table's lock"  # the server shows no progress of a build then (measured)
 _INTENTS = {"ddl", "repair", "finish"}  # an action of the name with .intent sends a statement
 
 
@@ -61,7 +62,9 @@ def _phase(detail: Detail) -> str:
     for name, unit in (("blocks", "blocks"), ("tuples", "rows"), ("lockers", "older transactions waited for")):
         if total := detail.get(f"{name}_total"):
             parts.append(f"{detail.get(f'{name}_done') or 0} of {total} {unit}")
-    if detail.get("locker_pid"):
+    if detail.get("phase") == TABLE_LOCK:
+        parts += [f"held by {who}" for who in detail.get("held_by") or ()]
+    elif detail.get("locker_pid"):
         parts.append(f"waits for pid {detail['locker_pid']}")
     return ", ".join(parts)
 

@@ -51,9 +51,10 @@ def build_lines(builds: tuple[BuildProgress, ...], width: int) -> list[Line]:
     """What is being built: two lines each, a third when it waits for somebody."""
     out: list[Line] = []
     for build in builds:
-        share = f"{build.done / build.total * 100:3.0f} %" if build.total else "  – "
         out.append(line((f"{build.index or 'index'} ", "bold"), (build.phase, "dim")))
-        out.append(line(fmt.bar(build.done, build.total, max(6, width - 8)), f" {share}"))
+        if build.total:  # a bar without a total would read as 0 %
+            share = f"{build.done / build.total * 100:3.0f} %"
+            out.append(line(fmt.bar(build.done, build.total, max(6, width - 8)), f" {share}"))
         if build.blocker_pid:
             lockers = f"{build.lockers_done}/{build.lockers_total}"
             out.append(line((f"waits for pid {build.blocker_pid} (lockers {lockers})", "warn")))

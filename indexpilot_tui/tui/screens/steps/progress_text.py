@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.cells import cell_len
 
 from indexpilot_tui.engine.model.change import State
-from indexpilot_tui.engine.model.narrative import told
+from indexpilot_tui.engine.model.narrative import TABLE_LOCK, told
 from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.tui import format as fmt
 from indexpilot_tui.tui.feed import change_tone
@@ -52,10 +52,21 @@ def progress_lines(
     if build is not None:
         out += _build(build, width)
     elif change.state is State.RUNNING:
-        out.append(line(("the server reports no progress at this moment", "dim")))
+        out += _without_progress(change, width)
     out.append(rule("log of this change (UTC of the database)", width))
     out += [event_line(event, width) for event in sorted(change.events, key=lambda e: -e.seq)]
     return out
+
+
+def _without_progress(change: Change, width: int) -> list[Line]:
+    """What the observer has seen last, where the server has no row of progress: a build that waits for its table's lock has
+    none, and that is not 0 %."""
+    seen = [event for event in change.events if event.action in ("ddl.intent", "phase")]
+    if not seen or seen[-1].detail.get("phase") != TABLE_LOCK:
+        return [line(("the server reports no progress at this moment", "dim"))]
+    held = seen[-1].detail.get("held_by") or ()
+    behind = f", held by {'; '.join(str(who) for who in held)}" if held else ""
+    return wrap(clean_line(f"WAITS: {TABLE_LOCK}{behind}"), width, "warn")
 
 
 def _steps(change: Change, width: int) -> list[Line]:
@@ -81,11 +92,11 @@ def _ways_out(change: Change, width: int) -> list[Line]:
 def _build(build: BuildProgress, width: int) -> list[Line]:
     share = f"{build.done / build.total * 100:.0f} %" if build.total else "size not known yet"
     counts = f"{fmt.count(build.done)} of {fmt.count(build.total)}" if build.total else ""
+    bar = fmt.bar(build.done, build.total, max(10, min(50, width - 45))) + " " if build.total else ""
     out: list[Line] = [
         (),
         line(("phase  ", "dim"), (build.phase, "bold")),
-        line(("done   ", "dim"), (fmt.bar(build.done, build.total, max(10, min(50, width - 45))), "accent"), f" {share}  ",
-             (counts, "dim")),
+        line(("done   ", "dim"), (bar, "accent"), f"{share}  ", (counts, "dim")),
         line(("lockers ", "dim"), f"{build.lockers_done} of {build.lockers_total} waited for"),
     ]  # fmt: skip
     if build.blocker_pid:
