@@ -92,6 +92,7 @@ class Feed:
     snapshot: Snapshot = field(default_factory=Snapshot)
     _notes: deque[Note] = field(default_factory=lambda: deque(maxlen=200))
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _told: set[str] = field(default_factory=set)  # what is said once
     _turn: int = 0
     _hurried: bool = True
     _beside: asyncio.Task[dict[str, Any]] | None = None  # gates and changes that are being asked
@@ -212,9 +213,26 @@ class Feed:
                 continue
             if states.get(change.id) is not change.state:
                 self.note(change_tone(change), f"#{change.id} {change.state.value.replace('_', ' ')} {change.plan.index}")
+        self._remember_costs(new.observation)
         note = new.observation.hotspots.epoch_note if new.observation else ""
         if note and note != (old.observation.hotspots.epoch_note if old.observation else ""):
             self.note("warn", f"statistics: {note}")
+
+    def _remember_costs(self, seen: Observation | None) -> None:
+        """What this role may not see, with what would allow it, and what comes less often because of the budget."""
+        if seen is None or seen.error:
+            return
+        for text in seen.refused:
+            self._tell_once(text.partition(":")[0], "warn", f"not seen: {text}")
+        for name, seconds in seen.cost.slower:
+            budget = f"to stay within {seen.cost.budget_ms_per_min:.0f} ms a minute"
+            self._tell_once(f"pace of {name}", "plain", f"{name}: every {seconds:.0f} s now, {budget}")
+
+    def _tell_once(self, what: str, tone: str, text: str) -> None:
+        """A count that changes, or a pace that wavers, is no news."""
+        if what not in self._told:
+            self._told.add(what)
+            self.note(tone, text)
 
 
 def _of_bypass(bypass: Bypass | None) -> tuple[str, str]:

@@ -15,7 +15,8 @@ from indexpilot_tui.engine.observe.ask import Asker, Question, Refusal, Rows
 from indexpilot_tui.engine.observe.health import health_from, read_health, read_known
 from indexpilot_tui.engine.observe.indexes.reader import CHUNK, State, ranges
 from indexpilot_tui.engine.observe.model import FindingKind, HealthFinding, IndexHealth
-from indexpilot_tui.engine.postgres.session import Session
+from indexpilot_tui.engine.observe.observer import Watcher
+from indexpilot_tui.engine.postgres.session import Purpose, Session, session
 from indexpilot_tui.localpg import LocalCluster
 from indexpilot_tui.settings.model import Observe, Settings, Target
 from tests.engine.observe_room import SETTINGS, Place, make_place
@@ -105,6 +106,31 @@ async def test_an_index_that_a_standby_uses_is_not_unused(place: Place, standby:
         assert any(why in note for note in unreachable.notes)
 
 
+async def test_a_standby_is_looked_at_as_pg_monitor(place: Place, standby: Standby) -> None:
+    await place.run("create table t (a int)", "create index t_a on t (a)", "create table hot (a int)", "analyze")
+    monitor = await place.role("mon", "pg_monitor")
+    standby.caught_up()
+    target = Target(name="s1", environment="development", dsn=standby.conninfo(place.dbname, monitor))
+    watcher = Watcher(SETTINGS)
+    async with session(target, Purpose.MONITOR, SETTINGS) as s:
+        await watcher.refresh(s)
+        with standby.connect(place.dbname) as conn:
+            conn.execute("select count(*) from hot where a = 1")
+        for _ in range(12):
+            seen = await watcher.refresh(s)
+    assert (seen.error, seen.refused) == ("", ())
+    assert any("from hot" in h.query for h in seen.hotspots.items)
+    assert seen.activity.active_backends is not None
+    assert seen.health is not None
+    assert any("this is a standby" in note for note in seen.health.notes)
+    unused = of_kind(seen.health, FindingKind.UNUSED)["t_a"]
+    assert unused.fix == ""  # what the primary scans is not seen from here
+    assert "on this standby" in unused.evidence or "too short" in unused.evidence
+    assert seen.signals is not None
+    assert seen.signals.replication is not None
+    assert seen.signals.replication.replay_bytes is not None
+
+
 async def test_what_a_fix_would_save(place: Place) -> None:
     await place.run(
         "create table t (id int primary key, a int, b int)", "create index t_a on t (a)", "create index t_a2 on t (a)",
@@ -160,6 +186,12 @@ async def test_only_what_changed_is_read_again(place: Place) -> None:
         await place.run("drop index u_a2", "drop table t")
         await read_known(session, SETTINGS, asker, known)
         assert {f.name for f in known.indexes.values()} == {"u_a"}
+        await place.run("create table p (id int primary key)", "alter table u add foreign key (a) references p")
+        await read_known(session, SETTINGS, asker, known)
+        assert FindingKind.MISSING_FK not in {f.kind for f in health_from(known, SETTINGS).findings}
+        await place.run("drop index u_a")  # which served the key: it is told in the same reading
+        await read_known(session, SETTINGS, asker, known)
+        assert FindingKind.MISSING_FK in {f.kind for f in health_from(known, SETTINGS).findings}
 
 
 async def test_bloat_is_what_pgstattuple_counts(place: Place) -> None:

@@ -22,8 +22,14 @@ from psycopg import sql
 
 import indexpilot_tui
 from indexpilot_tui.engine.journal.setup import setup_sql
+from indexpilot_tui.engine.observe.health import read_health
+from indexpilot_tui.engine.observe.model import FindingKind
+from indexpilot_tui.engine.observe.observer import Watcher
 from indexpilot_tui.engine.postgres.queries import load
+from indexpilot_tui.engine.postgres.session import Purpose, session
 from indexpilot_tui.localpg import LocalCluster
+from indexpilot_tui.settings.model import Observe, Settings
+from tests.conftest import socket_target
 from tests.servers import require
 from tests.versions import MAJORS, programs
 
@@ -130,6 +136,30 @@ def test_every_question_is_answered(server: Server) -> None:
             conn.close()
     assert len(asked) > 60
     assert found == REFUSED
+
+
+async def test_it_is_looked_at_as_pg_monitor(server: Server) -> None:
+    """The whole of it, on every major: figures, findings and no refusal for a login that has pg_monitor and nothing else."""
+    settings = Settings(observe=Observe(unused_min_age_days=0, server_ms_per_minute_budget=1e6))
+    watcher = Watcher(settings)
+    async with session(socket_target(server.cluster, "postgres", "mon"), Purpose.MONITOR, settings) as s:
+        await watcher.refresh(s)
+        with psycopg.connect(server.cluster.conninfo(), autocommit=True) as conn:
+            conn.execute("select count(*) from public.t where a = 3")
+        for _ in range(12):
+            seen = await watcher.refresh(s)
+        health = await read_health(s, settings)
+    assert seen.error == ""
+    assert seen.refused == ()
+    assert seen.hotspots.available
+    assert seen.hotspots.hidden == 0
+    assert seen.health is not None
+    assert seen.activity.active_backends is not None
+    assert seen.signals is not None
+    assert seen.signals.replication is not None
+    assert seen.cost.round_trips <= 2  # of the texts, too, when they are due
+    assert [f.index for f in health.findings if f.kind is FindingKind.MISSING_FK] == ["id"]
+    assert {"public.t_a", "public.t_lower"} <= {f.index for f in health.findings if f.kind is FindingKind.UNUSED}
 
 
 def test_the_setup_may_be_run_again(server: Server) -> None:

@@ -76,9 +76,14 @@ async def test_looking_works_and_leaves_no_setting_behind(pooler: Pooler, settin
     async with session(pooler.target(), Purpose.MONITOR, settings) as s:
         assert not s.facts.direct
         assert s.readback == {}
-        observation = await Watcher(settings).refresh(s)
-        assert observation.error == ""
-        assert observation.activity.active_backends is not None
+        watcher = Watcher(settings)
+        for _ in range(12):  # more than it takes for a question to be prepared, were it not behind a pooler
+            seen = await watcher.refresh(s)
+            assert seen.error == ""
+        assert seen.refused == ()
+        assert seen.activity.active_backends is not None
+        assert seen.health is not None
+        assert seen.cost.round_trips == 1
     with psycopg.connect(pooler.server.conninfo("admin", port=str(pooler.port)), autocommit=True) as conn:
         for _ in range(5):
             assert conn.execute("show statement_timeout").fetchone() == ("0",)

@@ -133,7 +133,7 @@ def index_detail(oid: int, count: bool) -> IndexDetail:
 
 def observation() -> Observation:
     activity = Activity(37, 12.4, 8123, "update orders set status = $1", 4.2, 0, 2, 88, 200, 1842.0)
-    return Observation(NOW, hotspots(), health(), activity, (), Cost(4, 1, 1.1, 120.0, 33.0))
+    return Observation(NOW, hotspots(), health(), activity, (), Cost(4, 1, 1.1, 120.0, 33.0, 60.0))
 
 
 def progress() -> BuildProgress:

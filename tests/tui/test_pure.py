@@ -24,6 +24,7 @@ from indexpilot_tui.tui.lines import Segment, changed_cells, fit, line, pad, tex
 from indexpilot_tui.tui.panes.matching import Filter
 from indexpilot_tui.tui.panes.throttle import GATE_COLUMNS, gate_row
 from indexpilot_tui.tui.plandiff import plan_lines
+from indexpilot_tui.tui.screens.sent import cost_lines
 from indexpilot_tui.tui.screens.steps.progress_text import progress_lines
 from indexpilot_tui.tui.statement import in_one_line
 from indexpilot_tui.tui.widgets.plot import draw, finite
@@ -162,6 +163,27 @@ async def test_a_lost_server_keeps_the_last_data_with_its_age() -> None:
     await feed.once()
     assert feed.snapshot.good_at == 1030.0
     assert any("works again" in note.text for note in feed.snapshot.notes)
+
+
+async def test_what_looking_costs_and_what_is_not_seen_is_told_with_its_remedy() -> None:
+    clock, engine = FrozenClock(), FrozenEngine()
+    feed = Feed(engine, clock.clock(), lambda _: None)
+    engine.observation = replace(
+        engine.observation,
+        refused=('activity: 3 sessions of other roles are hidden (GRANT pg_monitor TO "bob")',),
+        cost=replace(engine.observation.cost, slower=(("statements", 21.4),)),
+    )
+    await feed.once()
+    await feed.once()
+    told = [note.text for note in feed.snapshot.notes]
+    assert [t for t in told if "GRANT" in t] == [f"not seen: {engine.observation.refused[0]}"]
+    assert [t for t in told if "every 21 s" in t] == ["statements: every 21 s now, to stay within 60 ms a minute"]
+    strip = StripState("shop", "production", engine, feed.snapshot, clock.now, clock.mono, 10.0)
+    assert "1 not seen" in text_of(strip_lines(strip, 200)[1])
+    said = " ".join(text_of(entry) for entry in cost_lines(engine.observation, 200))
+    assert "120 statements and 33 ms a minute by the server's own clock, of 60 ms" in said
+    assert "less often than wanted, to stay within it: statements every 21 s" in said
+    assert 'GRANT pg_monitor TO "bob"' in said
 
 
 async def test_what_was_not_read_is_not_open() -> None:

@@ -205,7 +205,13 @@ def test_the_missing_index_is_named_in_full() -> None:
     assert found.severity == "warning"
     assert "3 deletes" in found.evidence
     assert find([], foreign_key([4], table_bytes=8_192))[0].severity == "info"
-    assert find([], foreign_key([4], partitioned=True, table_bytes=None))[0].fix == ""
+    assert "reads this whole table" in found.evidence
+    assert "up to 192.0 MiB" in found.evidence
+    (parted,) = find([], foreign_key([4], partitioned=True, table_bytes=None))
+    assert parted.fix == 'CREATE INDEX CONCURRENTLY "t_c4_idx" ON "public"."t" ("c4")'
+    assert "one index a partition" in parted.risk
+    assert "saves" not in parted.evidence
+    assert find([], {"oid": 5, "table_oid": 1, "columns": [4]}) == []  # served when it was read: the next reading tells
 
 
 def test_a_name_fits_and_is_free() -> None:

@@ -1,4 +1,4 @@
-"""Every statement that this console sent to the server, newest first, with what it took."""
+"""What looking costs the server and what it may not see; then every statement that this console sent, newest first."""
 
 from __future__ import annotations
 
@@ -7,11 +7,25 @@ from typing import TYPE_CHECKING
 
 from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.tui import format as fmt
-from indexpilot_tui.tui.lines import Line, elide, line
+from indexpilot_tui.tui.lines import Line, elide, line, wrap
 from indexpilot_tui.tui.screens.text import TextScreen
 
 if TYPE_CHECKING:
+    from indexpilot_tui.engine.observe.model import Observation
     from indexpilot_tui.engine.postgres.session import SentStatement
+
+
+def cost_lines(seen: Observation, width: int) -> list[Line]:
+    """The budget and what keeps it, and each question that was refused, with what would allow it."""
+    cost = seen.cost
+    spent = f"{cost.statements_per_min:.0f} statements and {cost.ms_per_min:.0f} ms a minute by the server's own clock"
+    out = wrap(f"looking costs {spent}, of {cost.budget_ms_per_min:.0f} ms (observe.server_ms_per_minute_budget)", width)
+    if cost.slower:
+        paces = ", ".join(f"{name} every {seconds:.0f} s" for name, seconds in cost.slower)
+        out += wrap(f"less often than wanted, to stay within it: {paces}", width, "warn")
+    for text in (*seen.refused, *(seen.health.notes if seen.health else ())):
+        out += wrap(f"not seen: {text}", width, "warn")
+    return out
 
 
 class SentScreen(TextScreen):
@@ -26,7 +40,9 @@ class SentScreen(TextScreen):
     def text(self, width: int) -> Sequence[Line]:
         engine = self.console.engine
         entries: list[SentStatement] = list(engine.sent) if engine else []
-        out: list[Line] = [line((f"{'at':8} {'session':9} {'ms':>8}  statement", "dim"))]
+        seen = self.snapshot.observation
+        out: list[Line] = [*cost_lines(seen, width), ()] if seen is not None else []
+        out += [line((f"{'at':8} {'session':9} {'ms':>8}  statement", "dim"))]
         for entry in reversed(entries):
             words = clean_line(entry.text)
             if entry.error:

@@ -138,6 +138,9 @@ def _condition(state: StripState) -> list[Segment]:
         words = f"we cost {fmt.count(spent.statements)} stmts {fmt.count(spent.ms)} ms/min"
         reading = f" · read {seen.cost.statements} stmts {seen.cost.server_ms:.1f} ms"
         short = f"cost {fmt.count(spent.ms)} ms/min"
+        if seen.refused:  # each is named, with its GRANT, among the events and in the log of statements
+            hidden = f" · {len(seen.refused)} not seen"
+            words, reading, short = words + hidden, "", short + hidden
         segments.append(Segment((line((words + reading, "dim")), line((words, "dim")), line((short, "dim")), line()), 5))
     return segments
 

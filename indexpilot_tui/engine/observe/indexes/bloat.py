@@ -68,7 +68,7 @@ def bloated(index: IndexFacts, bloat: Bloat) -> Iterable[HealthFinding]:
         f"{bloat.in_words()} of it is air: {_mib(bloat.size_bytes)} now, {_mib(bloat.rebuilt_bytes)} after a rebuild",
         risk="a rebuild needs room for a second copy and waits for old transactions",
         fix=index.rebuild_ddl(),
-        saves=Saving(air, None),
+        saves=Saving(air, 0.0),
     )
 
 

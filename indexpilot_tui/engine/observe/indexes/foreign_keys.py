@@ -56,19 +56,23 @@ def supporting(shapes: Sequence[Shape], foreign_keys: Sequence[Row], situation: 
 
 
 def missing(key: Row, shapes: Iterable[Shape], taken: set[tuple[str, str]]) -> Iterable[HealthFinding]:
-    """The finding about a foreign key that no index of its table serves."""
-    if any(supports(s, key["columns"]) for s in shapes):
+    """The finding about a foreign key that no index of its table serves. A key without its details had one when it was
+    read, which is being rebuilt or has just gone: the next reading tells."""
+    if "parent_table" not in key or any(supports(s, key["columns"]) for s in shapes):
         return
     parent = clean_line(f"{key['parent_schema']}.{key['parent_table']}")
     columns = ", ".join(clean_line(c) for c in key["column_names"])
     size = key["table_bytes"]
-    touched = (key["parent_deleted"] or 0) + (key["parent_updated"] or 0)
-    evidence = f"foreign key {clean_line(key['name'])} to {parent} has no index that leads with ({columns})"
-    evidence += f"; {_table_size(key)}; {parent} saw {count(key['parent_deleted'])} deletes"
-    evidence += f" and {count(key['parent_updated'])} updates since the statistics were reset"
+    deleted, updated = key["parent_deleted"], key["parent_updated"]
+    evidence = f"foreign key {clean_line(key['name'])} to {parent} has no index that leads with ({columns}), so each delete"
+    evidence += f" on {parent}, and each update of its key, reads this whole table; {_table_size(key)}; {parent} saw"
+    evidence += f" {count(deleted)} deletes and {count(updated)} updates since the statistics were reset"
+    if size and deleted:
+        evidence += f": an index saves reading up to {deleted * size / MIB:,.1f} MiB for the deletes alone"
     small = size is not None and size < SMALL_TABLE
-    risk = "each delete on the referenced table, and each update of its key, reads this whole table"
-    risk += "" if touched else " (none seen so far)"
+    risk = "each row inserted, and each update that is not HOT, makes one entry more; the forecast tells its size"
+    if key["partitioned"]:
+        risk += "; the table is partitioned: the change builds one index a partition, and psql alone cannot run this"
     yield HealthFinding(
         kind=FindingKind.MISSING_FK,
         severity="info" if small else "warning",
@@ -80,13 +84,11 @@ def missing(key: Row, shapes: Iterable[Shape], taken: set[tuple[str, str]]) -> I
         scans=None,
         evidence=evidence,
         risk=risk,
-        fix="" if key["partitioned"] else _create_ddl(key, taken),
+        fix=_create_ddl(key, taken),
     )
 
 
 def _table_size(key: Row) -> str:
-    if key["partitioned"]:
-        return "the table is partitioned: index its partitions one by one, then the parent"
     rows = f"about {key['table_rows']:,.0f} rows" if key["table_rows"] >= 0 else "rows not counted (never analysed)"
     size = "size not read" if key["table_bytes"] is None else f"{key['table_bytes'] / MIB:.1f} MiB"
     return f"the table has {rows}, {size}"

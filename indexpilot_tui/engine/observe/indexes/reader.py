@@ -94,8 +94,9 @@ class HealthReader:
         if rows is None:
             return
         states = [State._make(row) for row in rows[0]["rows"]]
-        first = not self.known.complete
+        first, had = not self.known.complete, len(self.known.indexes)
         new = self._changed(states)
+        gone = len(self.known.indexes) < had
         if new and not (yield from self._read(new, states)):
             return
         yield from self._work()
@@ -106,7 +107,7 @@ class HealthReader:
             yield from self._timed(self._sizes, self._read_sizes(states))
         if self._tables.ready(now):
             yield from self._timed(self._tables, self._read_tables())
-        if self._keys.ready(now) or new:
+        if self._keys.ready(now) or new or gone:
             yield from self._timed(self._keys, self._read_keys())
         self._remember_ratios()
         self.known.complete = True
