@@ -116,8 +116,11 @@ async def test_a_standby_is_looked_at_as_pg_monitor(place: Place, standby: Stand
         await watcher.refresh(s)
         with standby.connect(place.dbname) as conn:
             conn.execute("select count(*) from hot where a = 1")
-        for _ in range(12):
+        for _ in range(30):
             seen = await watcher.refresh(s)
+            if any("from hot" in h.query for h in seen.hotspots.items):
+                break
+            await asyncio.sleep(0.05)
     assert (seen.error, seen.refused) == ("", ())
     assert any("from hot" in h.query for h in seen.hotspots.items)
     assert seen.activity.active_backends is not None
