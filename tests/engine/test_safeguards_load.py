@@ -129,7 +129,7 @@ def busy(workshop: Workshop, statement: str, sessions: int = 1) -> Iterator[None
 async def test_real_load_is_seen_and_refuses_alone(workshop: Workshop) -> None:
     ctx = await approved(workshop)
     assert await refusing(configured(ctx, throttle=QUICK)) == {}
-    with busy(workshop, "select count(*) from generate_series(1, 3000000)", 2):
+    with busy(workshop, "select count(*) from generate_series(1, 30000000)", 3):
         await asyncio.sleep(0.5)
         found = await measure(configured(ctx, throttle=QUICK))
         assert found.active_backends >= 2
