@@ -22,6 +22,8 @@ from indexpilot_tui.engine.logs import log
 from indexpilot_tui.engine.model.change import Change
 from indexpilot_tui.engine.model.verdict import Verdict
 from indexpilot_tui.engine.model.wayback import Rehearsal, WayBack
+from indexpilot_tui.engine.observe.blocking_model import Blocking
+from indexpilot_tui.engine.observe.blocking_read import BlockingReader
 from indexpilot_tui.engine.observe.model import IndexDetail, Observation, QueryDetail
 from indexpilot_tui.engine.observe.observer import Watcher
 from indexpilot_tui.engine.observe.pace import Pace
@@ -67,6 +69,7 @@ class Engine:
         self._observing = asyncio.Lock()
         self._recorder = Recorder(settings.operational.recording)
         self._foresight = Foresight()
+        self._blocking = BlockingReader()
         self._gates_pace = Pace(GATES_OPERATING_S if operate else GATES_LOOKING_S, 1.0)
         self._tidied = time.monotonic()
 
@@ -188,6 +191,9 @@ class Engine:
                     raise
                 return replace(self._last, error=clean_line(exc.message, 300))
             self._last = await self.watcher.refresh(self._watch)
+            signals = self._last.signals
+            if signals is not None and signals.pulse.in_recovery != self._watch.facts.in_recovery:
+                await self._watch.close()  # promoted: the next reading asks anew what this server is
             if not self._last.error:
                 self._aside.tick(self._watch.facts)
             if self.operate:
@@ -214,6 +220,20 @@ class Engine:
             found, bloat = await detail(session, facts, count=count)
         self.watcher.note_bloat({oid: bloat})
         return found
+
+    def mark(self, at: datetime | None = None) -> datetime | None:
+        """From here on (None: now) changes of the hotspots are looked for; gives the moment, None before the first
+        reading."""
+        return self.watcher.mark(at)
+
+    def look_at_databases(self) -> None:
+        """Somebody looks at the hotspots by database."""
+        self.watcher.look_at_databases()
+
+    async def blocking(self) -> Blocking:
+        """Who waits for whom now, who holds what, and what runs; asked for each time."""
+        async with self.monitor() as session:
+            return await self._blocking.read(session)
 
     @property
     def throttle_due(self) -> bool:

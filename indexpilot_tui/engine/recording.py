@@ -73,10 +73,10 @@ class Recorder:
             entry.spot = spot  # its text may have been read meanwhile
             if shown_again:
                 continue
-            calls = spot.calls_per_s * spots.interval_s
+            calls = (spot.calls_per_s or 0.0) * spots.interval_s
             entry.calls += calls
             entry.ms += spot.ms_per_s * spots.interval_s
-            entry.rows += spot.rows_per_call * calls
+            entry.rows += (spot.rows_per_call or 0.0) * calls
             entry.wal_bytes += spot.wal_bytes_per_s * spots.interval_s
 
     async def write(self, journal: Journal | None, facts: Facts, seen: Observation) -> None:

@@ -35,8 +35,10 @@ def count(value: float | None) -> str:
     return f"{value:,.0f}"
 
 
-def rate(value: float) -> str:
+def rate(value: float | None) -> str:
     """A rate or a time in ms with sensible digits."""
+    if value is None:
+        return NOT_MEASURED
     if abs(value) >= 1000:
         return f"{value:,.0f}"
     if abs(value) >= 100:

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import cast
 
 from indexpilot_tui.engine.journal.records import Bypass
 from indexpilot_tui.engine.model.change import (
@@ -17,6 +18,8 @@ from indexpilot_tui.engine.model.change import (
 )
 from indexpilot_tui.engine.model.verdict import Verdict
 from indexpilot_tui.engine.model.wayback import Rehearsal, WayBack
+from indexpilot_tui.engine.observe.blocking_model import Blocking
+from indexpilot_tui.engine.observe.book import Book
 from indexpilot_tui.engine.observe.model import IndexDetail, Observation, QueryDetail
 from indexpilot_tui.engine.postgres.session import Facts, SentStatement
 from indexpilot_tui.engine.postgres.tls import TlsFacts
@@ -83,6 +86,7 @@ class FrozenEngine:
     store: dict[int, Change] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
     closed: bool = False
+    marked: datetime | None = None
     rehearsed: Rehearsal | None = None
     rehearsal_holds: bool = True
     lifted: Bypass | None = None
@@ -92,7 +96,15 @@ class FrozenEngine:
         self.closed = True
 
     async def observe(self) -> Observation:
-        return self.observation
+        book = sample.FrozenBook(self.observation.hotspots, self.marked)
+        return replace(self.observation, book=cast(Book, book))
+
+    def mark(self, at: datetime | None = None) -> datetime | None:
+        self.marked = at or NOW
+        return self.marked
+
+    def look_at_databases(self) -> None:
+        self.calls.append("databases")
 
     async def query_detail(self, queryid: int) -> QueryDetail:
         return sample.detail(queryid, self.observation)
@@ -115,6 +127,10 @@ class FrozenEngine:
 
     async def bypass(self) -> Bypass | None:
         return self.lifted
+
+    async def blocking(self) -> Blocking:
+        self.calls.append("blocking")
+        return sample.blocking()
 
     async def throttle(self) -> list[Verdict]:
         return [v for v in self.gates_now if v.guard not in ("approval", "privilege")]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,11 +11,15 @@ from indexpilot_tui.engine.model.change import Change, Event, Plan, QueryVerdict
 from indexpilot_tui.engine.model.verdict import Status, Verdict
 from indexpilot_tui.engine.model.wayback import DIFFERS, HELD, Rehearsal, WayBack
 from indexpilot_tui.engine.model.wayback import Cost as ReturnCost
+from indexpilot_tui.engine.observe.blocking import blocking_of
+from indexpilot_tui.engine.observe.blocking_model import Blocking
 from indexpilot_tui.engine.observe.model import (
     Activity,
     BuildProgress,
     Cost,
+    DatabaseSpot,
     FindingKind,
+    Group,
     HealthFinding,
     HistoryPoint,
     Hotspot,
@@ -25,6 +29,8 @@ from indexpilot_tui.engine.observe.model import (
     IndexRow,
     Observation,
     QueryDetail,
+    TableSpot,
+    View,
 )
 from indexpilot_tui.engine.postgres.session import SentStatement
 from indexpilot_tui.engine.whatif.model import (
@@ -71,10 +77,91 @@ def hotspots() -> Hotspots:
             temp_blocks_per_s=temp,
             wal_bytes_per_s=calls * 120 if query.startswith(("update", "insert")) else 0.0,
             trend=tuple(calls * mean * (0.5 + 0.06 * ((number * 3 + i * 5) % 9)) for i in range(12)),
+            stddev_ms=mean * 0.4,
+            read_blocks_per_s=calls * (1 - hit) * 40,
+            written_blocks_per_s=calls * 0.1,
+            read_ms_per_s=calls * (1 - hit) * 2.5,
+            write_ms_per_s=0.0,
+            first_seen=NOW - timedelta(minutes=9) if number == 3 else None,
+            last_seen=NOW,
+            waits=(("IO:DataFileRead", 0.61), ("", 0.39)) if hit < 0.9 else (("", 1.0),),
         )
         for number, (query, calls, mean, rows, share, hit, temp) in enumerate(_QUERIES)
     )
     return Hotspots(items, 2.0, 24_310.0, 63, 2, NOW - timedelta(hours=5))
+
+
+TABLES = (
+    TableSpot(16400, "public.orders", 0.59, 41_200.0, 0.71, 57.2, 812_000.0, 4.1, 12.5, 0.0, 0.22),
+    TableSpot(16410, "public.inventory", 0.10, 1_900.0, 0.999, 0.0, 0.0, 0.0, 230.4, 0.0, 0.97),
+    TableSpot(16420, "public.order_items", None, 640.0, 1.0, 0.0, 0.0, 640.0, 0.0, 0.0, None),
+)
+DATABASES = (
+    DatabaseSpot(16384, "shop", 0.94, 24_310.0, 1_842.0, 0.93, 2_210.0, 96_000.0, 0.0, 71),
+    DatabaseSpot(16385, "reports", 0.06, 1_520.0, 3.0, 0.44, 880.0, 12_000.0, 4_200_000.0, 4),
+)
+
+
+def blocking() -> Blocking:
+    """A deploy behind an idle transaction, writers behind the deploy, a forgotten prepared transaction, a vacuum."""
+
+    def session(pid: int, user: str, state: str, query: str, xact_s: float, **more: Any) -> dict[str, Any]:
+        row: dict[str, Any] = {
+            "pid": pid, "database": "shop", "user_name": user, "application": "shop-web", "client": "10.0.4.17",
+            "kind": "client backend", "state": state, "wait_kind": None, "wait_event": None, "query": query, "xact_s": xact_s,
+            "query_s": xact_s, "state_s": xact_s, "xmin_age": None, "hidden": False, "blocked_by": None,
+        }  # fmt: skip
+        return row | more
+
+    def lock(
+        pid: int | None, mode: str, granted: bool, waits_s: float | None, prepared: str | None = None
+    ) -> dict[str, Any]:
+        return {
+            "pid": pid, "granted": granted, "kind": "relation", "mode": mode, "prepared": prepared, "relation": "public.orders",
+            "relation_oid": 16400, "object": "", "page": None, "tuple": None, "waits_s": waits_s,
+        }  # fmt: skip
+
+    waits = {"wait_kind": "Lock", "wait_event": "relation"}
+    return blocking_of(
+        NOW,
+        [
+            session(8101, "shop", "idle in transaction", "select * from orders where id = 4711 for update", 754.0, xmin_age=48_211),
+            session(8102, "deploy", "active", "alter table orders add column note text", 31.0, blocked_by=[8101],
+                    application="flyway", **waits),
+            session(8103, "shop", "active", "update orders set status = 'paid' where id = 17", 29.4, blocked_by=[8102], **waits),
+            session(8104, "shop", "active", "select * from orders where customer_id = 99", 12.2, blocked_by=[8102], **waits),
+            session(8200, "report", "active", "select sum(total) from orders", 1_910.0, xmin_age=93_480, application="metabase"),
+        ],
+        [
+            lock(8101, "RowShareLock", True, None), lock(8102, "AccessExclusiveLock", False, 30.8),
+            lock(8103, "RowExclusiveLock", False, 29.2), lock(8104, "AccessShareLock", False, 12.1),
+        ],
+        [{"xid": "91833", "gid": "batch-7", "owner": "batch", "database": "shop", "age_s": 98_000.0, "xmin_age": 2_113_480}],
+        [{"kind": "vacuum", "pid": 7001, "database": "shop", "relation": "public.events", "relation_oid": 16500,
+          "phase": "scanning heap", "done": 61_000, "total": 180_000, "waits_for": None}],
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class FrozenBook:
+    """Windows of the same figures; the fourth statement joined after the mark. What a book says is tested elsewhere."""
+
+    newest: Hotspots
+    mark: datetime | None = None
+
+    def hotspots(self, view: View) -> Hotspots:
+        spots, mark = self.newest, self.mark
+        items = tuple(
+            replace(i, joined=n == 3, before_ms_per_s=0.0 if n == 3 else i.ms_per_s * (0.8 if n else 0.3)) if mark else i
+            for n, i in enumerate(spots.items)
+        )
+        seconds = {0.0: 2.0, 3600.0: 1_925.0}.get(view.window_s, view.window_s)
+        made = replace(spots, items=items, view=view, mark=mark, interval_s=480.0 if view.since_mark else seconds)
+        if view.window_s == 3600:
+            made = replace(made, window_note="no more was watched yet")
+        if view.group is Group.TABLE:
+            return replace(made, items=(), tables=TABLES)
+        return replace(made, items=(), databases=DATABASES) if view.group is Group.DATABASE else made
 
 
 def health() -> IndexHealth:
@@ -133,7 +220,8 @@ def index_detail(oid: int, count: bool) -> IndexDetail:
 
 def observation() -> Observation:
     activity = Activity(37, 12.4, 8123, "update orders set status = $1", 4.2, 0, 2, 88, 200, 1842.0)
-    return Observation(NOW, hotspots(), health(), activity, (), Cost(4, 1, 1.1, 120.0, 33.0, 60.0))
+    cost = Cost(4, 1, 1.1, 120.0, 33.0, 60.0)
+    return Observation(NOW, hotspots(), health(), activity, (), cost)
 
 
 def progress() -> BuildProgress:

@@ -93,6 +93,15 @@ async def stale(on: Stage, pilot: Pilot[Any]) -> None:
     await tick(on, pilot, 42)
 
 
+async def since_mark(on: Stage, pilot: Pilot[Any]) -> None:
+    await settle(pilot)
+    await press(pilot, "m")
+    await typed(pilot, "-8")
+    await press(pilot, "enter")
+    await tick(on, pilot)
+    await press(pilot, "w", "w", "w", "w")
+
+
 async def bypass(on: Stage, pilot: Pilot[Any]) -> None:
     await settle(pilot)
     on.engine.lifted = sample.bypass()
@@ -116,6 +125,10 @@ CASES: dict[str, tuple[str, str, tuple[int, int], Walk]] = {
     "bypass_building_narrow": (DARK, "production", NARROW, bypass_while_building),
     "query_wide": (DARK, "demo", WIDE, keys("enter")),
     "query_narrow": (LIGHT, "demo", NARROW, keys("enter")),
+    "since_mark_wide": (DARK, "production", WIDE, since_mark),
+    "by_table_narrow": (LIGHT, "demo", NARROW, keys("w", "w", "b")),
+    "activity_wide": (LIGHT, "production", WIDE, keys("a")),
+    "activity_narrow": (DARK, "demo", NARROW, keys("a", "down")),
     "finding_narrow": (DARK, "demo", NARROW, keys("2", "enter")),
     "simulate_wide": (DARK, "demo", WIDE, keys("i")),
     "simulate_narrow": (LIGHT, "demo", NARROW, keys("i")),

@@ -11,12 +11,13 @@ from textual.widgets import Button, Input
 from indexpilot_tui.engine.model.change import Change, Event, State
 from indexpilot_tui.engine.model.verdict import Status
 from indexpilot_tui.engine.model.wayback import WayBack
+from indexpilot_tui.engine.observe.model import Group
 from indexpilot_tui.errors import RefusedError
 from indexpilot_tui.tui.panes.hotspots import HotspotsPane
 from indexpilot_tui.tui.screens.steps.route import step_of
 from indexpilot_tui.tui.widgets.entry import Entry
 from tests.tui import sample
-from tests.tui.frozen import facts
+from tests.tui.frozen import NOW, facts
 from tests.tui.stage import (
     NARROW,
     WIDE,
@@ -387,3 +388,42 @@ async def test_a_rehearsal_that_does_not_hold_is_told_with_the_difference() -> N
         await press(pilot, "R", "h")
         assert "does not hold" in on.text("#plan")
         assert "comment was 'kept by hand' and is None" in on.text("#plan")
+
+
+async def test_windows_groups_and_the_mark() -> None:
+    on = stage()
+    async with on.app.run_test(size=WIDE) as pilot:
+        await settle(pilot)
+        pane = on.app.screen.query_one(HotspotsPane)
+
+        def title() -> str:
+            return str(pane.border_title)
+
+        assert "rates of the last 2 s" in title()
+        await press(pilot, "w", "w", "w")
+        assert "last 60 min, 32m 00s of it watched" in title()
+        await press(pilot, "w")
+        assert "rates of the last 2 s" in title()  # no mark, nothing to go on to
+        await press(pilot, "b", "enter")
+        assert pane.view.group is Group.QUERY  # the statements of the table under the cursor
+        assert pane.filter.text == r"\borders\b"
+        await press(pilot, "escape", "b", "b", "b")
+        assert on.engine.calls == ["databases"]
+        assert "xacts/s" in "".join(text for text, _ in pane._header())
+        await press(pilot, "i")
+        assert "b goes back to queries" in on.message
+        await press(pilot, "b", "m")
+        await typed(pilot, "25:00")
+        await press(pilot, "enter")
+        assert "no time" in on.message
+        await press(pilot, *["backspace"] * 5)
+        await typed(pilot, "14:01")
+        await press(pilot, "enter")
+        assert on.engine.marked == NOW.replace(minute=1, second=0)
+        await tick(on, pilot)
+        assert "mark 14:01:00: 1 joined" in title()
+        assert [row.key for row in pane.rows if row.mark[0] == "+"] == [4_000_000_000_000_000_003]
+        await press(pilot, "w", "w", "w", "w")
+        assert "since the mark" in title()
+        await press(pilot, "m", "escape")
+        assert on.app.screen.focused is pane

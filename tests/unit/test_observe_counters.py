@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexpilot_tui.engine.observe.counters import Counters, Key, Read, between, pooled_stddev, read_of
+from indexpilot_tui.engine.observe.counters import Counters, Key, Read, between, pooled_stddev, read_of, stddev_of_growth
 from indexpilot_tui.engine.observe.history import HISTORY_S, MAX_HISTORIES, Histories
 from indexpilot_tui.engine.observe.hotspots import HotspotTracker
 from indexpilot_tui.errors import UsageError
@@ -128,11 +128,11 @@ def test_pooled_stddev_is_that_of_all_values(a: list[float], b: list[float]) -> 
 
 def test_rows_that_may_not_be_seen_are_counted_not_merged() -> None:
     def row(queryid: int | None) -> tuple[object, ...]:
-        return (10, queryid, True, 7, 1.5, 0.0, 3, 2, 1, 0, 0.0)
+        return (10, queryid, True, 7, 1.5, 0.0, 3, 2, 1, 0, 0.0, 4, 0.5, 0.25, 0.1)
 
     seen = read_of([row(1), row(None), row(None)], at=T0, server_started=T0)
     assert seen.hidden == 2
-    assert seen.entries == {KEY: Counters(7, 1.5, 0.0, 3, 2, 1, 0, 0.0)}
+    assert seen.entries == {KEY: Counters(7, 1.5, 0.0, 3, 2, 1, 0, 0.0, 4, 0.5, 0.25, 0.1)}
 
 
 def tracker_with(texts: dict[int, tuple[str, str]], own_user: str = "mon") -> HotspotTracker:
@@ -185,3 +185,27 @@ def test_history_keeps_zeroes_an_hour_and_no_more_statements_than_allowed() -> N
     many = {q: counters(1) for q in range(MAX_HISTORIES + 50)}
     histories.add(T0 + timedelta(seconds=3 * HISTORY_S + 2), 2, many, many)
     assert len(histories.tracks) == MAX_HISTORIES
+
+
+@given(st.lists(st.floats(0.001, 1e4), min_size=1, max_size=40), st.lists(st.floats(0.001, 1e4), min_size=2, max_size=40))
+def test_the_spread_of_an_interval_is_that_of_its_own_calls(before: list[float], after: list[float]) -> None:
+    def state(values: list[float]) -> tuple[int, float, float]:
+        return len(values), math.fsum(values), statistics.pstdev(values)
+
+    told = stddev_of_growth(state(before), state([*before, *after]))
+    true = statistics.pstdev(after)
+    assert math.isnan(told) or told == pytest.approx(true, rel=0.1, abs=0.011 * statistics.fmean(after))
+
+
+def test_a_spread_that_is_lost_in_the_rounding_is_not_told() -> None:
+    old = (10**9, 1e13, 5_000.0)  # a billion calls of 10 s: the sum of their squares has no digit for two calls of 1 ms
+    new = (10**9 + 2, 1e13 + 2.0, 5_000.0)
+    assert math.isnan(stddev_of_growth(old, new))
+
+
+def test_an_entry_that_has_come_again_with_more_calls_counts_anew() -> None:
+    before = Counters(5, 900.0, 1.0, 500, 50, 50, 0, 0.0)
+    again = Counters(7, 14.0, 0.5, 21, 63, 7, 0, 700.0)
+    interval = between(read(0, {KEY: before}), read(2, {KEY: again}, evicted=1))
+    assert interval.growth[KEY] == again
+    assert interval.evictions == 1

@@ -15,7 +15,8 @@ Key = tuple[int, int, bool]  # userid, queryid, toplevel; the database is always
 
 
 class Counters(NamedTuple):
-    """Counters of one entry, or their growth. Times in ms, blocks of the server's block size, WAL in bytes.
+    """Counters of one entry, or their growth. Times in ms, blocks of the server's block size, WAL in bytes. `stddev_ms` of
+    a growth is that of its own calls; NaN where the sums cannot tell it.
 
     A tuple, because thousands of them are made every two seconds (measured: 0.14 us each, a frozen dataclass 0.6 us).
     """
@@ -28,17 +29,25 @@ class Counters(NamedTuple):
     read: int
     temp: int
     wal: float
+    written: int = 0
+    read_ms: float = 0.0
+    write_ms: float = 0.0
+    plan_ms: float = 0.0
 
     def minus(self, older: Counters) -> Counters:
         return Counters(
             self.calls - older.calls,
-            max(0.0, self.total_ms - older.total_ms),
-            self.stddev_ms,
+            self.total_ms - older.total_ms,
+            stddev_of_growth((older.calls, older.total_ms, older.stddev_ms), (self.calls, self.total_ms, self.stddev_ms)),
             self.rows - older.rows,
             self.hit - older.hit,
             self.read - older.read,
             self.temp - older.temp,
-            max(0.0, self.wal - older.wal),
+            self.wal - older.wal,
+            self.written - older.written,
+            self.read_ms - older.read_ms,
+            self.write_ms - older.write_ms,
+            self.plan_ms - older.plan_ms,
         )
 
     def plus(self, other: Counters) -> Counters:
@@ -51,7 +60,33 @@ class Counters(NamedTuple):
             self.read + other.read,
             self.temp + other.temp,
             self.wal + other.wal,
+            self.written + other.written,
+            self.read_ms + other.read_ms,
+            self.write_ms + other.write_ms,
+            self.plan_ms + other.plan_ms,
         )
+
+    def began_anew(self, older: Counters) -> bool:
+        """Whether any counter is below what it was: the entry was evicted or reset and has come again since, even where it
+        has more calls by now."""
+        return (
+            self.calls < older.calls
+            or self.total_ms < older.total_ms
+            or self.rows < older.rows
+            or self.hit < older.hit
+            or self.read < older.read
+            or self.temp < older.temp
+            or self.wal < older.wal
+            or self.written < older.written
+            or self.read_ms < older.read_ms
+            or self.write_ms < older.write_ms
+            or self.plan_ms < older.plan_ms
+        )
+
+
+NOTHING = Counters(0, 0.0, 0.0, 0, 0, 0, 0, 0.0)
+# of the sums of squares: what is below it is the rounding of eight-byte floats, not a spread
+_ROUNDING = 1e-12
 
 
 def pooled_stddev(a: tuple[int, float, float], b: tuple[int, float, float]) -> float:
@@ -66,6 +101,23 @@ def pooled_stddev(a: tuple[int, float, float], b: tuple[int, float, float]) -> f
     delta = sum_b / nb - sum_a / na
     m2 = dev_a**2 * na + dev_b**2 * nb + delta**2 * na * nb / (na + nb)
     return math.sqrt(m2 / (na + nb))
+
+
+def stddev_of_growth(older: tuple[int, float, float], newer: tuple[int, float, float]) -> float:
+    """The standard deviation of the calls in between, from two states as `pooled_stddev` has them: its formula, turned
+    round. NaN where the newer calls are lost in the rounding of the old sum (one call after a million of them, say)."""
+    (n, total, dev), (m, sum_, dev_now) = older, newer
+    calls = m - n
+    if n <= 0 or calls <= 0:
+        return dev_now
+    if calls == 1:
+        return 0.0
+    mean = (sum_ - total) / calls
+    m2 = dev_now**2 * m - dev**2 * n - (mean - total / n) ** 2 * n * calls / m
+    noise = _ROUNDING * (dev_now**2 * m + dev**2 * n + (sum_ / m) ** 2 * m)
+    if m2 > 10 * noise:
+        return math.sqrt(m2 / calls)
+    return 0.0 if math.sqrt(noise / calls) <= 0.01 * abs(mean) else math.nan
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +142,7 @@ class Interval:
     growth: Mapping[Key, Counters]
     new_epoch: bool = False
     note: str = ""
+    evictions: int = 0
 
 
 def read_of(
@@ -137,12 +190,15 @@ def between(older: Read | None, newer: Read) -> Interval:
     if not note and base and back * 2 > len(base) and newer.reset_at is None:
         # before extension 1.9 nothing tells of a reset but the counters themselves
         new_epoch, note = True, "the counters of pg_stat_statements went back: it was reset"
-    if not note and newer.evicted and older.evicted is not None and newer.evicted > older.evicted:
+    evictions = 0
+    if not new_epoch and newer.evicted is not None and older.evicted is not None:
+        evictions = max(0, newer.evicted - older.evicted)
+    if not note and evictions:
         note = (
-            f"pg_stat_statements is full: entries were evicted {newer.evicted - older.evicted} times in the interval, "
+            f"pg_stat_statements is full: entries were evicted {evictions} times in the interval, "
             "so some statements are missing (raise pg_stat_statements.max)"
         )
-    return Interval(seconds, growth, new_epoch, note)
+    return Interval(seconds, growth, new_epoch, note, evictions)
 
 
 def _growth(base: Mapping[Key, Counters], now: Mapping[Key, Counters]) -> tuple[dict[Key, Counters], int]:
@@ -150,14 +206,16 @@ def _growth(base: Mapping[Key, Counters], now: Mapping[Key, Counters]) -> tuple[
     back = sum(1 for key in base if key not in now)
     for key, current in now.items():
         before = base.get(key)
-        if before is not None and current.calls < before.calls:
-            back += 1
-            before = None
         if before is None:
             if current.calls > 0:
                 growth[key] = current
-        elif current.calls > before.calls:
-            growth[key] = current.minus(before)
+        elif current.calls != before.calls:
+            if not current.began_anew(before):
+                growth[key] = current.minus(before)
+                continue
+            back += 1
+            if current.calls > 0:
+                growth[key] = current
     return growth, back
 
 

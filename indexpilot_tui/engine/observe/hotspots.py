@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 
-from indexpilot_tui.engine.observe.counters import Counters, Interval, Key, Read, between
+from indexpilot_tui.engine.observe.book import SHOWN, Book, Names, Spans, Tapes
+from indexpilot_tui.engine.observe.counters import NOTHING, Counters, Interval, Key, Read, between
 from indexpilot_tui.engine.observe.history import Histories
+from indexpilot_tui.engine.observe.ledger import Ledger
 from indexpilot_tui.engine.observe.model import Hotspot, Hotspots, QueryDetail
+from indexpilot_tui.engine.observe.spots import Timed, figures
+from indexpilot_tui.engine.observe.waits import WaitSamples
 from indexpilot_tui.engine.postgres.text import clean, clean_line
 from indexpilot_tui.errors import UsageError
 
-SHOWN = 60  # statements that a refresh hands over; also those that get a point of history each interval
 TREND = 24  # intervals of the sparkline
+SEEN = 20_000  # statements of which the times of the first and last call are kept
 
 MARKER = "/* indexpilot */"
 _OURS = re.compile(r"\bindexpilot\.|\bpg_catalog\.", re.IGNORECASE)
@@ -29,8 +33,17 @@ class Text:
 
 
 @dataclass(slots=True)
+class Seen:
+    """When a statement was first (None: it was there before) and last seen at work, in seconds since 1970."""
+
+    first: float | None
+    last: float
+
+
+@dataclass(slots=True)
 class HotspotTracker:
-    """Remembers the last read, the texts and the histories of one target. Not shared between targets."""
+    """Remembers the last read, the texts and the histories of one target. Not shared between targets. `succession`: what
+    was noticed of another server in its place, to be told with the next interval."""
 
     own_user: str = ""
     previous: Read | None = None
@@ -38,22 +51,66 @@ class HotspotTracker:
     epoch_note: str = ""
     texts: dict[int, Text] = field(default_factory=dict)
     histories: Histories = field(default_factory=Histories)
+    ledger: Ledger = field(default_factory=Ledger)
+    waits: WaitSamples = field(default_factory=WaitSamples)
+    seen: dict[int, Seen] = field(default_factory=dict)
+    timed: Timed = field(default_factory=Timed)
+    succession: str = ""
+    _kept: Spans = field(default_factory=dict)
+    _waiting: Mapping[int, tuple[tuple[str, float], ...]] = field(default_factory=dict)
 
     def note(self, read: Read) -> Interval:
         """Take a read in; gives the interval since the one before."""
         interval = between(self.previous, read)
+        if self.succession:
+            # whatever the counters look like, they are those of another server, or of one in another role
+            interval = Interval(0.0, {}, True, self.succession)
+            self.succession = ""
         if self.previous is None:
             self.epoch_started = read.reset_at or read.at
         if interval.new_epoch:
             self.epoch_started = read.reset_at or read.at
+            self.ledger.cut()
+            self._kept = {}
         if interval.note:
             self.epoch_note = interval.note
+        if interval.seconds > 0:
+            self.ledger.add(read.at.timestamp(), interval.seconds, interval.growth, interval.evictions)
+            self._note_seen(read.at.timestamp(), interval)
         self.previous = read
         return interval
+
+    def _note_seen(self, at: float, interval: Interval) -> None:
+        known = self.previous.entries if self.previous is not None else {}
+        for key in interval.growth:
+            seen = self.seen.get(key[1])
+            if seen is None:
+                self.seen[key[1]] = Seen(None if key in known else at, at)
+            else:
+                seen.last = at
+        if len(self.seen) > SEEN:
+            oldest = sorted(self.seen, key=lambda queryid: self.seen[queryid].last)
+            for queryid in oldest[: SEEN // 4]:
+                del self.seen[queryid]
+
+    def set_mark(self, at: datetime | None) -> datetime | None:
+        """From here on (None: from the newest reading on) changes are looked for; gives the moment."""
+        newest = self.previous.at if self.previous is not None else None
+        moment = at or newest
+        if moment is None:
+            return None
+        self._kept = {}
+        self.ledger.set_mark(moment.timestamp())
+        return moment
 
     def missing_texts(self, interval: Interval, limit: int = SHOWN) -> list[int]:
         """Query ids among the busiest of the interval whose text was not fetched yet."""
         return [q for q, _ in _busiest(_by_query(interval.growth.items())) if q not in self.texts][: limit * 2]
+
+    def book(self, newest: Hotspots, tapes: Tapes) -> Book:
+        """Everything that is known now, for any window."""
+        names = Names(self.ours, self._item, self._user, self._text)
+        return Book(newest, self.ledger.buckets(), self.ledger.mark, names, tapes, self.timed, self._kept)
 
     def learn(self, rows: Iterable[dict[str, object]]) -> None:
         """Take in the rows of `texts.sql`."""
@@ -94,6 +151,7 @@ class HotspotTracker:
             top = _busiest(grown)[:SHOWN]
             if record:
                 self.histories.add(self.previous.at, seconds, dict(top), grown)
+            self._waiting = self.waits.of(q for q, _ in top)
             items = [self._item(q, c, seconds, total, users_of[q]) for q, c in top]
         return Hotspots(
             items=tuple(items),
@@ -117,7 +175,7 @@ class HotspotTracker:
                 remedy="take a queryid from the hotspots",
             )
         mine = [(key, c) for key, c in self.previous.entries.items() if key[1] == queryid]
-        sums = _by_query(mine).get(queryid, Counters(0, 0.0, 0.0, 0, 0, 0, 0, 0.0))
+        sums = _by_query(mine).get(queryid, NOTHING)
         return QueryDetail(
             queryid=queryid,
             query=clean(text.raw),
@@ -132,22 +190,25 @@ class HotspotTracker:
         )
 
     def _item(self, queryid: int, c: Counters, seconds: float, total: float, users: set[int]) -> Hotspot:
-        text = self.texts.get(queryid)
-        blocks = c.hit + c.read
+        text, seen = self.texts.get(queryid), self.seen.get(queryid)
         return Hotspot(
             queryid=queryid,
             query=text.shown if text else "(the server no longer has the text)",
             user=self._user_name(text, users) if text else "",
-            calls_per_s=c.calls / seconds,
-            ms_per_s=c.total_ms / seconds,
-            mean_ms=c.total_ms / c.calls,
-            rows_per_call=c.rows / c.calls,
-            share=c.total_ms / total if total > 0 else 0.0,
-            hit_ratio=c.hit / blocks if blocks else None,
-            temp_blocks_per_s=c.temp / seconds,
-            wal_bytes_per_s=c.wal / seconds,
             trend=self.histories.trend(queryid, TREND),
+            first_seen=datetime.fromtimestamp(seen.first, UTC) if seen and seen.first is not None else None,
+            last_seen=datetime.fromtimestamp(seen.last, UTC) if seen else None,
+            waits=self._waiting.get(queryid, ()),
+            **figures(c, seconds, total, self.timed),
         )
+
+    def _user(self, userid: int) -> str:
+        """The name of a user, as far as any text has told it."""
+        return next((t.users[userid] for t in self.texts.values() if userid in t.users), f"(role {userid})")
+
+    def _text(self, queryid: int) -> str:
+        text = self.texts.get(queryid)
+        return text.raw if text else ""
 
     @staticmethod
     def _user_name(text: Text, users: set[int]) -> str:

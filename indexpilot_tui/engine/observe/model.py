@@ -9,36 +9,106 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from indexpilot_tui.engine.observe.book import Book
     from indexpilot_tui.engine.observe.signals import Signals
+
+
+class Group(StrEnum):
+    """By what the hotspots are added up."""
+
+    QUERY = "query"
+    TABLE = "table"
+    USER = "user"
+    DATABASE = "database"
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What of the hotspots is looked at. `window_s`: of so many seconds up to now (0: of the last reading); `since_mark`:
+    of all since the mark, whatever `window_s` says."""
+
+    window_s: float = 0.0
+    since_mark: bool = False
+    group: Group = Group.QUERY
 
 
 @dataclass(frozen=True, slots=True)
 class Hotspot:
-    """One statement of pg_stat_statements over the last interval: rates, never lifetime averages.
+    """One statement (or one user) over a window: rates, never lifetime averages. None is not measured.
 
-    `calls_per_s`, `ms_per_s` (execution ms per second of wall time), `mean_ms`, `rows_per_call`, `share` (0..1 of the
-    execution time of all statements in the interval), `hit_ratio` (0..1, None when no block was touched),
-    `trend` (ms_per_s of the last intervals, oldest first).
+    `calls_per_s`, `ms_per_s` (execution ms per second of wall time), `mean_ms`, `rows_per_call` and `stddev_ms` of the calls
+    in the window, `share` (0..1 of the execution time of all statements in it), `hit_ratio` (0..1, None when no block was
+    touched), `read_ms_per_s` and `write_ms_per_s` (time spent on blocks, where the server times them), `plan_ms_per_s`,
+    `trend` (ms_per_s of the last intervals, oldest first), `waits` (what it waited for in the last minute, sampled, with
+    the share; the empty name is a CPU). `joined`: it has come into the top since the mark; `before_ms_per_s`: what it took
+    before the mark.
     """
 
     queryid: int
     query: str  # cleaned, one line
     user: str
-    calls_per_s: float
+    calls_per_s: float | None
     ms_per_s: float
-    mean_ms: float
-    rows_per_call: float
+    mean_ms: float | None
+    rows_per_call: float | None
     share: float
     hit_ratio: float | None
     temp_blocks_per_s: float
     wal_bytes_per_s: float
     trend: tuple[float, ...] = ()
+    stddev_ms: float | None = None
+    read_blocks_per_s: float | None = None
+    written_blocks_per_s: float | None = None
+    read_ms_per_s: float | None = None
+    write_ms_per_s: float | None = None
+    plan_ms_per_s: float | None = None
+    first_seen: datetime | None = None  # None: it was there when this console began to look
+    last_seen: datetime | None = None
+    waits: tuple[tuple[str, float], ...] = ()
+    joined: bool = False
+    before_ms_per_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TableSpot:
+    """One table over a window: what was read and written in it, and the share of the execution time of the statements that
+    name it (one that names two tables counts for both, so shares may add up to more than 1; None: no text names it)."""
+
+    oid: int
+    name: str  # cleaned schema.name
+    share: float | None
+    blocks_per_s: float
+    hit_ratio: float | None
+    seq_scans_per_s: float
+    seq_rows_per_s: float
+    inserted_per_s: float
+    updated_per_s: float
+    deleted_per_s: float
+    hot_ratio: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseSpot:
+    """One database of the server over a window. `active_ms_per_s`: time that its sessions were at work (14 on)."""
+
+    oid: int
+    name: str  # cleaned
+    share: float | None
+    active_ms_per_s: float | None
+    xacts_per_s: float
+    hit_ratio: float | None
+    read_blocks_per_s: float
+    rows_per_s: float
+    temp_bytes_per_s: float
+    sessions: int
 
 
 @dataclass(frozen=True, slots=True)
 class Hotspots:
-    """All hotspots of an interval. `epoch_note` tells of a reset, eviction or restart that began a new epoch; `available`
-    is False, with the reason and the remedy in `unavailable`, where pg_stat_statements cannot be read."""
+    """All hotspots of a window. `interval_s`: the seconds that were really watched. `window_note` says why that is less than
+    what was asked for. `epoch_note` tells of a reset, eviction, restart or failover that began a new epoch; `available` is
+    False, with the reason and the remedy in `unavailable`, where pg_stat_statements cannot be read; `items` then are
+    `sampled` from pg_stat_activity: times are estimates, and calls cannot be told."""
 
     items: tuple[Hotspot, ...]
     interval_s: float
@@ -50,6 +120,17 @@ class Hotspots:
     available: bool = True
     unavailable: str = ""
     read_at: datetime | None = None  # the end of the interval, by the target's clock: it is shown until the next is read
+    view: View = View()
+    window_note: str = ""
+    mark: datetime | None = None
+    sampled: bool = False
+    tables: tuple[TableSpot, ...] = ()
+    databases: tuple[DatabaseSpot, ...] = ()
+
+    @property
+    def joined(self) -> int:
+        """How many have come into the top since the mark."""
+        return sum(1 for item in self.items if item.joined)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,3 +295,4 @@ class Observation:
     error: str = ""
     refused: tuple[str, ...] = field(default=())
     signals: Signals | None = None
+    book: Book | None = None  # other windows and groups of the same moment

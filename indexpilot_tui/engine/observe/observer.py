@@ -24,6 +24,7 @@ from indexpilot_tui.engine.observe.indexes.bloat import Bloat
 from indexpilot_tui.engine.observe.indexes.facts import IndexFacts
 from indexpilot_tui.engine.observe.indexes.situation import StandbyUse
 from indexpilot_tui.engine.observe.model import Cost, Hotspots, Observation, QueryDetail
+from indexpilot_tui.engine.observe.node import Looked
 from indexpilot_tui.engine.observe.pace import Pace
 from indexpilot_tui.engine.observe.pulse import Pulse, Rates, pulse_of, rates_between
 from indexpilot_tui.engine.observe.signals import Signals, pulse_question
@@ -61,8 +62,7 @@ class Watcher:
         self._budget = observe.server_ms_per_minute_budget
         self._asker = Asker(deadline_s=observe.statement_timeout_ms / 1000 + GRACE_S)
         self._book = Book(self._asker, self._budget)
-        self._identity: tuple[str, int, str] | None = None
-        self._backend = 0
+        self._looked = Looked()
         # of the budget (1 ms a refresh is half of it): the pulse a quarter at most, the counters three tenths
         self._pulse_pace = Pace(observe.interval_seconds, 0.25)
         self._counters_pace = Pace(0.0, 0.3)
@@ -93,6 +93,16 @@ class Watcher:
     def detail(self, queryid: int) -> QueryDetail:
         """Totals and history of one statement. Raises UsageError when it was never among the busy ones."""
         return self._tracker.detail(queryid)
+
+    def mark(self, at: datetime | None) -> datetime | None:
+        """From here on (None: now) changes of the hotspots are looked for; gives the moment, None before the first
+        reading."""
+        return self._tracker.set_mark(at)
+
+    def look_at_databases(self) -> None:
+        """Somebody looks at the hotspots by database: they are counted for a while."""
+        self._slow.tapes.want_databases(time.monotonic())
+        self._slow.rota.hurry("databases")
 
     def hurry(self) -> None:
         """Ask everything that is not asked at every refresh soon, whatever its pace: somebody wants to see it now."""
@@ -153,20 +163,23 @@ class Watcher:
             cost=self._charge(),
             refused=self._refused(done.pulse, hotspots),
             signals=Signals(pulse, self._rates, self._slow.replication, self._cores) if pulse else None,
+            book=self._tracker.book(hotspots, self._slow.tapes.now()) if self._tracker.previous is not None else None,
         )
 
     def _adopt(self, session: Session) -> None:
         """Begin anew where another server, database or login is looked at. Another session of the same is no news: a
         restart in between shows in the server's start time."""
         facts = session.facts
-        if facts.server_pid != self._backend:
-            self._backend = facts.server_pid
+        if facts.server_pid != self._looked.backend:
+            self._looked.backend = facts.server_pid
             self._slow.rota.restart()
-        identity = (facts.system_identifier, facts.database_oid, facts.session_user)
-        if identity != self._identity:
-            self._identity = identity
+        anew, became = self._looked.adopt(facts)
+        if anew:
             self._asker.forget()
             self._begin(clean_line(facts.session_user, 128), facts.server_version)
+        elif became:
+            self._tracker.succession = became
+            self._counters_pace.due = 0.0
 
     # --- round trips -----------------------------------------------------------------------------------------------
 
@@ -220,6 +233,8 @@ class Watcher:
         if isinstance(answer, Refusal):
             return answer
         pulse = pulse_of(answer[0])
+        self._slow.tapes.note_server(pulse.started)
+        self._tracker.waits.add(pulse.at.timestamp(), pulse.waits)
         self._rates = rates_between(self._pulse, pulse)
         self._pulse = pulse
         self._pulse_pace.asked(0.0, pulse.ms, self._budget)
@@ -242,6 +257,7 @@ class Watcher:
                 return answer
         if isinstance(counters, Refusal) or isinstance(info, Refusal) or self._pulse is None:
             return None
+        self._tracker.timed = self._slow.timed
         read = read_of(
             counters[0]["rows"],
             at=info[0]["done"],

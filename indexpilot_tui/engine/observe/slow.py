@@ -22,12 +22,15 @@ from indexpilot_tui.engine.observe.replication import Replication, replication_o
 from indexpilot_tui.engine.observe.rota import Asking, Rota, Task
 from indexpilot_tui.engine.observe.signals import GRANT_MONITOR, replication_questions
 from indexpilot_tui.engine.observe.source import Source, source_of
+from indexpilot_tui.engine.observe.spots import Timed
+from indexpilot_tui.engine.observe.tapes import TapeDeck
 from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.settings.model import Settings
 
 _PROBE_S = 60.0
 # with nobody who follows there is nothing to see: whether somebody has come is looked up now and then
 _REPLICATION_S, _NOBODY_FOLLOWS_S = 6.0, 30.0
+_DATABASES_S = 10.0
 _ESSENTIAL = ("health_facts", "index_state", "indexes")  # without these there is no index health
 
 
@@ -47,15 +50,23 @@ class Slow:
         self.replication: Replication | None = None
         self.health: IndexHealth | None = None
         self.health_note = ""
+        self.tapes = TapeDeck()
         self._reader = HealthReader(version, observe.server_ms_per_minute_budget, self._judge)
+        self._tables_seen = self._reader.known.tables
         self._replication_pace = Pace(_REPLICATION_S, 0.1)
         self.rota = Rota(observe.server_ms_per_minute_budget)
         self.rota.tasks = [
             Task("builds", Pace(observe.interval_seconds, 0.05), self._ask_builds, urgent=True),
             Task("health", Pace(observe.health_interval_seconds, 0.2), self._ask_health, booked=LIGHT),
             Task("replication", self._replication_pace, self._ask_replication),
+            Task("databases", Pace(_DATABASES_S, 0.05), self._ask_databases),
             Task("probe", Pace(_PROBE_S, 0.05, due=time.monotonic() + _PROBE_S), self._ask_probe),
         ]
+
+    @property
+    def timed(self) -> Timed:
+        """What the server measures of statements."""
+        return Timed(bool(self.role.get("times_io")), bool(self.role.get("times_planning")))
 
     def grant(self) -> str:
         """The GRANT that would show everything."""
@@ -93,9 +104,30 @@ class Slow:
 
     def _ask_health(self) -> Asking:
         self._reader.source = self.source if self.source and self.source.schema else None
-        yield from self._reader.round()
+        yield from self._with_tables(self._reader.round())
         refused = [str(r) for name, r in self._reader.known.refused.items() if name in _ESSENTIAL]
         self.health_note = "; ".join(refused)  # the last good one stays, with its own time
+
+    def _with_tables(self, asking: Asking) -> Asking:
+        """The same questions; the counters of tables go onto their tape the moment they come."""
+        wanted = next(asking, None)
+        while wanted is not None:
+            answer = yield wanted
+            try:
+                wanted = asking.send(answer)
+            except StopIteration:
+                wanted = None
+            pulse = self._pulse()
+            if self._reader.known.tables is not self._tables_seen and pulse is not None:
+                self._tables_seen = self._reader.known.tables
+                self.tapes.take_tables(pulse.at.timestamp(), self._reader.known.tables)
+
+    def _ask_databases(self) -> Asking:
+        if not self.tapes.wants_databases(time.monotonic()):
+            return
+        answer = (yield question("databases", self.version, remedy=self.grant())).rows
+        if not isinstance(answer, Refusal):
+            self.tapes.take_databases(answer)
 
     def _judge(self) -> None:
         self.health = health_from(self._reader.known, self.settings)

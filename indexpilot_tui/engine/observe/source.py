@@ -14,7 +14,7 @@ from indexpilot_tui.engine.postgres.queries import load
 from indexpilot_tui.engine.postgres.text import clean_line
 
 # the extension's version decides, not the server's: an upgraded cluster keeps the old one until ALTER EXTENSION UPDATE
-_EXTENSION = (((1, 9), 140000), ((1, 8), 130000))
+_EXTENSION = (((1, 11), 170000), ((1, 9), 140000), ((1, 8), 130000))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import on
@@ -11,13 +12,16 @@ from textual.containers import Container
 from textual.widget import Widget
 from textual.widgets import Input
 
+from indexpilot_tui.engine.observe.model import Group
 from indexpilot_tui.tui import format as fmt
 from indexpilot_tui.tui.actions import Action, bindings
 from indexpilot_tui.tui.lines import Line, line
+from indexpilot_tui.tui.moment import moment
 from indexpilot_tui.tui.panes.events import EventsPane
 from indexpilot_tui.tui.panes.health import HealthPane
 from indexpilot_tui.tui.panes.hotspots import HotspotsPane
 from indexpilot_tui.tui.panes.throttle import ThrottlePane
+from indexpilot_tui.tui.screens.activity import ActivityScreen
 from indexpilot_tui.tui.screens.base import ConsoleScreen
 from indexpilot_tui.tui.screens.detail import finding_screen, gate_screen
 from indexpilot_tui.tui.screens.query import QueryScreen
@@ -28,6 +32,7 @@ if TYPE_CHECKING:
     from indexpilot_tui.tui.feed import Snapshot
 
 PANES = ("hotspots", "health", "throttle", "events")
+ASK_MARK = "mark: nothing for now, 14:02 (UTC), or -5 for five minutes ago; esc leaves it"
 NAMES = ("Hotspots", "Index health", "Throttle", "Events")
 
 
@@ -40,6 +45,10 @@ class Dashboard(ConsoleScreen):
         Action("i", "simulate", "simulate", "Forecast an index change for the statement or finding under the cursor.", 0),
         Action("slash", "filter", "filter", "Filter this pane by a regular expression; ! in front turns it round.", 3),
         Action("less_than_sign,greater_than_sign", "sort", "sort", "Sort the hotspots by another column.", 5),
+        Action("a", "activity", "activity", "Who blocks whom and what would free them; old snapshots; what runs long.", 1),
+        Action("w", "window", "window", "Hotspots of the last reading, of 1, 5 or 60 minutes, or since the mark.", 2),
+        Action("b", "group", "by", "Hotspots by query, by table, by user or by database.", 2),
+        Action("m", "mark", "mark", "Set a mark, now or at a time: what joins the top since then is shown with a plus.", 4),
         Action("space", "pause", "pause", "Hold the picture still. Reading goes on, so that going on is instant.", 3),
         Action("1,2,3,4", "pane(1)", "pane", "Go to a pane.", 4),
         Action("escape", "unfilter", "", "Take the filter off."),
@@ -59,6 +68,7 @@ class Dashboard(ConsoleScreen):
                 yield pane
         yield LineView(id="running", focusable=False)
         yield Input(id="filter", compact=True)
+        yield Input(id="mark", compact=True, placeholder=ASK_MARK)
 
     def on_mount(self) -> None:
         self.query_one("#hotspots").add_class("-current")
@@ -126,6 +136,8 @@ class Dashboard(ConsoleScreen):
             return self._nothing_here(action.name == "simulate")
         if action.name == "sort" and self.current != "hotspots":
             return "only the hotspots can be sorted (1)"
+        if action.name in ("window", "group", "mark", "activity") and self.console.engine is None:
+            return "not connected yet"
         if action.name == "filter" and self.current not in ("hotspots", "health"):
             return "only the hotspots and the index health have a filter"
         return super().why_not(action)
@@ -135,7 +147,7 @@ class Dashboard(ConsoleScreen):
             return "not connected yet"
         pane, snapshot = self.current, self.snapshot
         if pane == "hotspots":
-            return "" if self.query_one(HotspotsPane).hotspot(snapshot) else "no statement under the cursor"
+            return self._no_statement(simulate)
         if pane == "health":
             finding = self.query_one(HealthPane).finding(snapshot)
             if finding is None:
@@ -144,6 +156,13 @@ class Dashboard(ConsoleScreen):
         if pane == "throttle" and not simulate:
             return "" if self.query_one(ThrottlePane).verdict(snapshot) else "no gate under the cursor"
         return "nothing to simulate here: choose a statement (1) or a finding (2)" if simulate else "nothing to open here"
+
+    def _no_statement(self, simulate: bool) -> str:
+        pane = self.query_one(HotspotsPane)
+        if pane.hotspot(self.snapshot) or (not simulate and pane.named(self.snapshot)):
+            return ""
+        by_query = pane.view.group is Group.QUERY
+        return "no statement under the cursor" if by_query else "no single statement: b goes back to queries"
 
     @on(KeyedTable.Chosen)
     def _chosen(self) -> None:
@@ -159,7 +178,9 @@ class Dashboard(ConsoleScreen):
         if self.console.engine is None:
             return
         if self.current == "hotspots" and (spot := self.query_one(HotspotsPane).hotspot(snapshot)):
-            self.app.push_screen(QueryScreen(spot))
+            self.app.push_screen(QueryScreen(spot, self.query_one(HotspotsPane).view))
+        elif self.current == "hotspots" and (name := self.query_one(HotspotsPane).named(snapshot)):
+            self._look_into(name)
         elif self.current == "health" and (finding := self.query_one(HealthPane).finding(snapshot)):
             self.app.push_screen(finding_screen(finding, snapshot.observation))
         elif self.current == "throttle" and (verdict := self.query_one(ThrottlePane).verdict(snapshot)):
@@ -188,6 +209,62 @@ class Dashboard(ConsoleScreen):
         pane.show(self.snapshot)
         self.say(f"sorted by {pane.order.title}")
 
+    def _look_into(self, name: str) -> None:
+        """The statements of the user or on the table under the cursor."""
+        pane = self.query_one(HotspotsPane)
+        pane.look_by(Group.QUERY)
+        pane.set_filter(rf"\b{re.escape(name)}\b")
+        pane.show(self.snapshot)
+        self.say(f"statements with {name}; esc shows all")
+        self.touch()
+
+    def action_window(self) -> None:
+        """The next window of the hotspots."""
+        pane = self.query_one(HotspotsPane)
+        spots = pane.spots(self.snapshot)
+        self.say(f"hotspots: {pane.turn_window(marked=spots is not None and spots.mark is not None)}")
+        pane.show(self.snapshot)
+
+    def action_group(self) -> None:
+        """Hotspots by something else."""
+        pane = self.query_one(HotspotsPane)
+        group = pane.turn_group()
+        if group is Group.DATABASE:
+            self.engine.look_at_databases()
+        pane.show(self.snapshot)
+        self.say(f"hotspots by {group.value}")
+        self.touch()
+
+    def action_activity(self) -> None:
+        """Sessions and locks."""
+        self.app.push_screen(ActivityScreen())
+
+    def action_mark(self) -> None:
+        """Ask for the moment."""
+        box = self.query_one("#mark", Input)
+        box.add_class("-on")
+        box.value = ""
+        box.focus()
+
+    @on(Input.Submitted, "#mark")
+    def _marked(self, event: Input.Submitted) -> None:
+        at, fault = moment(event.value, self.console.clock.wall())
+        if fault:
+            self.say(fault, "warn")
+            return
+        set_at = self.engine.mark(at)
+        self._close_mark()
+        if set_at is None:
+            self.say("nothing was read yet, so there is nothing to compare with", "warn")
+        else:
+            self.say(f"mark at {fmt.hour(set_at)}: w goes to the time since then")
+            self.console.hurry()
+
+    def _close_mark(self) -> None:
+        self.query_one("#mark", Input).remove_class("-on")
+        self.query_one(HotspotsPane).focus()
+        self.refresh_footer()
+
     def action_pause(self) -> None:
         """Hold still, or go on."""
         self.console.toggle_pause()
@@ -206,7 +283,10 @@ class Dashboard(ConsoleScreen):
         box.focus()
 
     def action_unfilter(self) -> None:
-        """Close the filter line and take the filter off."""
+        """Close the filter line and take the filter off; or leave the mark as it is."""
+        if self.query_one("#mark", Input).has_class("-on"):
+            self._close_mark()
+            return
         pane = self._filterable()
         pane.set_filter("")
         self._close_filter(pane)

@@ -16,10 +16,31 @@ from indexpilot_tui.tui.widgets.lineview import LineView
 from indexpilot_tui.tui.widgets.plot import Plot
 
 if TYPE_CHECKING:
-    from indexpilot_tui.engine.observe.model import Hotspot, QueryDetail
+    from indexpilot_tui.engine.observe.model import Hotspot, Observation, QueryDetail, View
     from indexpilot_tui.tui.feed import Snapshot
 
 SERIES = (("mean_ms", "mean ms a call"), ("calls_per_s", "calls a second"), ("ms_per_s", "ms of execution a second"))
+
+
+def figure_lines(spot: Hotspot, width: int) -> list[Line]:
+    """The figures of a statement over its window; what the server does not measure is a dash."""
+    rows = [
+        f"{fmt.percent(spot.share)} % of the time · {fmt.rate(spot.calls_per_s)} calls/s · {fmt.rate(spot.ms_per_s)} ms/s · "
+        f"mean {fmt.rate(spot.mean_ms)} ± {fmt.rate(spot.stddev_ms)} ms · {fmt.count(spot.rows_per_call)} rows a call",
+        f"cache hit {fmt.percent(spot.hit_ratio)} % · read {fmt.rate(spot.read_blocks_per_s)} blocks/s in "
+        f"{fmt.rate(spot.read_ms_per_s)} ms/s · written {fmt.rate(spot.written_blocks_per_s)} in "
+        f"{fmt.rate(spot.write_ms_per_s)} ms/s · temp {fmt.rate(spot.temp_blocks_per_s)} blocks/s",
+        f"WAL {fmt.size(spot.wal_bytes_per_s)}/s · planning {fmt.rate(spot.plan_ms_per_s)} ms/s · first seen "
+        f"{fmt.hour(spot.first_seen) if spot.first_seen else 'before this console looked'}"
+        + (f", last {fmt.hour(spot.last_seen)}" if spot.last_seen else ""),
+    ]
+    if spot.waits:
+        waits = " · ".join(f"{name or 'on a CPU'} {fmt.percent(share, 0)} %" for name, share in spot.waits)
+        rows.append(f"waits, sampled over a minute: {waits}")
+    if spot.before_ms_per_s is not None:
+        joined = ", in the top since then" if spot.joined else ""
+        rows.append(f"before the mark: {fmt.rate(spot.before_ms_per_s)} ms/s{joined}")
+    return [folded for row in rows for folded in wrap(row, width)]
 
 
 class QueryScreen(ConsoleScreen):
@@ -37,8 +58,9 @@ class QueryScreen(ConsoleScreen):
     QueryScreen #plot { height: 2fr; min-height: 8; }
     """
 
-    def __init__(self, spot: Hotspot) -> None:
+    def __init__(self, spot: Hotspot, view: View) -> None:
         super().__init__()
+        self._view, self._window = view, ""
         self._spot, self._detail, self._fault = spot, None, ""
         self._series = 0
         self._asked: object = None
@@ -66,9 +88,15 @@ class QueryScreen(ConsoleScreen):
                 what="reading the statement",
                 failed=self._failed,
             )
-        items = snapshot.observation.hotspots.items if snapshot.observation else ()
-        self._spot = next((i for i in items if i.queryid == self._spot.queryid), self._spot)
+            self._look(snapshot.observation)
         self._draw()
+
+    def _look(self, seen: Observation) -> None:
+        spots = seen.hotspots if seen.book is None else seen.book.hotspots(self._view)
+        self._spot = next((i for i in spots.items if i.queryid == self._spot.queryid), self._spot)
+        self._window = f"{fmt.seconds(spots.interval_s)}{' since the mark' if self._view.since_mark else ''}"
+        if spots.window_note:
+            self._window += f" ({spots.window_note})"
 
     def _show(self, detail: QueryDetail) -> None:
         self._detail, self._fault = detail, ""
@@ -88,19 +116,7 @@ class QueryScreen(ConsoleScreen):
 
     def _text(self, width: int) -> list[Line]:
         spot, detail = self._spot, self._detail
-        out: list[Line] = [rule("now, rates of the last interval", width)]
-        out.append(
-            line(
-                f"{fmt.percent(spot.share)} % of the time · {fmt.rate(spot.calls_per_s)} calls/s · "
-                f"mean {fmt.rate(spot.mean_ms)} ms · {fmt.count(spot.rows_per_call)} rows a call"
-            )
-        )
-        out.append(
-            line(
-                f"cache hit {fmt.percent(spot.hit_ratio)} % · temp {fmt.rate(spot.temp_blocks_per_s)} blocks/s · "
-                f"WAL {fmt.size(spot.wal_bytes_per_s)}/s"
-            )
-        )
+        out: list[Line] = [rule(f"the last {self._window}" if self._window else "now", width), *figure_lines(spot, width)]
         if self._fault:
             out.append(line((self._fault, "crit")))
         if detail is not None:

@@ -99,6 +99,12 @@ class KeyedTable(LineView):
     def _index(self) -> int | None:
         return next((i for i, row in enumerate(self._rows) if row.key == self._key), None)
 
+    def set_columns(self, columns: Sequence[Column]) -> None:
+        """Show other columns from the next `set_rows` on."""
+        if tuple(columns) != self._columns:
+            self._columns = tuple(columns)
+            self.refresh()
+
     def set_rows(self, rows: Sequence[Row], *, sorted_by: str = "", empty: str | None = None) -> None:
         """Show these rows. The cursor stays on its key; if that has gone, nothing is selected until it comes back or the
         cursor is moved: a key press meant for one object must not reach another."""
@@ -119,6 +125,10 @@ class KeyedTable(LineView):
         """Put the cursor on a key (None: on the first row)."""
         self._key = key if key is not None else (self._rows[0].key if self._rows else None)
         self._follow()
+
+    def start_over(self) -> None:
+        """What is shown next are other things: the cursor goes to the first of them."""
+        self._key, self._near = None, 0
 
     def action_cursor(self, step: int) -> None:
         """Move by rows."""

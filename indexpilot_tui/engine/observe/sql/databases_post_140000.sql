@@ -1,0 +1,12 @@
+-- The same from 14 on, which counts the time at work, too.
+-- Read from the functions and not from the view, for the view adds up what is not needed here.
+select /* indexpilot */ d.oid::int8 as oid, d.datname::text as name, pg_catalog.pg_stat_get_db_active_time(d.oid) as active_ms,
+       pg_catalog.pg_stat_get_db_xact_commit(d.oid) + pg_catalog.pg_stat_get_db_xact_rollback(d.oid) as xacts,
+       pg_catalog.pg_stat_get_db_blocks_hit(d.oid) as blocks_hit,
+       pg_catalog.pg_stat_get_db_blocks_fetched(d.oid) - pg_catalog.pg_stat_get_db_blocks_hit(d.oid) as blocks_read,
+       pg_catalog.pg_stat_get_db_tuples_returned(d.oid) as rows,
+       pg_catalog.pg_stat_get_db_temp_bytes(d.oid) as temp_bytes,
+       pg_catalog.pg_stat_get_db_numbackends(d.oid) as sessions,
+       pg_catalog.clock_timestamp() as at
+from pg_catalog.pg_database d
+where d.datallowconn
