@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from indexpilot_tui.engine.aside import Aside
 from indexpilot_tui.engine.control import Control
@@ -29,7 +29,7 @@ from indexpilot_tui.engine.observe.observer import Watcher
 from indexpilot_tui.engine.observe.pace import Pace
 from indexpilot_tui.engine.postgres.foresight import Foresight
 from indexpilot_tui.engine.postgres.pool import MonitorPool
-from indexpilot_tui.engine.postgres.session import Facts, Purpose, SentStatement, Session, connect
+from indexpilot_tui.engine.postgres.session import Facts, Purpose, SentStatement, Session, connect, session
 from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.engine.recording import Recorder
 from indexpilot_tui.errors import IndexPilotError, RefusedError, UsageError
@@ -229,6 +229,15 @@ class Engine:
     def look_at_databases(self) -> None:
         """Somebody looks at the hotspots by database."""
         self.watcher.look_at_databases()
+
+    async def plans(self, queryid: int) -> tuple[tuple[tuple[str, dict[str, Any]], ...], str]:
+        """The plans of one statement of the hotspots, and why there are none or no more; nothing of it is executed."""
+        from indexpilot_tui.engine.changes.plan_shapes import read_plans
+
+        text = self.watcher.detail(queryid).raw_query
+        # a session of its own: another search_path, and prepared statements before 16
+        async with session(self.target, Purpose.MONITOR, self.settings) as monitor:
+            return await read_plans(monitor, text)
 
     async def blocking(self) -> Blocking:
         """Who waits for whom now, who holds what, and what runs; asked for each time."""

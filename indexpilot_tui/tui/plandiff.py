@@ -78,6 +78,15 @@ def plan_lines(before: dict[str, Any], after: dict[str, Any], width: int) -> lis
     return out
 
 
+def tree_lines(plan: dict[str, Any], width: int) -> list[Line]:
+    """One plan in lines of `width` cells, each node with its conditions."""
+    out: list[Line] = []
+    for node in nodes(plan):
+        out.append(_line(" ", node, fmt.rate(node.cost), "plain", width))
+        out += _conditions(node, " ", width)
+    return out
+
+
 def _costs(was: float, now: float) -> str:
     return fmt.rate(now) if was == now else f"{fmt.rate(was)} → {fmt.rate(now)}"
 

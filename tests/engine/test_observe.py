@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 import psycopg
 import pytest
 
+from indexpilot_tui.engine.changes.plan_shapes import read_plans
 from indexpilot_tui.engine.observe.ask import Asker, Question, Refusal, question
 from indexpilot_tui.engine.observe.health import read_health
 from indexpilot_tui.engine.observe.model import FindingKind
@@ -346,3 +347,25 @@ async def test_the_interval_widens_with_the_budget(place: Place) -> None:
                 await watcher.refresh(session)
     assert usual.next_delay == SETTINGS.observe.interval_seconds
     assert wide.next_delay > 2 * stingy.observe.interval_seconds
+
+
+async def test_plans_on_demand_are_at_values_of_the_parameters_and_execute_nothing(place: Place) -> None:
+    await place.run(
+        "create table hot (a int, b text)", "insert into hot select case when i < 900 then 1 else i end, 'x' from generate_series(1, 1000) i",
+        "create index on hot (a)", "analyze hot",
+        "create function mine(int) returns int language sql immutable as 'select 1'",
+        f"create role author_{place.dbname}", f"alter function mine(int) owner to author_{place.dbname}",
+    )  # fmt: skip
+    reader = await place.role("mon", "pg_monitor", "pg_read_all_data")
+    async with place.session(reader) as session:
+        found, why = await read_plans(session, "select * from public.hot where a = $1")
+        assert why == ""
+        assert found[0][0] == "generic plan: for any values"
+        assert "$1 = 1" in [label for label, _ in found]
+        kinds = {label: plan["Node Type"] for label, plan in found}
+        assert kinds["$1 = 1"] == "Seq Scan"
+        assert await read_plans(session, "delete from public.hot where a = $1") == (
+            (), "only statements that read are planned on the target",
+        )  # fmt: skip
+        assert "code of others" in (await read_plans(session, "select public.mine(a) from public.hot"))[1]
+        assert (await read_plans(session, "select * from public.gone"))[1] != ""

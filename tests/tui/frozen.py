@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import cast
+from typing import Any, cast
 
 from indexpilot_tui.engine.journal.records import Bypass
 from indexpilot_tui.engine.model.change import (
@@ -127,6 +127,10 @@ class FrozenEngine:
 
     async def bypass(self) -> Bypass | None:
         return self.lifted
+
+    async def plans(self, queryid: int) -> tuple[tuple[tuple[str, dict[str, Any]], ...], str]:
+        self.calls.append(f"plans {queryid}")
+        return sample.plans()
 
     async def blocking(self) -> Blocking:
         self.calls.append("blocking")

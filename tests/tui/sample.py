@@ -381,3 +381,8 @@ def way_back(of: Change, rehearsed: Rehearsal | None) -> WayBack:
         ("no index with OID 24601 in the catalog", "no INVALID index of ours is left on the table"), covered,
         frees_bytes=21_400_000, rehearsal=rehearsed,
     )  # fmt: skip
+
+
+def plans() -> tuple[tuple[tuple[str, dict[str, Any]], ...], str]:
+    """Two plans of one statement: the generic one and one for a rare value."""
+    return (("generic plan: for any values", _scan(16_008.0)), ("$1 = 4711", _indexed(300.0))), ""

@@ -127,6 +127,7 @@ CASES: dict[str, tuple[str, str, tuple[int, int], Walk]] = {
     "query_narrow": (LIGHT, "demo", NARROW, keys("enter")),
     "since_mark_wide": (DARK, "production", WIDE, since_mark),
     "by_table_narrow": (LIGHT, "demo", NARROW, keys("w", "w", "b")),
+    "plans_narrow": (LIGHT, "demo", NARROW, keys("enter", "x")),
     "activity_wide": (LIGHT, "production", WIDE, keys("a")),
     "activity_narrow": (DARK, "demo", NARROW, keys("a", "down")),
     "finding_narrow": (DARK, "demo", NARROW, keys("2", "enter")),

@@ -200,6 +200,42 @@ async def _prepared(monitor: Session, text: str) -> list[dict[str, Any]]:
             await monitor.rows("deallocate indexpilot_shape")
 
 
+async def read_plans(monitor: Session, text: str) -> tuple[tuple[tuple[str, dict[str, Any]], ...], str]:
+    """The plans of one statement now, on a session of its own: (what was planned, plan) for the generic plan and for values
+    of its parameters; and why there are none, or no more. EXPLAIN alone, so nothing of it is executed.
+
+    Raises what `monitor` raises when it is lost.
+    """
+    parsed = parse(Statement("", text, 1.0))
+    if parsed.refused:
+        return (), parsed.refused
+    if parsed.kind != "select":
+        return (), "only statements that read are planned on the target"
+    path = await login_path(monitor)
+    await monitor.rows(
+        "select pg_catalog.set_config('search_path', %s, false)",
+        (sql.SQL(", ").join(sql.Identifier(name) for name in path).as_string(None),),
+    )
+    found: list[tuple[str, dict[str, Any]]] = []
+    try:
+        others = await _code_of_others(monitor, parsed, path)
+        if others:
+            return (), f"planning it on the target could run code of others ({others})"
+        whole = "generic plan: for any values" if parsed.parameters else "its plan"
+        found.append((whole, await _explain(monitor, parsed.sql, parsed.parameters > 0)))
+        for values in await _points(monitor, parsed, path) if parsed.parameters else ():
+            generic = len(values) < len(parameter_numbers(parsed.tree))
+            plan = await _explain(monitor, substituted(parsed.tree, values), generic)
+            shown = ", ".join(f"${number} = {clean_line(value, 40)}" for number, value in sorted(values.items()))
+            found.append((shown, plan))
+    except IndexPilotError as exc:
+        if monitor.closed:
+            raise
+        why = HIDDEN if isinstance(exc, PrivilegeError) else clean_line(exc.message, 200)
+        return tuple(found), why
+    return tuple(found), ""
+
+
 def compare(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> tuple[str, str]:
     """Whether a statement's plan changed, and why that is not known where it is not. A statement with parameters has kept
     its plan only if that held at some of their values, too."""

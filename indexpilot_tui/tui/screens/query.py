@@ -12,6 +12,7 @@ from indexpilot_tui.tui.actions import BACK, Action, bindings
 from indexpilot_tui.tui.faults import Fault
 from indexpilot_tui.tui.lines import Line, line, rule, wrap
 from indexpilot_tui.tui.screens.base import ConsoleScreen
+from indexpilot_tui.tui.screens.plans import PlansScreen
 from indexpilot_tui.tui.widgets.lineview import LineView
 from indexpilot_tui.tui.widgets.plot import Plot
 
@@ -49,6 +50,7 @@ class QueryScreen(ConsoleScreen):
     HELP_TITLE = "Statement"
     ACTIONS: ClassVar[tuple[Action, ...]] = (
         Action("i", "simulate", "simulate", "Forecast an index for this statement.", 0),
+        Action("x", "plans", "plan", "Its plan now, generic and for values of its parameters. Nothing is executed.", 1),
         Action("p", "series", "plot", "Plot another figure: mean ms, calls a second, ms a second.", 2),
         BACK,
     )
@@ -133,6 +135,10 @@ class QueryScreen(ConsoleScreen):
     def action_simulate(self) -> None:
         """Into the stepper with this statement."""
         self.console.walk_statement(self._spot.queryid, self._spot.query)
+
+    def action_plans(self) -> None:
+        """Its plans."""
+        self.app.push_screen(PlansScreen(self._spot.queryid))
 
     def action_series(self) -> None:
         """The next figure."""

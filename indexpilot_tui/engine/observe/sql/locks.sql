@@ -13,8 +13,8 @@ select l.pid, l.granted, l.locktype as kind, l.mode,
             then (select n.nspname || '.' || c.relname from pg_catalog.pg_class c
                   join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.oid = l.relation)
        end as relation, l.relation::int8 as relation_oid,
-       coalesce(l.transactionid::text, l.virtualxid, case when l.locktype = 'advisory' then l.classid || '/' || l.objid
-                when l.locktype = 'object' then l.classid::pg_catalog.regclass::text || ' ' || l.objid end, '') as object,
+       coalesce(l.transactionid::text, l.virtualxid, case when l.locktype = 'advisory' then l.classid::text || '/' || l.objid::text
+                when l.locktype = 'object' then l.classid::pg_catalog.regclass::text || ' ' || l.objid::text end, '') as object,
        l.page, l.tuple, null::float8 as waits_s
 from l
 join wanted w on (w.locktype, w.database, w.relation, w.page, w.tuple, w.virtualxid, w.transactionid, w.classid, w.objid, w.objsubid)
