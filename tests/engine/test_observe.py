@@ -15,7 +15,7 @@ from indexpilot_tui.engine.observe.model import FindingKind
 from indexpilot_tui.engine.observe.observer import Watcher
 from indexpilot_tui.engine.observe.source import Source, statements_question
 from indexpilot_tui.engine.observe.top import top_statements
-from indexpilot_tui.errors import ServerError
+from indexpilot_tui.errors import ServerError, UsageError
 from indexpilot_tui.localpg import LocalCluster
 from indexpilot_tui.settings.model import Observe, Settings
 from tests.engine.observe_room import SETTINGS, Place, make_place
@@ -159,6 +159,18 @@ async def test_without_the_extension_it_says_what_to_do_and_finds_it_later(clust
         assert "CREATE EXTENSION pg_stat_statements" in seen.hotspots.unavailable
         assert seen.activity.active_backends is not None
         assert seen.health is not None
+        working = asyncio.create_task(place.run("select 'secret', pg_sleep(1.5)"))
+        await asyncio.sleep(0.3)
+        sampled = (await watcher.refresh(session)).hotspots
+        await working
+        (spot,) = sampled.items
+        assert (sampled.available, sampled.sampled) == (False, True)
+        assert spot.query == "select ?, pg_sleep(?)"
+        assert (spot.calls_per_s, spot.mean_ms) == (None, None)
+        assert spot.share == 1
+        assert spot.ms_per_s == pytest.approx(1000)
+        with pytest.raises(UsageError, match="only sampled"):
+            watcher.detail(spot.queryid)
         await place.run("create extension pg_stat_statements")
         watcher._slow.rota.hurry("probe")  # as if its interval had passed
         await watcher.refresh(session)

@@ -167,6 +167,13 @@ class HotspotTracker:
     def detail(self, queryid: int) -> QueryDetail:
         """Totals of the epoch and the history of one statement. Raises UsageError for one that is not known."""
         text = self.texts.get(queryid)
+        if self.timed.sampled:
+            raise UsageError(
+                "this statement was only sampled: nothing more is known of it",
+                field="queryid",
+                value=str(queryid),
+                remedy="install pg_stat_statements for totals, plans and forecasts",
+            )
         if text is None or self.previous is None:
             raise UsageError(
                 "this statement was not among the busy ones since this console began to look",

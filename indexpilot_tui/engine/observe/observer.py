@@ -27,9 +27,11 @@ from indexpilot_tui.engine.observe.model import Cost, Hotspots, Observation, Que
 from indexpilot_tui.engine.observe.node import Looked
 from indexpilot_tui.engine.observe.pace import Pace
 from indexpilot_tui.engine.observe.pulse import Pulse, Rates, pulse_of, rates_between
+from indexpilot_tui.engine.observe.sampler import Sampler
 from indexpilot_tui.engine.observe.signals import Signals, pulse_question
 from indexpilot_tui.engine.observe.slow import Slow
 from indexpilot_tui.engine.observe.source import Source, statements_question
+from indexpilot_tui.engine.observe.spots import Timed
 from indexpilot_tui.engine.postgres.session import GRACE_S, Session
 from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.errors import IndexPilotError
@@ -79,10 +81,13 @@ class Watcher:
         self._interval: Interval | Refusal | None = None
         self._shown: tuple[Interval, Hotspots] | None = None
         self._forget_due = time.monotonic() + _FORGET_S
+        self._sampler = Sampler()
         self._counters_pace.due = self._texts_pace.due = 0.0
 
     def _statements_moved(self) -> None:
         self._interval, self._counters_pace.due = None, 0.0
+        self._tracker.previous, self._sampler = None, Sampler()  # samples and counters are not compared
+        self._tracker.ledger.cut()
 
     @property
     def next_delay(self) -> float:
@@ -196,6 +201,9 @@ class Watcher:
         counting = source is not None and bool(source.schema) and self._counters_pace.ready(now)
         if counting and source:
             questions += self._ask_counters(source)
+        sampling = source is not None and not source.schema
+        if sampling:
+            questions.append(question("samples", session.facts.server_version))
         questions.append(pulse_question(session, self._slow.grant()))
         trips = self._asker.tally.round_trips
         answers = await self._asker.ask(session, questions)
@@ -205,6 +213,8 @@ class Watcher:
         if counting:
             self._counters_pace.asked(now, clock.counters if clock else 0.0, self._budget)
             self._interval = self._take_counters(answers["statements"], answers["statements_info"])
+        if sampling:
+            self._interval = self._take_sample(answers["samples"], done.pulse)
         if turn and slow:
             self._slow.rota.answered(turn, answers[slow.name], clock.slow if clock else 0.0, now)
         done.interval = self._interval
@@ -267,13 +277,21 @@ class Watcher:
         )
         return self._tracker.note(read)
 
+    def _take_sample(self, rows: Rows | Refusal, pulse: Pulse | Refusal | None) -> Interval | Refusal | None:
+        self._tracker.timed = Timed(sampled=True)
+        if isinstance(rows, Refusal) or not isinstance(pulse, Pulse):
+            return rows if isinstance(rows, Refusal) else None
+        interval = self._tracker.note(self._sampler.take(rows, pulse))
+        self._tracker.learn(self._sampler.texts)
+        return interval
+
     async def _hotspots(self, session: Session, interval: Interval | Refusal | None) -> Hotspots:
         source = self._slow.source or Source()
         if interval is None or isinstance(interval, Refusal):
             reason = source.unavailable if interval is None else str(interval)
             return Hotspots((), 0.0, 0.0, 0, 0, None, available=False, unavailable=reason)
         now = time.monotonic()
-        missing = self._tracker.missing_texts(interval)
+        missing = self._tracker.missing_texts(interval) if source.schema else []
         if missing and self._texts_pace.ready(now):
             answer, ms = await self._timed(session, statements_question("texts", source, "", queryids=missing))
             self._texts_pace.asked(now, ms, self._budget)
@@ -282,7 +300,10 @@ class Watcher:
                 self._tracker.learn(answer)
         if self._shown is None or self._shown[0] is not interval or missing:
             new = self._shown is None or self._shown[0] is not interval
-            self._shown = (interval, self._tracker.hotspots(interval, record=new))
+            made = self._tracker.hotspots(interval, record=new)
+            if not source.schema:
+                made = replace(made, available=False, unavailable=source.unavailable, sampled=True)
+            self._shown = (interval, made)
         return self._shown[1]
 
     # --- what could not be seen, and what it cost --------------------------------------------------------------------

@@ -24,15 +24,21 @@ _LONGEST = 20_000  # characters of a text in which tables are looked for
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """What the server measures: times of blocks (track_io_timing), of planning (pg_stat_statements.track_planning)."""
+    """What the server measures: times of blocks (track_io_timing), of planning (pg_stat_statements.track_planning).
+    `sampled`: nothing but time, and that is an estimate."""
 
     io: bool = False
     planning: bool = False
+    sampled: bool = False
 
 
 def figures(c: Counters, seconds: float, total_ms: float, timed: Timed) -> dict[str, Any]:
     """The figures of a Hotspot."""
     blocks = c.hit + c.read
+    if timed.sampled:
+        share = c.total_ms / total_ms if total_ms > 0 else 0.0
+        told = {"ms_per_s": c.total_ms / seconds, "share": share, "temp_blocks_per_s": 0.0, "wal_bytes_per_s": 0.0}
+        return told | dict.fromkeys(("calls_per_s", "mean_ms", "rows_per_call", "hit_ratio"))
     return {
         "calls_per_s": c.calls / seconds if c.calls else None,
         "ms_per_s": c.total_ms / seconds,
