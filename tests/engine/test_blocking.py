@@ -13,9 +13,14 @@ from tests.engine.observe_room import Place, make_place
 
 
 @pytest.fixture(params=["cluster18", "cluster15"])
-async def place(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
+def locked_server(request: pytest.FixtureRequest) -> LocalCluster:
     cluster: LocalCluster = request.getfixturevalue(request.param)
-    async with make_place(cluster) as made:
+    return cluster
+
+
+@pytest.fixture
+async def place(locked_server: LocalCluster) -> AsyncIterator[Place]:
+    async with make_place(locked_server) as made:
         yield made
 
 

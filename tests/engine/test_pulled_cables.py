@@ -193,8 +193,8 @@ async def test_a_question_that_takes_too_long_leaves_the_others_alone(place: Pla
             assert seen.health is before.health
         engine.watcher._asker.forget()  # as if its pause had passed
         again = sound(await engine.observe())
-        assert again.activity.active_backends is not None
         assert again.refused == ()
+        assert again.activity.active_backends is not None
 
 
 async def test_rights_that_are_taken_away_and_given_back(place: Place) -> None:

@@ -134,7 +134,7 @@ class Asker:
                 return answers
             failed, left = left[len(done)], left[len(done) + 1 :]
             # a plan kept from before an ALTER EXTENSION is one reason for an error: none survives one
-            await session.execute("deallocate all")
+            await _forget_plans(session)
             if isinstance(error, pg.FeatureNotSupported) and failed.name not in again:
                 again.add(failed.name)
                 left.insert(0, failed)
@@ -208,6 +208,18 @@ async def _pipeline(
     except psycopg.Error as exc:
         error = error or exc
     return error
+
+
+async def _forget_plans(session: Session) -> None:
+    """Prepare everything anew. psycopg learns of it only where it prepares: with its threshold off it would go on to execute
+    statements that the server has forgotten, and none of them would ever be answered again."""
+    threshold = session.conn.prepare_threshold
+    if session.facts.direct:
+        session.conn.prepare_threshold = _PREPARE_AFTER
+    try:
+        await session.execute("deallocate all")
+    finally:
+        session.conn.prepare_threshold = threshold
 
 
 def _answered(cursor: AsyncCursor[Any]) -> bool:

@@ -7,7 +7,10 @@ with /* indexpilot */ l as materialized (
   from l where not l.granted
 )
 select l.pid, l.granted, l.locktype as kind, l.mode,
-       case when l.pid is null then pg_catalog.split_part(l.virtualtransaction, '/', 2) end as prepared,
+       case when l.pid is null
+            then (select t.transactionid::text from l t
+                  where t.pid is null and t.granted and t.locktype = 'transactionid' and t.virtualtransaction = l.virtualtransaction
+                  limit 1) end as prepared,
        case when l.relation is null then null
             when l.database in (0, (select d.oid from pg_catalog.pg_database d where d.datname = pg_catalog.current_database()))
             then (select n.nspname || '.' || c.relname from pg_catalog.pg_class c
