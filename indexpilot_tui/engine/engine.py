@@ -29,7 +29,7 @@ from indexpilot_tui.engine.observe.observer import Watcher
 from indexpilot_tui.engine.observe.pace import Pace
 from indexpilot_tui.engine.postgres.foresight import Foresight
 from indexpilot_tui.engine.postgres.pool import MonitorPool
-from indexpilot_tui.engine.postgres.session import Facts, Purpose, SentStatement, Session, connect, session
+from indexpilot_tui.engine.postgres.session import Facts, Purpose, SentStatement, Session, connect
 from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.engine.recording import Recorder
 from indexpilot_tui.errors import IndexPilotError, RefusedError, UsageError
@@ -191,8 +191,7 @@ class Engine:
                     raise
                 return replace(self._last, error=clean_line(exc.message, 300))
             self._last = await self.watcher.refresh(self._watch)
-            signals = self._last.signals
-            if signals is not None and signals.pulse.in_recovery != self._watch.facts.in_recovery:
+            if (signals := self._last.signals) and signals.pulse.in_recovery != self._watch.facts.in_recovery:
                 await self._watch.close()  # promoted: the next reading asks anew what this server is
             if not self._last.error:
                 self._aside.tick(self._watch.facts)
@@ -222,22 +221,17 @@ class Engine:
         return found
 
     def mark(self, at: datetime | None = None) -> datetime | None:
-        """From here on (None: now) changes of the hotspots are looked for; gives the moment, None before the first
-        reading."""
+        """From here on (None: now) changes of the hotspots are looked for; gives the moment, where there is one yet."""
         return self.watcher.mark(at)
 
     def look_at_databases(self) -> None:
-        """Somebody looks at the hotspots by database."""
         self.watcher.look_at_databases()
 
     async def plans(self, queryid: int) -> tuple[tuple[tuple[str, dict[str, Any]], ...], str]:
         """The plans of one statement of the hotspots, and why there are none or no more; nothing of it is executed."""
-        from indexpilot_tui.engine.changes.plan_shapes import read_plans
+        from indexpilot_tui.engine.changes.plan_shapes import plans_of
 
-        text = self.watcher.detail(queryid).raw_query
-        # a session of its own: another search_path, and prepared statements before 16
-        async with session(self.target, Purpose.MONITOR, self.settings) as monitor:
-            return await read_plans(monitor, text)
+        return await plans_of(self.target, self.settings, self.watcher.detail(queryid).raw_query)
 
     async def blocking(self) -> Blocking:
         """Who waits for whom now, who holds what, and what runs; asked for each time."""

@@ -200,6 +200,12 @@ async def _prepared(monitor: Session, text: str) -> list[dict[str, Any]]:
             await monitor.rows("deallocate indexpilot_shape")
 
 
+async def plans_of(target: Target, settings: Settings, text: str) -> tuple[tuple[tuple[str, dict[str, Any]], ...], str]:
+    """As `read_plans`, on a session of its own: it gets another search_path and, before 16, prepared statements."""
+    async with session(target, Purpose.MONITOR, settings) as monitor:
+        return await read_plans(monitor, text)
+
+
 async def read_plans(monitor: Session, text: str) -> tuple[tuple[tuple[str, dict[str, Any]], ...], str]:
     """The plans of one statement now, on a session of its own: (what was planned, plan) for the generic plan and for values
     of its parameters; and why there are none, or no more. EXPLAIN alone, so nothing of it is executed.
