@@ -180,7 +180,7 @@ class Model:
             return "42501"
         if who in (c.requested_by, c.claimed_by):
             return "self_approval"
-        if choice == "queued" or (choice == "repair" and c.kind != "drop"):
+        if choice in ("queued", "cleaning" if c.kind == "drop" else "repair"):
             return "decision"
         to = "queued" if choice in ("finish", "repair") else choice
         if c.state != "needs_operator" or to not in ("queued", "verifying", "cleaning", "failed", "done"):

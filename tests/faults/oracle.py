@@ -190,7 +190,7 @@ def _catalog(site: Site, conn: psycopg.Connection[Any], changes: list[dict[str, 
         name = f"{row['schema']}.{row['name']}"
         if not row["valid"] and name not in site.theirs and row["oid"] not in excused and not at_work:
             yield f"an INVALID index is left behind: {name} (OID {row['oid']})"
-    newest = {_index(c): c["id"] for c in changes if State(c["state"]) in (State.OBSERVING, State.DONE, State.ROLLED_BACK)}
+    newest = {_index(c): c["id"] for c in changes if _remade(c)}
     for change in changes:
         # what a later change made of the same index is told by that one
         if change["id"] not in site.left and newest.get(_index(change), 0) <= change["id"]:
@@ -198,6 +198,14 @@ def _catalog(site: Site, conn: psycopg.Connection[Any], changes: list[dict[str, 
             wrong = _told(site, change, plan, indexes) if plan.table_oid in tables else ""
             if wrong:
                 yield f"change {change['id']} ({plan.kind}) is {change['state']}, but {wrong}"
+
+
+def _remade(change: dict[str, Any]) -> bool:
+    """Whether a change has made something else of its index; a drop that was not finished may have built it anew."""
+    if State(change["state"]) in (State.OBSERVING, State.DONE, State.ROLLED_BACK):
+        return True
+    repaired = change["index_oid"] not in (None, json.loads(change["plan"])["index_oid"])
+    return change["kind"] == "drop" and change["state"] == State.FAILED and repaired
 
 
 def _index(change: dict[str, Any]) -> tuple[str, str]:

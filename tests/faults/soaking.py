@@ -173,7 +173,7 @@ async def _proposed(workshop: Workshop, rng: random.Random) -> tuple[str, int]:
     return ddl, await workshop.approved(ddl)
 
 
-async def _to_the_end(workshop: Workshop, change_id: int, pid: int) -> Change:
+async def _to_the_end(workshop: Workshop, rng: random.Random, change_id: int, pid: int) -> Change:
     """What the next console does at its start, until nothing is left to do. A person settles what needs one."""
     end = time.monotonic() + END_S
     started = 0
@@ -182,7 +182,8 @@ async def _to_the_end(workshop: Workshop, change_id: int, pid: int) -> Change:
         if change.ended or (change.state in (State.APPROVED, State.PROPOSED) and started > 1 and not alive(pid)):
             return change
         if change.state is State.NEEDS_OPERATOR:
-            await workshop.approver.resolve(change_id, State.CLEANING, "soak")
+            choice = rng.choice(["finish", "repair"]) if change.kind == "drop" else State.CLEANING
+            await workshop.approver.resolve(change_id, choice, "soak")
         if not alive(pid):
             if change.state in (State.APPROVED, State.PROPOSED):
                 started += 1
@@ -209,7 +210,7 @@ async def play(workshop: Workshop, rng: random.Random, number: int) -> Played:
         held.close()
     violations: list[str] = []
     try:
-        state = (await _to_the_end(workshop, change_id, pid)).state.value
+        state = (await _to_the_end(workshop, rng, change_id, pid)).state.value
     except AssertionError as exc:
         state, violations = "stuck", [str(exc)]
     for rival in scene.rivals:

@@ -111,6 +111,9 @@ async def test_the_person_who_ran_it_does_not_settle_it(workshop: Workshop) -> N
         assert caught.value.code == "self_approval"
     finally:
         workshop.sql("revoke indexpilot_approver from w_operator")
+    with pytest.raises(JournalRefusedError) as caught:  # it would end as failed, with its index gone
+        await workshop.approver.resolve(change_id, State.CLEANING, "away with it")
+    assert caught.value.code == "decision"
     with psycopg.connect(workshop.cluster.conninfo(workshop.dbname), autocommit=True) as conn:
         conn.execute("drop index app.spare")
     await workshop.approver.resolve(change_id, State.VERIFYING, "somebody finished it by hand")

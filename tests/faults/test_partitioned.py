@@ -328,7 +328,7 @@ async def test_the_gates_are_asked_before_each_part_and_a_person_says_what_becom
 async def test_a_window_that_closes_in_the_middle_keeps_what_was_built(workshop: Workshop) -> None:
     """The build at work is stopped and its leftover removed; the parts before it are good, and a person says when to go on."""
     now = datetime.now(UTC)
-    start, end = now - timedelta(minutes=2), now + timedelta(minutes=1)
+    start, end = now - timedelta(minutes=2), now + timedelta(seconds=80)  # to the minute: 20 to 80 s from now
     window = {"start_hour": start.hour, "start_minute": start.minute, "end_hour": end.hour, "end_minute": end.minute}
     limits = workshop.settings.production_safeguards
     closing = limits.maintenance_window.model_copy(update={"enabled": True, **window})

@@ -51,6 +51,11 @@ BEGIN
     PERFORM indexpilot._refuse('decision', format('change %s is a %s: only a half-dropped index is repaired', p_id, c.kind),
       'finish it, or clean up what is left of it');
   END IF;
+  IF to_state = 'cleaning' AND c.kind = 'drop' THEN
+    -- what is cleaned up after a drop is the index itself: it would end as failed, with its index gone
+    PERFORM indexpilot._refuse('decision', format('change %s is a drop: what is left of it is finished or repaired', p_id),
+      'say finish or repair');
+  END IF;
   PERFORM indexpilot._move(c, to_state, 'resolve');
   UPDATE indexpilot.changes x SET epoch = x.epoch + 1, lease_until = clock_timestamp(), decision = decided,
     abort_reason = NULL, abort_by = NULL, abort_at = NULL,
