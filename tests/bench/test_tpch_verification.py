@@ -15,7 +15,7 @@ FEW = ("1", "3", "4", "9", "14", "19")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("bindir", [None, pytest.param(DEBIAN_15, marks=WITHOUT_15)], ids=["18", "15"])
+@pytest.mark.parametrize("bindir", [pytest.param(DEBIAN_15, marks=WITHOUT_15)], ids=["15"])
 async def test_the_slower_query_is_flagged_and_none_whose_plan_is_the_one_from_before(
     bindir: Path | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

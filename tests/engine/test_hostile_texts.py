@@ -17,7 +17,12 @@ from tests.engine.observe_room import SETTINGS, make_place
 EVIL = "\x1b]52;c;b3du\x07\x1b[2J[@click=app.quit]q[/foo] \u202egnp\u200b\x9b31m\r\n'\" %s %(x)s {} $1"
 TABLE, COLUMN, INDEX = "\x1b[2J[/t]\u202e\"'%s{}", "c\n\x07[@click=app.quit]", "i\x1b]52;c;b3du\x07[/foo]%(x)s"
 MEGABYTE = 1_000_000
-RAW = ("fix", "raw_query")  # to be executed or planned, and said to be so: whoever shows them cleans them
+RAW = (
+    "fix",
+    "raw_query",
+    "table_names",
+    "database_names",
+)  # to be executed, planned or matched: whoever shows them cleans them
 
 
 def texts(value: Any) -> Iterator[str]:

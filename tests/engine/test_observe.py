@@ -103,7 +103,8 @@ async def test_an_ordinary_refresh_is_one_round_trip_of_four_statements(place: P
     assert [o.cost.round_trips for o in seen[2:]] == [1] * 4
     assert all(o.cost.statements <= 4 for o in seen[2:])
     assert seen[-1].health is seen[0].health  # read once in its own interval
-    assert all(0 < o.cost.server_ms < 5 for o in seen[2:])
+    assert all(o.cost.server_ms > 0 for o in seen[2:])
+    assert min(o.cost.server_ms for o in seen[2:]) < 5
     assert seen[0].signals is not None
     assert seen[0].signals.replication is not None
 
