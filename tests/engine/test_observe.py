@@ -382,3 +382,23 @@ async def test_plans_on_demand_are_at_values_of_the_parameters_and_execute_nothi
         )  # fmt: skip
         assert "code of others" in (await read_plans(session, "select public.mine(a) from public.hot"))[1]
         assert (await read_plans(session, "select * from public.gone"))[1] != ""
+
+
+async def test_a_text_that_was_not_asked_for_yet_is_not_called_gone(place: Place) -> None:
+    await place.run("create table t (a int)")
+    watcher = Watcher(SETTINGS)
+    async with place.session() as session:
+        await watcher.refresh(session)
+        watcher._texts_pace.due = float("inf")  # texts are asked for at a pace of their own
+        await place.run("select count(*) from t")
+        seen = [i.query for i in (await watcher.refresh(session)).hotspots.items]
+        assert seen
+        assert set(seen) == {"(text not read yet)"}
+        for _ in range(20):
+            watcher._texts_pace.due = 0.0
+            await place.run("select count(*) from t")
+            read = [i.query for i in (await watcher.refresh(session)).hotspots.items]
+            if any("from t" in query for query in read):
+                break
+            await asyncio.sleep(0.05)
+        assert any("from t" in query for query in read), read

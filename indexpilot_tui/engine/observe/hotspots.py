@@ -24,6 +24,8 @@ MARKER = "/* indexpilot */"
 _OURS = re.compile(r"\bindexpilot\.|\bpg_catalog\.", re.IGNORECASE)
 _UTILITY = re.compile(r"\s*(?:/\*.*?\*/\s*)*(?:set|show|reset|begin|commit|rollback|explain|discard)\b", re.I | re.S)
 
+GONE, UNREAD = "(the server no longer has the text)", "(text not read yet)"
+
 
 @dataclass(slots=True)
 class Text:
@@ -50,6 +52,7 @@ class HotspotTracker:
     epoch_started: datetime | None = None
     epoch_note: str = ""
     texts: dict[int, Text] = field(default_factory=dict)
+    asked: set[int] = field(default_factory=set)  # whose texts the server was asked for
     histories: Histories = field(default_factory=Histories)
     ledger: Ledger = field(default_factory=Ledger)
     waits: WaitSamples = field(default_factory=WaitSamples)
@@ -200,7 +203,7 @@ class HotspotTracker:
         text, seen = self.texts.get(queryid), self.seen.get(queryid)
         return Hotspot(
             queryid=queryid,
-            query=text.shown if text else "(the server no longer has the text)",
+            query=text.shown if text else GONE if queryid in self.asked else UNREAD,
             user=self._user_name(text, users) if text else "",
             trend=self.histories.trend(queryid, TREND),
             first_seen=datetime.fromtimestamp(seen.first, UTC) if seen and seen.first is not None else None,

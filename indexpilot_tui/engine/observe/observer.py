@@ -298,6 +298,7 @@ class Watcher:
             self._texts_pace.due = min(self._texts_pace.due, now + TEXTS_S)
             if not isinstance(answer, Refusal):
                 self._tracker.learn(answer)
+                self._tracker.asked.update(missing)
         if self._shown is None or self._shown[0] is not interval or missing:
             new = self._shown is None or self._shown[0] is not interval
             made = self._tracker.hotspots(interval, record=new)
