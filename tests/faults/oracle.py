@@ -41,6 +41,7 @@ _LOOKS = ("select", "set", "begin", "commit", "rollback", "show", "with", "savep
 # What ends an intent besides its own `.outcome`: the deed was sent, or whoever comes next says what became of it.
 _ENDS = {
     "ddl": {"ddl.outcome", "lost", "backend.gone", "takeover"},
+    "part": {"part.outcome", "lost", "backend.gone", "takeover"},  # one step of a change on a partitioned table
     "cancel": {"cancel.sent", "cancel.failed", "backend.gone", "ddl.outcome", "clean.outcome", "lost", "takeover"},
     "terminate": {"terminate.sent", "terminate.failed", "backend.gone", "ddl.outcome", "lost", "takeover"},
     "clean": {"clean.outcome", "cleaned", "takeover", "needs_operator"},

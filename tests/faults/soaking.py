@@ -14,6 +14,8 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+import psycopg
+
 from indexpilot_tui.engine.changes.reconcile import reconcile
 from indexpilot_tui.engine.changes.rollback import propose_rollback
 from indexpilot_tui.engine.model.change import Change, State
@@ -21,17 +23,31 @@ from indexpilot_tui.errors import IndexPilotError, UsageError
 from indexpilot_tui.settings.model import Settings
 from tests.faults import oracle
 from tests.faults.scenes import OLD_SNAPSHOT, WRITER, Rival
-from tests.faults.workshop import Workshop, alive, quick, story
+from tests.faults.workshop import OverTls, Workshop, alive, quick, story
 
-CREATES = (
-    "create index on app.t (v)", "create index on app.t (w)", "create index on app.t (v, id desc)",
-    "create unique index on app.t (id, v)", "create index on app.t (lower(w))", "create index on app.t (w) where v < 100",
-    "create index on app.t (id) include (v)", "create index on app.t using hash (w)", "create index on app.t using brin (id)",
-    "create unique index on app.t (v)",  # there are duplicates
-)  # fmt: skip
+CREATES = {
+    "t": (
+        "create index on app.t (v)", "create index on app.t (w)", "create index on app.t (v, id desc)",
+        "create unique index on app.t (id, v)", "create index on app.t (lower(w))", "create index on app.t (w) where v < 100",
+        "create index on app.t (id) include (v)", "create index on app.t using hash (w)",
+        "create index on app.t using brin (id)",
+        "create unique index on app.t (v)",  # there are duplicates
+    ),
+    "p": (
+        "create index on app.p (w)", "create index on app.p (k, w)", "create unique index on app.p (id, k)",
+        "create index on app.p (lower(w))", "create index on app.p (id) where k < 150",
+        "create unique index on app.p (k)",  # there are duplicates
+    ),
+}  # fmt: skip
 OWN_INDEXES = """
 select c.relname from pg_index i join pg_class c on c.oid = i.indexrelid
 where i.indrelid = 'app.t'::regclass and i.indisvalid and not i.indisprimary order by c.relname"""
+PARTS = """
+select c.relname from pg_index i join pg_class c on c.oid = i.indexrelid
+where i.indrelid in ('app.p_a'::regclass, 'app.p_b'::regclass, 'app.p_c'::regclass) and i.indisvalid order by c.relname"""
+BACKENDS = """
+select pid from pg_stat_activity where backend_type = 'client backend' and datname = current_database()
+and pid <> pg_backend_pid() order by pid"""
 MOST_INDEXES = 6
 END_S = 90.0
 
@@ -55,6 +71,7 @@ class Played:
     seconds: float
     violations: tuple[str, ...]
     stall_s: float  # the longest wait of a reader or writer because of us, so far in this workshop
+    story: str = ""  # the log of a change for which something did not hold
 
 
 @dataclass
@@ -65,6 +82,7 @@ class Scene:
     rng: random.Random
     change_id: int
     pid: int
+    table: str  # t or p
     rivals: list[Rival] = field(default_factory=list)
 
     def backend(self, which: str, how: str = "terminate") -> None:
@@ -125,11 +143,42 @@ async def stopped_by_a_person(scene: Scene) -> None:
 
 
 async def a_deploy(scene: Scene) -> None:
-    scene.rivals.append(Rival(scene.workshop, "alter table app.t add column if not exists extra int", name="deploy"))
+    scene.rivals.append(
+        Rival(scene.workshop, f"alter table app.{scene.table} add column if not exists extra int", name="deploy")
+    )
 
 
 async def an_analyze(scene: Scene) -> None:
-    scene.rivals.append(Rival(scene.workshop, "analyze app.t", name="nightly"))
+    scene.rivals.append(Rival(scene.workshop, f"analyze app.{scene.table}", name="nightly"))
+
+
+async def restarted(scene: Scene) -> None:
+    """An immediate stop and a start; of an embedded server, which cannot be started again, a backend that is killed, upon
+    which the server does the same to itself. The control schema is on it, too."""
+    place = scene.workshop.cluster
+    if isinstance(place, OverTls):
+        await asyncio.to_thread(place.server.stop, "immediate")
+        await asyncio.sleep(scene.rng.uniform(0.0, 2.0))
+        await asyncio.to_thread(place.server.start_again)
+    else:
+        backends = scene.workshop.sql(BACKENDS)
+        if backends:
+            os.kill(int(scene.rng.choice(backends)[0]), signal.SIGKILL)
+    await answers(scene.workshop)
+
+
+async def answers(workshop: Workshop, seconds: float = 30.0) -> None:
+    """Wait for a server that was away, and have new sessions to it."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            await workshop.reopen()
+        except (IndexPilotError, psycopg.Error):
+            if time.monotonic() > end:
+                raise
+            await asyncio.sleep(0.3)
+        else:
+            return
 
 
 Fault = Callable[[Scene], Awaitable[None]]
@@ -138,39 +187,53 @@ FAULTS: dict[str, Fault] = {
     "executor's session ended": executor_ended, "executor's statement cancelled": executor_cancelled,
     "observer's session ended": observer_ended, "control session ended": control_ended,
     "abort by a person": stopped_by_a_person, "ALTER TABLE queues": a_deploy, "ANALYZE queues": an_analyze,
+    "server: immediate stop and start": restarted,
 }  # fmt: skip
-HOLDERS: dict[str, tuple[str, ...]] = {"": (), "an old snapshot": OLD_SNAPSHOT, "a writer": WRITER}
+HOLDERS: dict[str, dict[str, tuple[str, ...]]] = {
+    "": {"t": (), "p": ()},
+    "an old snapshot": {"t": OLD_SNAPSHOT, "p": OLD_SNAPSHOT},
+    "a writer": {"t": WRITER, "p": ("update app.p set w = w where k = 150 and id = 150",)},
+}
 
 
-async def _choose(workshop: Workshop, rng: random.Random) -> tuple[str, int]:
-    """The next change, approved or covered by its parent's approval: (what, id). One that is refused at its proposal (the
-    same index exists, say) is no change."""
+async def _choose(workshop: Workshop, rng: random.Random) -> tuple[str, int, str]:
+    """The next change, approved or covered by its parent's approval: (what, id, table). One that is refused at its proposal
+    (the same index exists, say) is no change."""
     while True:
         with contextlib.suppress(UsageError):
             return await _proposed(workshop, rng)
 
 
-async def _proposed(workshop: Workshop, rng: random.Random) -> tuple[str, int]:
-    indexes = [str(row[0]) for row in workshop.sql(OWN_INDEXES)]
+async def _proposed(workshop: Workshop, rng: random.Random) -> tuple[str, int, str]:
+    table = rng.choice(["t", "t", "p"])
     kind = rng.choice(["create", "create", "create", "drop", "reindex", "rollback"])
-    if not indexes and kind != "rollback":
-        kind = "create"
     if kind == "rollback":
         for change in await workshop.journal.changes(20):
-            if change.state is State.DONE and change.kind in ("create", "drop") and change.parent_id is None:
+            if change.plan.table == table and _can_go_back(change):
                 with contextlib.suppress(IndexPilotError):
-                    return f"rollback of a {change.kind}", await propose_rollback(
-                        workshop.monitor, workshop.journal, change, "soak"
-                    )
+                    child = await propose_rollback(workshop.monitor, workshop.journal, change, "soak")
+                    return f"rollback of a {change.kind} on app.{table}", child, table
         kind = "create"
-    if kind == "create" and len(indexes) >= MOST_INDEXES:
+    indexes = [str(row[0]) for row in workshop.sql(OWN_INDEXES if table == "t" else PARTS)]
+    if kind == "create" and len(indexes) >= MOST_INDEXES and table == "t":
         kind = "drop"
-    ddl = rng.choice(CREATES)
-    if kind == "drop":
+    ddl = rng.choice(CREATES[table])
+    if indexes and kind == "drop" and table == "t":  # that of a partitioned table only goes back with its change
         ddl = f"drop index app.{rng.choice(indexes)}"
-    elif kind == "reindex":
+    elif indexes and kind != "create":
         ddl = f"reindex index app.{rng.choice(indexes)}"
-    return ddl, await workshop.approved(ddl)
+    return ddl, await workshop.approved(ddl), table
+
+
+def _can_go_back(change: Change) -> bool:
+    return change.state is State.DONE and change.kind in ("create", "drop") and change.parent_id is None
+
+
+def _decision(change: Change, rng: random.Random) -> str:
+    """What a person says who was called."""
+    if change.kind == "drop" and not change.plan.steps:
+        return rng.choice(["finish", "repair"])
+    return rng.choice(["finish", State.CLEANING.value]) if change.plan.steps else State.CLEANING.value
 
 
 async def _to_the_end(workshop: Workshop, rng: random.Random, change_id: int, pid: int) -> Change:
@@ -182,8 +245,7 @@ async def _to_the_end(workshop: Workshop, rng: random.Random, change_id: int, pi
         if change.ended or (change.state in (State.APPROVED, State.PROPOSED) and started > 1 and not alive(pid)):
             return change
         if change.state is State.NEEDS_OPERATOR:
-            choice = rng.choice(["finish", "repair"]) if change.kind == "drop" else State.CLEANING
-            await workshop.approver.resolve(change_id, choice, "soak")
+            await workshop.approver.resolve(change_id, _decision(change, rng), "soak")
         if not alive(pid):
             if change.state in (State.APPROVED, State.PROPOSED):
                 started += 1
@@ -194,15 +256,23 @@ async def _to_the_end(workshop: Workshop, rng: random.Random, change_id: int, pi
     raise AssertionError(f"{change.state} and nothing more happens\n{story(change)}")
 
 
-async def play(workshop: Workshop, rng: random.Random, number: int) -> Played:
-    """One change and one fault, at a moment between its start and the end of what it has to wait for."""
+async def play(
+    workshop: Workshop, rng: random.Random, number: int, *, fault: str | None = None, ddl: str | None = None
+) -> Played:
+    """One change and one fault, at a moment between its start and the end of what it has to wait for. `fault` and `ddl`
+    choose these instead of chance."""
     start = time.monotonic()
-    what, change_id = await _choose(workshop, rng)
-    fault, holder = rng.choice(list(FAULTS)), rng.choice(list(HOLDERS))
+    if ddl is None:
+        what, change_id, table = await _choose(workshop, rng)
+    else:
+        what, change_id = ddl, await workshop.approved(ddl)
+        table = (await workshop.journal.change(change_id)).plan.table
+    fault, holder = fault or rng.choice(list(FAULTS)), rng.choice(list(HOLDERS))
     delay, length = rng.uniform(0.0, 1.5), rng.uniform(0.2, 2.0)
-    held = workshop.blocker(*HOLDERS[holder]) if holder else None
+    statements = HOLDERS[holder][table if table == "t" else "p"]
+    held = workshop.blocker(*statements) if statements else None
     pid = await workshop.spawn(change_id)
-    scene = Scene(workshop, rng, change_id, pid)
+    scene = Scene(workshop, rng, change_id, pid, table)
     await asyncio.sleep(delay)
     await FAULTS[fault](scene)
     await asyncio.sleep(length)
@@ -218,4 +288,5 @@ async def play(workshop: Workshop, rng: random.Random, number: int) -> Played:
     violations += await oracle.ask(workshop)
     stall = workshop.traffic_of.ours if workshop.traffic_of is not None else 0.0
     told = f"{fault}{f', while {holder} holds it up' if holder else ''}"
-    return Played(number, what, told, state, time.monotonic() - start, tuple(violations), stall)
+    log = story(await workshop.journal.change(change_id)) if violations else ""
+    return Played(number, what, told, state, time.monotonic() - start, tuple(violations), stall, log)
