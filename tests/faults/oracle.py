@@ -191,7 +191,7 @@ def _catalog(site: Site, conn: psycopg.Connection[Any], changes: list[dict[str, 
         name = f"{row['schema']}.{row['name']}"
         if not row["valid"] and name not in site.theirs and row["oid"] not in excused and not at_work:
             yield f"an INVALID index is left behind: {name} (OID {row['oid']})"
-    newest = {_index(c): c["id"] for c in changes if _remade(c)}
+    newest = {index: c["id"] for c in changes if _remade(c) for index in _touched(c, changes)}
     for change in changes:
         # what a later change made of the same index is told by that one
         if change["id"] not in site.left and newest.get(_index(change), 0) <= change["id"]:
@@ -207,6 +207,16 @@ def _remade(change: dict[str, Any]) -> bool:
         return True
     repaired = change["index_oid"] not in (None, json.loads(change["plan"])["index_oid"])
     return change["kind"] == "drop" and change["state"] == State.FAILED and repaired
+
+
+def _touched(change: dict[str, Any], changes: list[dict[str, Any]]) -> set[tuple[str, str]]:
+    """The indexes that a change makes or drops: of a partitioned table also those of its partitions, which go with the whole
+    though the plan of the drop does not name them."""
+    plan, index = json.loads(change["plan"]), _index(change)
+    if change["kind"] == "drop" and plan.get("steps"):
+        makers = [c for c in changes if c["id"] < change["id"] and c["kind"] == "create" and _index(c) == index]
+        plan = json.loads(makers[-1]["plan"]) if makers else plan
+    return {index} | {(step["schema"], step["index"]) for step in plan.get("steps", ())}
 
 
 def _index(change: dict[str, Any]) -> tuple[str, str]:

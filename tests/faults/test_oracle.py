@@ -10,8 +10,10 @@ from typing import Any
 import psycopg
 import pytest
 
+from indexpilot_tui.engine.changes.rollback import propose_rollback
 from indexpilot_tui.engine.model.change import State
 from tests.faults import oracle
+from tests.faults.busy import TABLES
 from tests.faults.table import rows
 from tests.faults.traffic import because_of_us
 from tests.faults.workshop import OPERATOR, OWNER, Workshop
@@ -59,6 +61,37 @@ async def test_a_row_that_does_not_say_what_is_so_is_seen(workshop: Workshop, de
     await built(workshop)
     workshop.sql(f"set allow_system_table_mods = on; {deed}")
     assert said in await asked(workshop)
+
+
+async def test_what_was_made_of_a_part_goes_with_the_index_of_the_whole(workshop: Workshop) -> None:
+    """A part that was rebuilt, and the whole taken back later, are no contradiction; a part that went alone is one."""
+    workshop.sql(TABLES)
+    whole = await workshop.approved("create index on app.p (w)")
+    await workshop.spawn(whole)
+    change = await workshop.until(whole, State.OBSERVING, State.DONE)
+    part = await workshop.approved("reindex index app.p_a_w_idx")
+    await workshop.spawn(part)
+    await workshop.until(part, State.OBSERVING, State.DONE)
+    assert await oracle.ask(workshop) == []
+    workshop.sql("alter index app.p_a_w_idx rename to elsewhere")
+    assert f"change {part} (reindex) is" in await asked(workshop)
+    workshop.sql("alter index app.elsewhere rename to p_a_w_idx")
+    back = await propose_rollback(workshop.monitor, workshop.journal, change, "not needed")
+    await workshop.spawn(back)
+    await workshop.until(back, State.DONE)
+    assert await oracle.ask(workshop) == []
+
+
+async def test_a_step_whose_connection_broke_is_told_of_by_its_loss(workshop: Workshop) -> None:
+    """The loss names the part; a step that nothing is told of is seen."""
+    rows = [
+        {"action": action, "seq": seq}
+        for seq, action in enumerate(("claimed", "ddl.intent", "part.intent", "lost", "ddl.outcome"))
+    ]
+    assert list(oracle._pairs(1, rows, ended=True)) == []
+    assert list(oracle._pairs(1, [r for r in rows if r["action"] != "lost"], ended=True)) == [
+        "change 1: nothing tells what became of part.intent"
+    ]
 
 
 @pytest.mark.parametrize(
