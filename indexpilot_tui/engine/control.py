@@ -56,7 +56,7 @@ class Control:
         self.reason = "the control schema has not been looked for yet"
         self._sink = sink
         self._previous: dict[str, tuple[Verdict, ...]] = {}
-        self._memory = Memory()
+        self.memory = Memory()  # of the gates; what they have read is there for others, too
         self._looked = 0.0
 
     async def open(self) -> None:
@@ -133,7 +133,7 @@ class Control:
                 rollback=parent is not None,
                 previous=self._previous.get(key, ()),
                 estimate=estimator(session, plan, lambda: self.builds(session)) if plan is not None else None,
-                memory=self._memory,
+                memory=self.memory,
             )
         )
         self._previous[key] = tuple(verdicts)

@@ -17,9 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from indexpilot_tui.engine.aside import Aside
 from indexpilot_tui.engine.control import Control
+from indexpilot_tui.engine.forecasting import Forecasting
+from indexpilot_tui.engine.gauges.board import Board
 from indexpilot_tui.engine.journal.journal import Bypass
 from indexpilot_tui.engine.logs import log
 from indexpilot_tui.engine.model.change import Change
+from indexpilot_tui.engine.model.gauge import Gauge
 from indexpilot_tui.engine.model.verdict import Verdict
 from indexpilot_tui.engine.model.wayback import Rehearsal, WayBack
 from indexpilot_tui.engine.observe.blocking_model import Blocking
@@ -39,11 +42,9 @@ if TYPE_CHECKING:
     from indexpilot_tui.engine.whatif.advise.advisor import Options
     from indexpilot_tui.engine.whatif.advise.model import Advice
     from indexpilot_tui.engine.whatif.model import Forecast, Statement
-    from indexpilot_tui.engine.whatif.simulate import Simulator
 
 COMMAND_LOG = 2_000  # statements kept for the command log
 GATES_OPERATING_S, GATES_LOOKING_S = 6.0, 30.0  # how old the verdicts of the throttle pane may be
-WORKLOAD_STATEMENTS = 500  # the busiest of pg_stat_statements that a forecast looks at
 
 
 class Engine:
@@ -61,10 +62,11 @@ class Engine:
         self._aside = Aside(target, settings, self.watcher, self.monitor)
         self._pool = MonitorPool(target, settings, self.sent.append)
         self._control = Control(target, settings, self.sent.append, second_login)
+        self._forecasting = Forecasting(self.monitor, self._control)
+        self._board = Board(target, settings, self._control.memory)
         self._watch: Session | None = None
         self._facts: Facts | None = None
         self._last: Observation | None = None
-        self._simulator: Simulator | None = None
         self._bundle: Session | None = None
         self._observing = asyncio.Lock()
         self._recorder = Recorder(settings.operational.recording)
@@ -127,9 +129,7 @@ class Engine:
 
     async def close(self) -> None:
         """End every session and the shadow. A running build goes on: its executor is a process of its own."""
-        simulator, self._simulator = self._simulator, None
-        if simulator is not None:
-            await simulator.close()
+        await self._forecasting.close()
         await self._aside.close()
         await self._recorder.close()
         await self._pool.close()
@@ -191,6 +191,7 @@ class Engine:
                     raise
                 return replace(self._last, error=clean_line(exc.message, 300))
             self._last = await self.watcher.refresh(self._watch)
+            self._board.take(self._last)
             if (signals := self._last.signals) and signals.pulse.in_recovery != self._watch.facts.in_recovery:
                 await self._watch.close()  # promoted: the next reading asks anew what this server is
             if not self._last.error:
@@ -238,6 +239,10 @@ class Engine:
         async with self.monitor() as session:
             return await self._blocking.read(session)
 
+    async def gauges(self) -> tuple[Gauge, ...]:
+        """The raw signals of the newest refresh, each with its limit, age and past; and the metrics, asked where due."""
+        return await self._board.read(self.facts)
+
     @property
     def throttle_due(self) -> bool:
         """Whether the gates should be evaluated again for the pane: often where changes can be made, less where only
@@ -257,45 +262,20 @@ class Engine:
 
     # --- forecast --------------------------------------------------------------------------------------------------
 
-    async def _shadow(self) -> Simulator:
-        if self._simulator is None:
-            from indexpilot_tui.engine.whatif.simulate import Simulator
-
-            self._simulator = Simulator()
-        return self._simulator
-
     async def simulate(
         self, ddl: str, statements: Sequence[Statement] | None = None, *, backend: str = "auto", cross_check: bool = False
     ) -> Forecast:
         """Forecast one CREATE or DROP INDEX on `statements`, else on those of pg_stat_statements that touch the table.
         `backend` and `cross_check` as in Simulator.simulate."""
-        simulator = await self._shadow()
-        async with self.monitor() as session:
-            if statements is None:
-                from indexpilot_tui.engine.whatif.workload import from_pg_stat_statements
-
-                statements = await from_pg_stat_statements(session, WORKLOAD_STATEMENTS)
-            builds = await self._control.builds(session)
-            return await simulator.simulate(
-                session, ddl, statements, backend=backend, cross_check=cross_check, builds=builds
-            )  # fmt: skip
+        return await self._forecasting.simulate(ddl, statements, backend=backend, cross_check=cross_check)
 
     async def advise(self, statements: Sequence[Statement] | None = None, options: Options | None = None) -> Advice:
         """Recommend a set of indexes for `statements`, else for the busiest of pg_stat_statements."""
-        from indexpilot_tui.engine.whatif.advise.advisor import Options, advise, read_case
-
-        simulator = await self._shadow()
-        async with self.monitor() as session:
-            case = await read_case(session, statements)
-        return await advise(simulator.server, case, options or Options())
+        return await self._forecasting.advise(statements, options)
 
     async def candidates(self, queryid: int) -> list[str]:
         """Index statements worth forecasting for one statement of the hotspots; may be empty."""
-        from indexpilot_tui.engine.whatif.candidates import candidates
-
-        detail = self.watcher.detail(queryid)
-        async with self.monitor() as session:
-            return await candidates(session, detail.raw_query)
+        return await self._forecasting.candidates(self.watcher.detail(queryid).raw_query)
 
     # --- change ----------------------------------------------------------------------------------------------------
 
@@ -368,13 +348,13 @@ class Engine:
             if back.kind != "create" or not back.statements:
                 return back
             change = await self._control.change(change_id)
-            simulator = await self._shadow()
+            simulator = await self._forecasting.shadow()
             return replace(back, cost=await cost_of_return(session, simulator, change, back.statements[0]))
 
     async def rehearse(self, change_id: int) -> Rehearsal:
         """Carry the rollback of a change out on the shadow, compare, and record the result in the change's log. Nothing is
         written to the target."""
-        simulator = await self._shadow()
+        simulator = await self._forecasting.shadow()
         async with self.monitor() as session:
             return await self._control.rehearse(session, simulator.server, change_id)
 

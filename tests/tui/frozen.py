@@ -16,6 +16,7 @@ from indexpilot_tui.engine.model.change import (
     Event,
     State,
 )
+from indexpilot_tui.engine.model.gauge import Gauge
 from indexpilot_tui.engine.model.verdict import Verdict
 from indexpilot_tui.engine.model.wayback import Rehearsal, WayBack
 from indexpilot_tui.engine.observe.blocking_model import Blocking
@@ -27,7 +28,7 @@ from indexpilot_tui.engine.whatif.model import Forecast, Statement
 from indexpilot_tui.errors import RefusedError
 from indexpilot_tui.settings.model import Settings, Target
 from indexpilot_tui.tui.clock import Clock
-from tests.tui import sample
+from tests.tui import sample, sample_signals
 
 NOW = sample.NOW
 
@@ -135,6 +136,10 @@ class FrozenEngine:
     async def blocking(self) -> Blocking:
         self.calls.append("blocking")
         return sample.blocking()
+
+    async def gauges(self) -> tuple[Gauge, ...]:
+        self.calls.append("gauges")
+        return sample_signals.gauges()
 
     async def throttle(self) -> list[Verdict]:
         return [v for v in self.gates_now if v.guard not in ("approval", "privilege")]

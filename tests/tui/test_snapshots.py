@@ -93,6 +93,12 @@ async def stale(on: Stage, pilot: Pilot[Any]) -> None:
     await tick(on, pilot, 42)
 
 
+async def stale_signals(on: Stage, pilot: Pilot[Any]) -> None:
+    await settle(pilot)
+    await press(pilot, "s")
+    await stale(on, pilot)
+
+
 async def since_mark(on: Stage, pilot: Pilot[Any]) -> None:
     await settle(pilot)
     await press(pilot, "m")
@@ -130,6 +136,12 @@ CASES: dict[str, tuple[str, str, tuple[int, int], Walk]] = {
     "plans_narrow": (LIGHT, "demo", NARROW, keys("enter", "x")),
     "activity_wide": (LIGHT, "production", WIDE, keys("a")),
     "activity_narrow": (DARK, "demo", NARROW, keys("a", "down")),
+    "signals_wide": (DARK, "production", WIDE, keys("s")),
+    "signals_wide_light": (LIGHT, "demo", WIDE, keys("s", "end")),
+    "signals_narrow": (DARK, "demo", NARROW, keys("s", "t")),
+    "signals_narrow_light": (LIGHT, "production", NARROW, keys("s", "down")),
+    "signals_stale_wide": (LIGHT, "staging", WIDE, stale_signals),
+    "signals_stale_narrow": (DARK, "staging", NARROW, stale_signals),
     "finding_narrow": (DARK, "demo", NARROW, keys("2", "enter")),
     "simulate_wide": (DARK, "demo", WIDE, keys("i")),
     "simulate_narrow": (LIGHT, "demo", NARROW, keys("i")),

@@ -16,6 +16,7 @@ from indexpilot_tui.errors import RefusedError
 from indexpilot_tui.tui.panes.hotspots import HotspotsPane
 from indexpilot_tui.tui.screens.steps.route import step_of
 from indexpilot_tui.tui.widgets.entry import Entry
+from indexpilot_tui.tui.widgets.table import KeyedTable
 from tests.tui import sample
 from tests.tui.frozen import NOW, facts
 from tests.tui.stage import (
@@ -427,3 +428,51 @@ async def test_windows_groups_and_the_mark() -> None:
         assert "since the mark" in title()
         await press(pilot, "m", "escape")
         assert on.app.screen.focused is pane
+
+
+async def test_signals_are_told_with_their_limits_and_nothing_unknown_is_green() -> None:
+    on = stage(environment="production")
+    async with on.app.run_test(size=WIDE) as pilot:
+        await settle(pilot)
+        assert "gauges" not in on.engine.calls
+        await press(pilot, "s")
+        assert on.screen == "SignalsScreen"
+        table = on.app.screen.query_one("#signals", KeyedTable)
+        tones = {row.key: row.cells["value"][1] for row in table.rows}
+        assert (tones["active"], tones["connections"]) == ("ok", "ok")
+        assert (tones["lag replica-b 10.0.4.22"], tones["slot old_cdc"], tones["disk"], tones["max_io_waits"]) == (
+            "crit",
+        ) * 4
+        assert {tones[key] for key in ("lag report 10.0.9.3", "cpu", "backup", "block_read")} == {"warn"}
+        assert tones["xacts"] == "plain"
+        assert "sessions" not in on.text("#about")
+        table.select("lag report 10.0.9.3")
+        await settle(pilot)
+        assert "GRANT pg_monitor TO alice" in on.text("#about")
+        await press(pilot, "t")
+        assert {row.cells["value"][1] for row in table.rows} == {"crit", "warn"}
+        await press(pilot, "t")
+        asked = on.engine.calls.count("gauges")
+        await tick(on, pilot)
+        assert on.engine.calls.count("gauges") == asked + 1
+        on.engine.observation = replace(on.engine.observation, error="the server closed the connection")
+        await tick(on, pilot)
+        assert "STALE" in str(table.border_title)
+        assert {row.cells["value"][1] for row in table.rows} == {"warn"}
+        await press(pilot, "escape")
+        assert on.screen == "Dashboard"
+        calls = on.engine.calls.count("gauges")
+        await tick(on, pilot)
+        assert on.engine.calls.count("gauges") == calls  # nobody looks
+
+
+async def test_signals_that_grow_old_on_a_screen_that_stands_still_are_unknown() -> None:
+    on = stage()
+    async with on.app.run_test(size=NARROW) as pilot:
+        await settle(pilot)
+        await press(pilot, "s")
+        on.clock.push(30)
+        on.app._tick()
+        await settle(pilot)
+        table = on.app.screen.query_one("#signals", KeyedTable)
+        assert {row.cells["value"][1] for row in table.rows} == {"warn"}

@@ -52,6 +52,11 @@ class Metrics:
         value = await self._answer(name, facts)
         return tuple(self._of(name, value, key) for key in keys)
 
+    def age(self, name: str) -> float | None:
+        """Seconds since the answer that is held was asked for; None when there is none."""
+        held = self._held.get(name)
+        return None if held is None or held.value is None else time.monotonic() - held.at
+
     async def is_object(self, name: str, facts: Facts) -> bool:
         """Whether the metric answers with an object. Raises MetricError."""
         return isinstance(await self._answer(name, facts), dict)

@@ -167,7 +167,7 @@ class Watcher:
             builds=self._slow.builds,
             cost=self._charge(),
             refused=self._refused(done.pulse, hotspots),
-            signals=Signals(pulse, self._rates, self._slow.replication, self._cores) if pulse else None,
+            signals=self._signals(pulse) if pulse else None,
             book=self._tracker.book(hotspots, self._slow.tapes.now()) if self._tracker.previous is not None else None,
         )
 
@@ -252,6 +252,19 @@ class Watcher:
             self._slow.builds = ()
         return pulse
 
+    def _note_writes(self, interval: Interval | Refusal | None, source: Source) -> None:
+        refused = str(interval) if isinstance(interval, Refusal) else source.unavailable
+        read = self._tracker.previous
+        known = None if isinstance(interval, Refusal) else interval
+        self._slow.writes.note(known, read.at if read else None, refused)
+
+    def _signals(self, pulse: Pulse) -> Signals:
+        slow = self._slow
+        times_io = slow.timed.io if slow.role else None
+        return Signals(
+            pulse, self._rates, slow.replication, self._cores, slow.replication_at, slow.writing(), times_io, slow.grant()
+        )
+
     # --- the counters of statements ----------------------------------------------------------------------------------
 
     def _ask_counters(self, source: Source) -> list[Question]:
@@ -287,6 +300,7 @@ class Watcher:
 
     async def _hotspots(self, session: Session, interval: Interval | Refusal | None) -> Hotspots:
         source = self._slow.source or Source()
+        self._note_writes(interval, source)
         if interval is None or isinstance(interval, Refusal):
             reason = source.unavailable if interval is None else str(interval)
             return Hotspots((), 0.0, 0.0, 0, 0, None, available=False, unavailable=reason)

@@ -24,7 +24,8 @@ class Wait:
 @dataclass(frozen=True, slots=True)
 class Pulse:
     """One reading. Times by the server's clock. What rests on the state of other sessions is None where that is hidden:
-    a count of the visible ones would look like a quiet server. Counters grow from a reset on; -1.0 ms: I/O is not timed."""
+    a count of the visible ones would look like a quiet server. Counters grow from a reset on; the
+    times of blocks are those of sessions, in ms, and stand still where track_io_timing is off."""
 
     at: datetime
     started: datetime
@@ -55,6 +56,9 @@ class Pulse:
     began: datetime
     ms: float
     round_ms: float
+    temp_files: int = 0
+    block_read_ms: float = 0.0
+    block_write_ms: float = 0.0
 
 
 def pulse_of(row: Mapping[str, Any]) -> Pulse:
@@ -94,6 +98,9 @@ def pulse_of(row: Mapping[str, Any]) -> Pulse:
         began=row["began"],
         ms=row["ms"],
         round_ms=row["round_ms"],
+        temp_files=row["temp_files"],
+        block_read_ms=row["read_ms"],
+        block_write_ms=row["write_ms"],
     )
 
 
@@ -114,6 +121,9 @@ class Rates:
     deadlocks: int | None = None
     checkpoints_timed: int | None = None
     checkpoints_requested: int | None = None
+    temp_files: int | None = None
+    block_read_ms: float | None = None
+    block_write_ms: float | None = None
 
 
 def rates_between(older: Pulse | None, newer: Pulse) -> Rates:
@@ -145,4 +155,7 @@ def rates_between(older: Pulse | None, newer: Pulse) -> Rates:
         deadlocks=whole(older.deadlocks, newer.deadlocks),
         checkpoints_timed=whole(older.checkpoints_timed, newer.checkpoints_timed),
         checkpoints_requested=whole(older.checkpoints_requested, newer.checkpoints_requested),
+        temp_files=whole(older.temp_files, newer.temp_files),
+        block_read_ms=rate(older.block_read_ms, newer.block_read_ms),
+        block_write_ms=rate(older.block_write_ms, newer.block_write_ms),
     )

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from indexpilot_tui.engine.observe.ask import Asker, Question, Refusal, Rows, question
 from indexpilot_tui.engine.observe.pulse import Pulse, Rates, pulse_of, rates_between
 from indexpilot_tui.engine.observe.replication import NAMES as REPLICATION
 from indexpilot_tui.engine.observe.replication import Replication, replication_of
+from indexpilot_tui.engine.observe.writing import Writing
 from indexpilot_tui.engine.postgres.session import Session
 from indexpilot_tui.errors import ServerError
 
@@ -22,12 +24,20 @@ GRANT_MONITOR = "GRANT pg_monitor TO {role}"
 
 @dataclass(frozen=True, slots=True)
 class Signals:
-    """One reading. `cores` is what the configuration says of the server's CPUs: SQL cannot see them."""
+    """One reading. `cores` is what the configuration says of the server's CPUs: SQL cannot see them.
+
+    The rest is what a Watcher has read at its own pace: replication at `replication_at`, how the database is written, and
+    whether blocks are timed (None: not asked). `grant` would show what is hidden.
+    """
 
     pulse: Pulse
     rates: Rates
     replication: Replication | None
     cores: int | None = None
+    replication_at: datetime | None = None
+    writing: Writing | None = None
+    times_io: bool | None = None
+    grant: str = ""
 
     @property
     def cpu_share(self) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any
 
 from psycopg import sql
@@ -21,9 +22,11 @@ from indexpilot_tui.engine.observe.pulse import Pulse
 from indexpilot_tui.engine.observe.replication import Replication, replication_of
 from indexpilot_tui.engine.observe.rota import Asking, Rota, Task
 from indexpilot_tui.engine.observe.signals import GRANT_MONITOR, replication_questions
-from indexpilot_tui.engine.observe.source import Source, source_of
+from indexpilot_tui.engine.observe.source import Source, source_of, statements_question
 from indexpilot_tui.engine.observe.spots import Timed
 from indexpilot_tui.engine.observe.tapes import TapeDeck
+from indexpilot_tui.engine.observe.writes import LEARN_S
+from indexpilot_tui.engine.observe.writing import WriteGauge, Writing
 from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.settings.model import Settings
 
@@ -31,6 +34,7 @@ _PROBE_S = 60.0
 # with nobody who follows there is nothing to see: whether somebody has come is looked up now and then
 _REPLICATION_S, _NOBODY_FOLLOWS_S = 6.0, 30.0
 _DATABASES_S = 10.0
+_AFTER_S = 3.0  # what reads the texts of all statements is not for the first screen
 _ESSENTIAL = ("health_facts", "index_state", "indexes")  # without these there is no index health
 
 
@@ -48,6 +52,8 @@ class Slow:
         self.role: Mapping[str, Any] = {}
         self.builds: tuple[BuildProgress, ...] = ()
         self.replication: Replication | None = None
+        self.replication_at: datetime | None = None
+        self.writes = WriteGauge()
         self.health: IndexHealth | None = None
         self.health_note = ""
         self.tapes = TapeDeck()
@@ -60,6 +66,7 @@ class Slow:
             Task("health", Pace(observe.health_interval_seconds, 0.2), self._ask_health, booked=LIGHT),
             Task("replication", self._replication_pace, self._ask_replication),
             Task("databases", Pace(_DATABASES_S, 0.05), self._ask_databases),
+            Task("writers", Pace(LEARN_S, 0.05, due=time.monotonic() + _AFTER_S), self._ask_writers),
             Task("probe", Pace(_PROBE_S, 0.05, due=time.monotonic() + _PROBE_S), self._ask_probe),
         ]
 
@@ -99,6 +106,8 @@ class Slow:
         for wanted in replication_questions(self.version, self.grant()):
             answers[wanted.name] = (yield wanted).rows
         self.replication = replication_of(answers)
+        pulse = self._pulse()
+        self.replication_at = pulse.at if pulse is not None else None  # of the refresh before, so older rather than newer
         followed = self.replication.standbys or self.replication.slots or self.replication.replay_bytes is not None
         self._replication_pace.interval_s = _REPLICATION_S if followed else _NOBODY_FOLLOWS_S
 
@@ -128,6 +137,15 @@ class Slow:
         answer = (yield question("databases", self.version, remedy=self.grant())).rows
         if not isinstance(answer, Refusal):
             self.tapes.take_databases(answer)
+
+    def _ask_writers(self) -> Asking:
+        if self.source is not None and self.source.schema:
+            self.writes.writers.take((yield statements_question("write_statements", self.source, self.grant())).rows)
+
+    def writing(self) -> Writing:
+        """How the database is written, as far as it was read."""
+        refused = self._reader.known.refused.get("tables")
+        return self.writes.now(self.tapes.tables.pieces, str(refused) if refused else "")
 
     def _judge(self) -> None:
         self.health = health_from(self._reader.known, self.settings)

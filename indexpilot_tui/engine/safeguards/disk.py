@@ -4,13 +4,17 @@ starting again after a crash (measured: safe-index-changes, fact 10), so nothing
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from indexpilot_tui.engine.metrics.answer import MetricError
+from indexpilot_tui.engine.metrics.reader import Metrics
 from indexpilot_tui.engine.model.verdict import Status, Verdict
+from indexpilot_tui.engine.postgres.session import Facts
 from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.engine.safeguards.context import Gate, GateContext, answer, number
 from indexpilot_tui.engine.safeguards.demanded import CHEAP_S, megabytes, not_configured, switched_off
 from indexpilot_tui.engine.safeguards.signals import known, replication
+from indexpilot_tui.settings.model import Target
 
 NAME = "disk"
 SETTING = "production_safeguards.disk"
@@ -86,7 +90,13 @@ async def _main_volume(ctx: GateContext) -> Space | None:
     if capacity is None:
         return None
     row = await ctx.memory.kept("disk", CHEAP_S, lambda: ctx.session.row(ctx.sql("disk")))
-    return checked(capacity * MB - number(row, "used_bytes"), capacity * MB, f"targets.{ctx.target.name}.disk_capacity_mb")
+    return of_capacity(row, ctx.target)
+
+
+def of_capacity(row: dict[str, Any] | None, target: Target) -> Space:
+    """From the size of the whole cluster and the capacity that the operator gave. Raises ValueError when it is not known."""
+    total = (target.disk_capacity_mb or 0.0) * MB
+    return checked(total - number(row, "used_bytes"), total, f"targets.{target.name}.disk_capacity_mb")
 
 
 async def _volume_of(ctx: GateContext, tablespace: str) -> Space | None:
@@ -95,8 +105,12 @@ async def _volume_of(ctx: GateContext, tablespace: str) -> Space | None:
 
 
 async def _from_metric(ctx: GateContext, name: str, capacity_mb: float | None, setting: str) -> Space:
-    """From an object with both figures; a plain number is what is free, and needs the capacity beside it."""
-    metrics, facts = ctx.memory.metrics(ctx.settings, ctx.target), ctx.session.facts
+    return await from_metric(ctx.memory.metrics(ctx.settings, ctx.target), ctx.session.facts, name, capacity_mb, setting)
+
+
+async def from_metric(metrics: Metrics, facts: Facts, name: str, capacity_mb: float | None, setting: str) -> Space:
+    """From an object with both figures; a plain number is what is free, and needs the capacity beside it. Raises MetricError
+    or ValueError when it was not measured, or cannot be true."""
     if await metrics.is_object(name, facts):
         free, total = await metrics.numbers(name, ("free_bytes", "total_bytes"), facts)
     elif capacity_mb is not None:

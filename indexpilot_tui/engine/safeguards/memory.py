@@ -57,6 +57,11 @@ class Memory:
         self._kept[key] = (begun, value)
         return value
 
+    def held(self, key: str) -> tuple[float, Any] | None:
+        """What `kept` has, with its age in seconds; nothing is asked."""
+        found = self._kept.get(key)
+        return None if found is None else (time.monotonic() - found[0], found[1])
+
     async def once(self, key: str, moment: datetime, read: Callable[[], Awaitable[T]]) -> T:
         """The answer of `read`, shared by all who ask at one moment (one evaluation). A failure is not kept."""
         held = self._moments.get(key)

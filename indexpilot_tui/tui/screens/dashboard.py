@@ -25,6 +25,7 @@ from indexpilot_tui.tui.screens.activity import ActivityScreen
 from indexpilot_tui.tui.screens.base import ConsoleScreen
 from indexpilot_tui.tui.screens.detail import finding_screen, gate_screen
 from indexpilot_tui.tui.screens.query import QueryScreen
+from indexpilot_tui.tui.screens.signals import SignalsScreen
 from indexpilot_tui.tui.widgets.lineview import LineView
 from indexpilot_tui.tui.widgets.table import KeyedTable
 
@@ -46,6 +47,9 @@ class Dashboard(ConsoleScreen):
         Action("slash", "filter", "filter", "Filter this pane by a regular expression; ! in front turns it round.", 3),
         Action("less_than_sign,greater_than_sign", "sort", "sort", "Sort the hotspots by another column.", 5),
         Action("a", "activity", "activity", "Who blocks whom and what would free them; old snapshots; what runs long.", 1),
+        Action(
+            "s", "signals", "signals", "The raw signals behind the throttle: value, limit, past, age; unknown with why.", 2
+        ),
         Action("w", "window", "window", "Hotspots of the last reading, of 1, 5 or 60 minutes, or since the mark.", 2),
         Action("b", "group", "by", "Hotspots by query, by table, by user or by database.", 2),
         Action("m", "mark", "mark", "Set a mark, now or at a time: what joins the top since then is shown with a plus.", 4),
@@ -136,7 +140,7 @@ class Dashboard(ConsoleScreen):
             return self._nothing_here(action.name == "simulate")
         if action.name == "sort" and self.current != "hotspots":
             return "only the hotspots can be sorted (1)"
-        if action.name in ("window", "group", "mark", "activity") and self.console.engine is None:
+        if action.name in ("window", "group", "mark", "activity", "signals") and self.console.engine is None:
             return "not connected yet"
         if action.name == "filter" and self.current not in ("hotspots", "health"):
             return "only the hotspots and the index health have a filter"
@@ -238,6 +242,10 @@ class Dashboard(ConsoleScreen):
     def action_activity(self) -> None:
         """Sessions and locks."""
         self.app.push_screen(ActivityScreen())
+
+    def action_signals(self) -> None:
+        """The raw signals."""
+        self.app.push_screen(SignalsScreen())
 
     def action_mark(self) -> None:
         """Ask for the moment."""
