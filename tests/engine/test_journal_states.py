@@ -314,6 +314,7 @@ CALLS = {
     "save_verification": (1, 1, "{}"), "stop_starts": ("x",), "bypass_on": (["rate"], "x", 60.0), "bypass_off": (None, "x"),
     "approve": (1, "x", timedelta(hours=1)), "reject": (1, "x"), "resolve": (1, "failed", "x"), "allow_starts": ("x",),
     "review_bypass": (1, "x"), "prune": ("mutation_log", 400, 10), "anchor_failed": (1, 1, "x"),
+    "check_writable": (),
 }  # fmt: skip
 
 

@@ -19,7 +19,7 @@ MONITOR = {"valid_until", "rate_status", "_tenant", "_sees_all", "_in_force", "_
 BOTH = {"expire", "request_abort", "stop_starts", "bypass_on", "bypass_off", "anchor_failed"}
 OPERATOR = BOTH | {
     "propose", "withdraw", "claim", "renew", "takeover", "append", "advance", "set_backend", "set_index", "set_part",
-    "record_gates", "save_verification", "save_stats", "record_query_stats", "record_index_health", "prune",
+    "record_gates", "save_verification", "save_stats", "record_query_stats", "record_index_health", "prune", "check_writable",
 }  # fmt: skip
 APPROVER = BOTH | {"approve", "reject", "allow_starts", "resolve", "review_bypass"}
 ROLES = {

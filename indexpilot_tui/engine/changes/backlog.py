@@ -12,11 +12,12 @@ from typing import Any
 import psycopg
 
 from indexpilot_tui.engine.model.change import State
-from indexpilot_tui.errors import ConnectError, IndexPilotError, ServerError
+from indexpilot_tui.errors import ConnectError, IndexPilotError, NotInstalledError, ServerError
 
 LATE_S = 1.0
-# SQLSTATE classes of what passes: connection, rollback forced, resources, locks and the like, operator, system, read-only
-_PASSING = ("08", "40", "53", "55", "57", "58", "25")
+# SQLSTATEs of what passes: connection, rollback forced, resources, locks and the like, operator, system, read-only; and what
+# can be given back to the journal: its schema and what is in it, rights in it
+_PASSING = ("08", "40", "53", "55", "57", "58", "25", "3F000", "42P01", "42883", "42501")
 
 
 @dataclass(slots=True)
@@ -58,10 +59,14 @@ class Backlog:
         self.rows.popleft().done.set()
 
 
-def transient(exc: IndexPilotError) -> bool:
-    """Whether the journal may take the row at another time: it is away, or somebody holds a lock there."""
+def away(exc: IndexPilotError) -> bool:
+    """Whether what was asked may be answered at another time: the server is away, somebody holds a lock, the control schema
+    is read-only, not there or closed to us."""
     cause = exc.__cause__
     sqlstate = cause.sqlstate if isinstance(cause, psycopg.Error) else None
-    if isinstance(exc, ConnectError) or sqlstate is None:
-        return isinstance(exc, ConnectError | ServerError)
-    return sqlstate.startswith(_PASSING)
+    return isinstance(exc, ConnectError | NotInstalledError) or (sqlstate or "").startswith(_PASSING)
+
+
+def transient(exc: IndexPilotError) -> bool:
+    """Whether the journal may take the row at another time."""
+    return away(exc) or (isinstance(exc, ServerError) and not isinstance(exc.__cause__, psycopg.Error))

@@ -21,7 +21,7 @@ from indexpilot_tui.engine.model.verdict import Status, Verdict
 from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.engine.safeguards.clearance import Clearance, clear
 from indexpilot_tui.engine.safeguards.gates import evaluate, refusals
-from indexpilot_tui.errors import IndexPilotError
+from indexpilot_tui.errors import IndexPilotError, NotInstalledError, PrivilegeError, ServerError
 
 # refusals of the claim that pass by themselves
 _PASSING = ("busy", "rate_limit")
@@ -53,6 +53,12 @@ async def queue_and_claim(work: Work) -> None:
         await work.hold.note("apply.refused", {"outcome": exc.message, "code": exc.code})
         if work.state is State.QUEUED:
             await _end(work, f"{work.why.sentence}; then {exc.message}")
+        work.leave = True
+        return
+    except (ServerError, PrivilegeError, NotInstalledError) as exc:
+        if work.requeued:
+            raise  # it is waited for: something of it was begun
+        await work.hold.note("apply.refused", {"outcome": f"it could not be claimed: {exc.message}"})
         work.leave = True
         return
     work.index_oid, work.began, work.foreign, work.backend = work.plan.index_oid, False, False, None

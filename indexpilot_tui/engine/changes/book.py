@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 from collections.abc import Iterator
@@ -52,18 +54,31 @@ class Book:
         then nothing may be begun."""
         when = (at or datetime.now(UTC)).isoformat()
         line = {"at": when, "pid": os.getpid(), "action": action, "detail": detail}
+        data = (json.dumps(line, default=str, ensure_ascii=True) + "\n").encode()
         try:
-            fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
-                os.write(fd, (json.dumps(line, default=str, ensure_ascii=True) + "\n").encode())
+                size = os.fstat(fd).st_size
+                if size and os.pread(fd, 1, size - 1) != b"\n":  # a line that a full disk or a crash cut short stays alone
+                    data = b"\n" + data
+                if os.write(fd, data) != len(data):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 os.fsync(fd)
             finally:
                 os.close(fd)
         except OSError as exc:
             raise _unwritable(self.path.parent, exc) from exc
 
+    def jot(self, action: str, detail: dict[str, Any]) -> None:
+        """A line that nothing rests on, if it can be written."""
+        with contextlib.suppress(ServerError):
+            self.write(action, detail)
+
     def lines(self) -> Iterator[dict[str, Any]]:
-        """All lines, oldest first."""
+        """All lines, oldest first; one that was cut short as action `torn`."""
         with self.path.open(encoding="utf-8") as file:
             for line in file:
-                yield json.loads(line)
+                try:
+                    yield json.loads(line)
+                except ValueError:
+                    yield {"action": "torn", "detail": {"text": line.rstrip("\n")}}

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import psycopg
-
 from indexpilot_tui.engine.postgres.queries import load
 from indexpilot_tui.engine.postgres.session import Session
 from indexpilot_tui.errors import ServerError
@@ -96,11 +94,6 @@ async def index_text(session: Session, oid: int) -> tuple[str, int] | None:
     """
     row = await session.row(question("index_text", session), {"oid": oid})
     return (row["definition"], row["size_bytes"] or 0) if row and row["definition"] else None
-
-
-def busy(exc: BaseException) -> bool:
-    """Whether a question was not answered since somebody holds or waits for a lock: it can be asked again."""
-    return isinstance(exc.__cause__, psycopg.errors.LockNotAvailable | psycopg.errors.QueryCanceled)
 
 
 async def table_now(session: Session, table_oid: int) -> tuple[str, str, str] | None:

@@ -9,8 +9,8 @@ import traceback
 from collections.abc import Awaitable, Callable
 
 from indexpilot_tui.engine.changes import begin, cleaning, finish, group, group_clean, prove, settle
+from indexpilot_tui.engine.changes.backlog import away
 from indexpilot_tui.engine.changes.book import Book
-from indexpilot_tui.engine.changes.catalog import busy
 from indexpilot_tui.engine.changes.hold import RECONNECT_S, Hold
 from indexpilot_tui.engine.changes.job import Job, open_journal
 from indexpilot_tui.engine.changes.takeover import take_over
@@ -18,7 +18,7 @@ from indexpilot_tui.engine.changes.work import Work
 from indexpilot_tui.engine.journal.journal import Run, StaleEpochError
 from indexpilot_tui.engine.model.change import State
 from indexpilot_tui.engine.postgres.session import Purpose, connect
-from indexpilot_tui.errors import OK, UNKNOWN, ConnectError, IndexPilotError, ServerError
+from indexpilot_tui.errors import OK, UNKNOWN, IndexPilotError
 
 Step = Callable[[Work], Awaitable[None]]
 
@@ -68,12 +68,12 @@ async def carry_out(job: Job, ready: Callable[[str | None], None] | None = None)
         if await (take_over(work, run) if job.resume else _may_begin(work)):
             await drive(work)
     except StaleEpochError as exc:
-        book.write("fenced", {"why": exc.message})
+        book.jot("fenced", {"why": exc.message})
     except IndexPilotError as exc:
-        book.write("left", {"state": work.state.value, "why": str(exc)})
+        book.jot("left", {"state": work.state.value, "why": str(exc)})
         return UNKNOWN
     except Exception:  # a defect of ours: on paper, and the lease runs out for reconcile
-        book.write("crashed", {"state": work.state.value, "traceback": traceback.format_exc()})
+        book.jot("crashed", {"state": work.state.value, "traceback": traceback.format_exc()})
         raise
     finally:
         await _leave(work)
@@ -85,7 +85,7 @@ async def _may_begin(work: Work) -> bool:
     though we have read it."""
     if work.state in (State.PROPOSED, State.APPROVED, State.QUEUED):
         return True
-    work.hold.book.write("nothing to start", {"state": work.state.value})
+    work.hold.book.jot("nothing to start", {"state": work.state.value})
     return False
 
 
@@ -96,6 +96,8 @@ async def _open(job: Job) -> tuple[Work, Run]:
         parent = await journal.change(change.parent_id) if change.parent_id is not None else None
         run = await journal.run(change.id)
         book = Book.of(change.plan.system_identifier, change.plan.database, change.id)
+        if not job.resume:  # what is to be looked after waits for its journal; what is to begin is refused at once
+            await journal.must_write()
         observer = await connect(job.target, Purpose.OBSERVER, job.settings, application_name=f"ixp-eye:{change.id}")
     except BaseException:
         await journal.close()
@@ -113,21 +115,21 @@ async def _open(job: Job) -> tuple[Work, Run]:
 async def drive(work: Work) -> None:
     """Step by step until a state has no step, or the change is left in a state in which others may act.
 
-    A server that goes away, or a lock in the way of reading, is waited for up to RECONNECT_S: every step begins with
+    A server or a control schema that is away, or a lock in the way, is waited for up to RECONNECT_S: every step begins with
     reading what is so now.
     """
     away_since: float | None = None
     while not work.leave and not work.hold.fenced and (step := STEPS.get(work.state)) is not None:
         try:
             await step(work)
-        except (ConnectError, ServerError) as exc:
-            if not isinstance(exc, ConnectError) and not busy(exc):
+        except IndexPilotError as exc:
+            if not away(exc):
                 raise
             now = time.monotonic()
             away_since = away_since or now
             if now - away_since > RECONNECT_S:
                 raise
-            work.hold.book.write("away", {"state": work.state.value, "why": exc.message})
+            work.hold.book.jot("away", {"state": work.state.value, "why": exc.message})
             await asyncio.sleep(1)
         else:
             away_since = None

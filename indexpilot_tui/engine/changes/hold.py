@@ -15,7 +15,7 @@ from indexpilot_tui.engine.changes.backlog import Backlog, Row, transient
 from indexpilot_tui.engine.changes.book import Book
 from indexpilot_tui.engine.journal.journal import Bypass, Journal, JournalRefusedError, StaleEpochError
 from indexpilot_tui.engine.model.change import END_STATES, State
-from indexpilot_tui.errors import ConnectError, IndexPilotError, ServerError
+from indexpilot_tui.errors import ConnectError, IndexPilotError, NotInstalledError, ServerError
 
 UNREACHABLE = (ConnectError, psycopg.OperationalError, TimeoutError, OSError)
 _FAILED = (IndexPilotError, psycopg.Error, TimeoutError, OSError)
@@ -70,7 +70,7 @@ class Hold:
         while True:
             try:
                 return await self.journal()
-            except ConnectError:
+            except (ConnectError, NotInstalledError):
                 if time.monotonic() > end:
                     raise
                 await asyncio.sleep(2)
@@ -236,9 +236,9 @@ class Hold:
                 if transient(exc):
                     row.failed = True
                     raise
-                self._try_book(f"{row.action}.unlogged", {"why": exc.message})
+                self.book.jot(f"{row.action}.unlogged", {"why": exc.message, **row.detail})
             except (TypeError, ValueError) as exc:  # no JSON
-                self._try_book(f"{row.action}.unlogged", {"why": str(exc)})
+                self.book.jot(f"{row.action}.unlogged", {"why": str(exc)})
             self._backlog.first_is_done()
 
     async def _write(self, journal: Journal, row: Row) -> None:
@@ -260,13 +260,9 @@ class Hold:
 
     def _give_up(self, why: str) -> None:
         for row in self._backlog.rows:
-            self._try_book(f"{row.action}.unlogged", {"why": why, "at": row.at.isoformat(), **row.detail})
+            self.book.jot(f"{row.action}.unlogged", {"why": why, "at": row.at.isoformat(), **row.detail})
             row.done.set()
         self._backlog.rows.clear()
-
-    def _try_book(self, action: str, detail: dict[str, Any]) -> None:
-        with contextlib.suppress(ServerError):
-            self.book.write(action, detail)
 
     # -- the lease -----------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 
 import psycopg
 
-from indexpilot_tui.engine.journal.refusals import refusal
+from indexpilot_tui.engine.journal.refusals import out_of_reach, refusal
 from indexpilot_tui.engine.postgres.queries import load
 from indexpilot_tui.engine.postgres.session import Session
 from indexpilot_tui.engine.postgres.text import clean_line
@@ -23,12 +23,28 @@ class Calls:
         self.session, self.may_operate, self.may_approve = session, may_operate, may_approve
 
     async def _read(self, question: str, params: dict[str, Any] | None = None) -> list[dict[str, Any]]:
-        return await self.session.rows(load(_PACKAGE, question), params)
+        try:
+            return await self.session.rows(load(_PACKAGE, question), params)
+        except IndexPilotError as error:
+            lost = self._out_of_reach(error, "read")
+            if lost is None:
+                raise
+            raise lost from error.__cause__
+
+    def _out_of_reach(self, error: IndexPilotError, deed: str) -> IndexPilotError | None:
+        cause, facts = error.__cause__, self.session.facts
+        if not isinstance(cause, psycopg.Error):
+            return None
+        return out_of_reach(cause, clean_line(facts.session_user), clean_line(facts.database), deed)
 
     async def _row(self, call: str, args: tuple[Any, ...]) -> dict[str, Any]:
         try:
             row = await self.session.row("SELECT " + call, args)
         except IndexPilotError as error:
+            if isinstance(error.__cause__, psycopg.errors.ReadOnlySqlTransaction):
+                await (
+                    self.session.close()
+                )  # it would stay read-only when the database is not any more: the next one asks anew
             self._raise(error, call)
         if row is None:
             raise NotInstalledError(f"the control schema's function {call.split('(', maxsplit=1)[0]} gave no answer")
@@ -51,4 +67,7 @@ class Calls:
                 raise PrivilegeError(
                     f"{user} may not {name} changes", remedy=f"GRANT {group} TO {user} (a login that inherits)"
                 ) from cause
+            lost = self._out_of_reach(error, "written")
+            if lost is not None:
+                raise lost from cause
         raise error

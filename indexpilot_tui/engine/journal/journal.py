@@ -144,6 +144,10 @@ class Journal(Emergency, Log):
 
     # -- carrying out --------------------------------------------------------------------------------------------------
 
+    async def must_write(self) -> None:
+        """Before anything begins: ServerError, PrivilegeError or NotInstalledError where the log cannot be written now."""
+        await self._call("check_writable()", ())
+
     async def record_gates(self, change_id: int, verdicts: Sequence[Verdict]) -> None:
         """Keep the last verdicts; one log row `gates` with those whose status changed, none if none did."""
         await self._call("record_gates(%s, %s::jsonb)", (change_id, dump(list(verdicts))))

@@ -8,12 +8,24 @@ from datetime import datetime
 import psycopg
 
 from indexpilot_tui.engine.postgres.text import clean_line
-from indexpilot_tui.errors import IndexPilotError, RefusedError, ServerError, UsageError
+from indexpilot_tui.errors import (
+    IndexPilotError,
+    NotInstalledError,
+    PrivilegeError,
+    RefusedError,
+    ServerError,
+    UsageError,
+)
 
+_LOCKED = "another session holds a lock in the control schema: look for one that is idle in transaction"
 _OTHER_REMEDY = {
-    "55P03": "another session holds a lock in the control schema: look for one that is idle in transaction",
-    "25006": "the control schema is on a standby or in a read-only database: name the primary in control.dsn",
+    "55P03": _LOCKED,
+    "57014": _LOCKED,
+    "25006": "the control schema is on a standby, or default_transaction_read_only is set there for the database or the"
+    " login: name the primary in control.dsn, or reset that setting",
+    "53100": "make room where the control schema is",
 }
+_NOT_THERE = ("3F000", "42P01", "42883", "42703", "42704")  # no such schema, table, function, column, object
 
 
 class StaleEpochError(IndexPilotError):
@@ -46,4 +58,24 @@ def refusal(exc: psycopg.Error) -> IndexPilotError | None:
         return ServerError(message, remedy=remedy)
     if exc.sqlstate in _OTHER_REMEDY:
         return ServerError(f"the journal cannot be written: {message}", remedy=_OTHER_REMEDY[exc.sqlstate])
+    return None
+
+
+def out_of_reach(exc: psycopg.Error, user: str, database: str, deed: str) -> IndexPilotError | None:
+    """The error for a control schema that was there when the session began, and is not any more for this login. `deed`:
+    read or written."""
+    message = clean_line(exc.diag.message_primary or str(exc), 500)
+    if exc.sqlstate in _NOT_THERE:
+        return NotInstalledError(
+            f"the control schema in {database} is gone or incomplete: {message}",
+            remedy="run `indexpilot setup-sql` there and `indexpilot restore` the newest backup into it, or name"
+            " the database that has it in control.dsn",
+        )
+    if isinstance(exc, psycopg.errors.InsufficientPrivilege):
+        return PrivilegeError(
+            f"the control schema in {database} cannot be {deed} by {user} any more: {message}",
+            remedy=f"GRANT indexpilot_operator TO {user} (or indexpilot_monitor, indexpilot_approver)",
+        )
+    if exc.sqlstate in _OTHER_REMEDY:
+        return ServerError(f"the journal cannot be {deed}: {message}", remedy=_OTHER_REMEDY[exc.sqlstate])
     return None

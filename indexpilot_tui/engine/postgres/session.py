@@ -220,7 +220,8 @@ def _settings_for(purpose: Purpose, settings: Settings, version: int) -> dict[st
             wanted["transaction_timeout"] = "0"
         return wanted
     observe = settings.observe
-    lock_ms = observe.lock_timeout_ms if purpose is Purpose.MONITOR else 5_000
+    # shorter than statement_timeout, so that the server says that it was a lock
+    lock_ms = {Purpose.MONITOR: observe.lock_timeout_ms, Purpose.CONTROL: 3_000}.get(purpose, 5_000)
     wanted |= {
         "statement_timeout": f"{observe.statement_timeout_ms}ms",
         "lock_timeout": f"{lock_ms}ms",

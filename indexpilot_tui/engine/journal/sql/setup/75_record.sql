@@ -1,3 +1,14 @@
+-- Whether the journal can be written now, asked before a change begins: what a start writes to is locked as the start would
+-- lock it, for as long as this takes.
+CREATE OR REPLACE FUNCTION indexpilot.check_writable() RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '3s' AS $$
+BEGIN
+  PERFORM indexpilot._enter();
+  LOCK TABLE indexpilot.changes, indexpilot.gate_verdicts, indexpilot.rate_slots, indexpilot.mutation_log IN ROW EXCLUSIVE MODE;
+  PERFORM FROM indexpilot.chain_head FOR UPDATE;
+END
+$$;
+
 -- ------------------------------------------------------------------------------------------------------- what was seen
 -- Takes the window for this console, or says no: somebody else recorded (a part of) it.
 CREATE OR REPLACE FUNCTION indexpilot._record(p_what text, p_system_identifier text, p_database text, p_from timestamptz, p_to timestamptz)

@@ -20,7 +20,7 @@ GRANT EXECUTE ON FUNCTION
   indexpilot.save_stats(bigint, bigint, text, timestamptz, timestamptz, jsonb, jsonb),
   indexpilot.record_query_stats(text, text, timestamptz, timestamptz, jsonb),
   indexpilot.record_index_health(text, text, timestamptz, timestamptz, jsonb),
-  indexpilot.prune(text, integer, integer) TO indexpilot_operator;
+  indexpilot.prune(text, integer, integer), indexpilot.check_writable() TO indexpilot_operator;
 GRANT EXECUTE ON FUNCTION
   indexpilot.approve(bigint, text, interval), indexpilot.reject(bigint, text), indexpilot.allow_starts(text),
   indexpilot.resolve(bigint, text, text), indexpilot.review_bypass(bigint, text) TO indexpilot_approver;
