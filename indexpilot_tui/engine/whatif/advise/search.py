@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 from math import inf
 
-from indexpilot_tui.engine.whatif.advise.masks import mask_of, numbers_of
+from indexpilot_tui.engine.whatif.advise.masks import numbers_of
 
 # Exponents of the size in benefit / size^a: 1 is the classic knapsack greedy, 0 takes the largest benefit whatever it
 # costs; the best set lies between them more often than at either.
@@ -34,9 +34,12 @@ class Problem:
     budget: int | None
     upkeep_budget: float | None
     atoms: list[list[tuple[int, float]]] = field(default_factory=list)
-    groups: dict[int, list[tuple[int, list[tuple[int, float]]]]] = field(default_factory=dict)
-    units: dict[int, int] = field(default_factory=dict)  # of each group: the units in its atoms, as a mask
+    groups: dict[int, int] = field(
+        default_factory=dict
+    )  # added in one step: the units concerned, a mask
     _reach: list[int] = field(default_factory=list)  # of each unit: all candidates in its atoms
+    _holding: dict[int, list[int]] = field(default_factory=dict)  # of each candidate: the groups that hold it
+    _gains: list[dict[int, dict[int, float]]] = field(default_factory=list)
     _known: list[dict[int, float]] = field(default_factory=list)
     _loaded: list[dict[int, float]] = field(default_factory=list)
     _costly: bool = True
@@ -45,14 +48,12 @@ class Problem:
         self._costly = any(self.upkeep)
 
     def load(self, atoms: Sequence[dict[int, float]]) -> None:
-        """Take over the atoms that are known now, dominated ones left out.
-
-        `groups` are the sets that are added in one step, single candidates and what an atom needs together, each with the
-        atoms that hold one of them: (unit, [(mask, weighted cost), the cheapest first]).
-        """
+        """Take over the atoms that are known now, dominated ones left out. `groups` are single candidates and what an atom
+        needs together."""
         tolerance = TOLERANCE * sum(w * b for w, b in zip(self.weights, self.base, strict=True))
         old, self.atoms, self._reach = self.atoms, [], []
-        by_candidate: dict[int, list[tuple[int, int, float]]] = {}
+        units_of: dict[int, int] = {}
+        masks: set[int] = set()
         for unit, known in enumerate(atoms):
             if unit < len(old) and self._loaded[unit] == known:
                 kept = old[unit]
@@ -61,24 +62,23 @@ class Problem:
                 self._loaded[unit : unit + 1], self._known[unit : unit + 1] = [dict(known)], [{}]
             self.atoms.append(kept)
             reach = 0
-            for mask, cost in kept:
+            for mask, _ in kept:
                 reach |= mask
-                for n in numbers_of(mask):
-                    by_candidate.setdefault(n, []).append((unit, mask, cost))
+                if 0 < mask.bit_count() <= MAX_GROUP:
+                    masks.add(mask)
             self._reach.append(reach)
-        masks = {1 << n for n in by_candidate}
-        masks |= {m for kept in self.atoms for m, _ in kept if m and m.bit_count() <= MAX_GROUP}
-        self.groups, self.units = {}, {}
+            for n in numbers_of(reach):
+                units_of[n] = units_of.get(n, 0) | 1 << unit
+        masks.update(1 << n for n in units_of)
+        self.groups, self._holding, self._gains = {}, {}, [{} for _ in atoms]
         for group in sorted(masks):
             if self.budget is not None and self.size(group) > self.budget:
                 continue
-            atoms_of: dict[int, list[tuple[int, float]]] = {}
-            for unit, mask, cost in sorted(
-                {x for n in numbers_of(group) for x in by_candidate[n]}, key=lambda x: x[2:] + x[:2]
-            ):
-                atoms_of.setdefault(unit, []).append((mask, cost))
-            self.groups[group] = sorted(atoms_of.items())
-            self.units[group] = mask_of(atoms_of)
+            units = 0
+            for n in numbers_of(group):
+                units |= units_of[n]
+                self._holding.setdefault(n, []).append(group)
+            self.groups[group] = units
 
     def _undominated(self, unit: int, known: dict[int, float], tolerance: float) -> list[tuple[int, float]]:
         """The atoms that are cheaper than all those which need less."""
@@ -103,6 +103,35 @@ class Problem:
             known = next((c for m, c in self.atoms[unit] if m & ~chosen == 0), self.weights[unit] * self.base[unit])
             self._known[unit][chosen] = known
         return known
+
+    def _gains_in(self, unit: int, chosen: int) -> dict[int, float]:
+        """What each group that helps would save of one unit's bound; `chosen` within the unit's reach."""
+        found = self._gains[unit].get(chosen)
+        if found is not None:
+            return found
+        found = self._gains[unit][chosen] = {}
+        now, out = self._cost(unit, chosen), ~chosen
+        for mask, cost in self.atoms[unit]:  # the cheapest first, so the first gain of a group is its best
+            if cost >= now:
+                break
+            missing = mask & out
+            first = (missing & -missing).bit_length() - 1
+            for group in self._holding.get(first, ()):
+                if not missing & ~group and group not in found:
+                    found[group] = now - cost
+        return found
+
+    def gains(self, chosen: int) -> dict[int, float]:
+        """What adding each group would save of the bounds, upkeep left out; groups that save nothing are not in it."""
+        found: dict[int, float] = {}
+        for unit, reach in enumerate(self._reach):
+            for group, gain in self._gains_in(unit, chosen & reach).items():
+                found[group] = found.get(group, 0.0) + gain
+        return found
+
+    def gain(self, group: int, chosen: int) -> float:
+        """The same of one group."""
+        return sum([self._gains_in(u, chosen & self._reach[u]).get(group, 0.0) for u in numbers_of(self.groups[group])])
 
     def total(self, chosen: int) -> float:
         """The bound for a set, upkeep included."""
@@ -129,19 +158,6 @@ class Search:
         self._bulk = {g: (problem.size(g), problem.upkeep_of(g)) for g in problem.groups}
         self._filled: dict[tuple[int, float], int] = {}
 
-    def _gain(self, group: int, both: int, current: Sequence[float]) -> float:
-        gain = 0.0
-        outside = ~both
-        for unit, atoms in self.p.groups[group]:
-            now = current[unit]
-            for mask, cost in atoms:
-                if cost >= now:
-                    break
-                if not mask & outside:
-                    gain += now - cost
-                    break
-        return gain
-
     def fill(self, chosen: int, exponent: float) -> int:
         """Add greedily until nothing fits or pays."""
         known = self._filled.get((chosen, exponent))
@@ -155,14 +171,14 @@ class Search:
         p = self.p
         again = True
         while again:
-            current = p.costs(chosen)
             size, upkeep = p.size(chosen), p.upkeep_of(chosen)
-            heap = [(-s, g) for g in p.groups if (s := self._score(g, chosen, current, size, upkeep, exponent)) > 0]
+            gains = sorted(p.gains(chosen).items())
+            heap = [(-s, g) for g, gain in gains if (s := self._score(g, gain, chosen, size, upkeep, exponent)) > 0]
             heapify(heap)
             again = False
             while heap:
                 _, group = heappop(heap)
-                score = self._score(group, chosen, current, size, upkeep, exponent)
+                score = self._score(group, p.gain(group, chosen), chosen, size, upkeep, exponent)
                 if score <= 0:
                     continue
                 if heap and score < -heap[0][0]:
@@ -171,11 +187,10 @@ class Search:
                 new = group & ~chosen
                 chosen |= new
                 size, upkeep = size + p.size(new), upkeep + p.upkeep_of(new)
-                current = p.costs(chosen)
                 again = True
         return chosen
 
-    def _score(self, group: int, chosen: int, current: Sequence[float], size: int, upkeep: float, exponent: float) -> float:
+    def _score(self, group: int, gain: float, chosen: int, size: int, upkeep: float, exponent: float) -> float:
         """Gain per byte to the power, 0 when it does not fit or pay."""
         p = self.p
         new = group & ~chosen
@@ -186,7 +201,7 @@ class Search:
             return 0.0
         if p.upkeep_budget is not None and upkeep + cost > p.upkeep_budget:
             return 0.0
-        gain = self._gain(group, chosen | new, current) - cost
+        gain -= cost
         if gain <= self.least * new.bit_count():
             return 0.0
         return float(gain / (bytes_ if bytes_ > PAGE else PAGE) ** exponent)
@@ -234,28 +249,22 @@ class Search:
         outs = [0, *(1 << n for n in held)]
         if pairs:
             outs = [1 << a | 1 << b for i, a in enumerate(held) for b in held[i + 1 :]]
-        now = p.costs(best)
-        gains = {g: self._gain(g, best | g, now) for g in p.groups if g & ~best}
         steps: list[tuple[float, int]] = []
         large: list[tuple[float, int]] = []  # what needs room made for it
         for out in outs:
             base = best & ~out
-            current = p.costs(base)
-            value = sum(current) + p.upkeep_of(base)
+            value = p.total(base)
             size, upkeep = p.size(base), p.upkeep_of(base)
             room = inf if p.budget is None else p.budget - size
             spare = inf if p.upkeep_budget is None else p.upkeep_budget - upkeep
             if out:
                 steps.append((value, base))
-            touched = mask_of(u for u, (a, b) in enumerate(zip(now, current, strict=True)) if a != b)
-            for group in p.groups:
+            for group, saved in p.gains(base).items():
                 new = group & ~base
                 if not new or new & out:
                     continue
                 bytes_, cost = self._bulk[group] if new == group else (p.size(new), p.upkeep_of(new))
-                # without a member, only statements that miss it can gain otherwise
-                known = gains.get(group) if not touched & p.units[group] and not group & out else None
-                gain = (known if known is not None else self._gain(group, base | new, current)) - cost
+                gain = saved - cost
                 if gain <= self.least:
                     continue
                 if bytes_ <= room and cost <= spare:
@@ -278,8 +287,7 @@ class Search:
         """Greedy sets, each once, the best first: from nothing, and around each of the candidates that bring most alone,
         which a greedy start passes over when they are large."""
         p = self.p
-        nothing = p.costs(0)
-        gains = [(-self._gain(g, g, nothing), g) for g in p.groups if p.fits(g)]
+        gains = [(-gain, g) for g, gain in p.gains(0).items() if p.fits(g)]
         seeds = [g for _, g in sorted(gains)[:MAX_SEEDS]]
         found = {self.prune(self.fill(0, e)) for e in EXPONENTS}
         found |= {self.prune(self.fill(g, e)) for g in seeds for e in (1.0, 0.5)}
