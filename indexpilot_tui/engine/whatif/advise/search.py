@@ -34,9 +34,7 @@ class Problem:
     budget: int | None
     upkeep_budget: float | None
     atoms: list[list[tuple[int, float]]] = field(default_factory=list)
-    groups: dict[int, int] = field(
-        default_factory=dict
-    )  # added in one step: the units concerned, a mask
+    groups: dict[int, int] = field(default_factory=dict)  # added in one step: the units concerned, a mask
     _reach: list[int] = field(default_factory=list)  # of each unit: all candidates in its atoms
     _holding: dict[int, list[int]] = field(default_factory=dict)  # of each candidate: the groups that hold it
     _gains: list[dict[int, dict[int, float]]] = field(default_factory=list)
