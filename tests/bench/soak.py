@@ -15,6 +15,7 @@ import argparse
 import asyncio
 import json
 import random
+import signal
 import sys
 from collections import Counter
 from dataclasses import asdict
@@ -83,6 +84,9 @@ async def main() -> int:
     parser.add_argument("--first", type=int, default=1, help="the first change of a batch: 1, 11, 21 ...")
     parser.add_argument("--resume", type=Path)
     args = parser.parse_args()
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)  # servers and pgbench go with it
     done = _kept(args.resume, args.seed)
     start = (args.first - 1) // BATCH * BATCH
     async with await LocalCluster.start("soak", settings=EMBEDDED) as cluster:

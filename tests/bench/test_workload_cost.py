@@ -12,6 +12,7 @@ from tests.pgbench import Span, Transaction, figures, parse
 HOLD_S = 4.0
 
 
+@pytest.mark.slow
 async def test_a_bare_build_makes_everybody_queue_and_a_guarded_one_does_not(cluster15: LocalCluster) -> None:
     measured = await measure(cluster15, quick(), scale=1, clients=2, seconds=1.0, rounds=1, hold=HOLD_S)
     for way in WAYS:
