@@ -253,11 +253,15 @@ class Recording(Strict):
 
 
 class DataRetention(Strict):
-    """How long the control schema keeps what. The administrator's policy.keep_log_days holds whatever stands here."""
+    """How long the control schema keeps what. The administrator's policy.keep_log_days holds for the log and
+    the bypasses whatever stands here."""
 
     query_stats_days: Annotated[int, Field(ge=1)] = 90
     audit_logs_days: Annotated[int, Field(ge=1)] = 365
     performance_metrics_days: Annotated[int, Field(ge=1)] = 180  # index health, statistics of changes that have ended
+    bypasses_days: Annotated[int, Field(ge=1)] = 365  # those that are over and were reviewed
+    rate_slots_days: Annotated[int, Field(ge=1)] = 90  # never less than a rate limit's window
+    gate_verdicts_days: Annotated[int, Field(ge=1)] = 180  # the last ones of changes that have ended
 
 
 class Operational(Strict):

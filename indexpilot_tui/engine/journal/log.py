@@ -124,6 +124,7 @@ class Log(Calls):
     # -- retention -----------------------------------------------------------------------------------------------------
 
     async def prune(self, what: str, days: int, batch: int = PAGE) -> int:
-        """Remove one batch of what is older (mutation_log from its beginning, change_stats); how many rows. 0: no more.
-        RefusedError where the administrator keeps it longer."""
+        """Remove one batch of what is older (mutation_log, bypasses and rate_slots from their beginning, gate_verdicts,
+        change_stats, query_stats, index_health); how many rows. 0: no more. RefusedError where the administrator keeps it
+        longer."""
         return int(await self._call("prune(%s, %s, %s)", (what, days, batch)))

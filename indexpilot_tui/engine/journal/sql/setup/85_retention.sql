@@ -30,6 +30,41 @@ BEGIN
 END
 $$;
 
+-- What proves something beside the log: who lifted what, and how many starts there were. It goes from its beginning, as the log
+-- does, and the row of the log that tells of it has the hash of what went: a copy of those rows (an older backup has them as
+-- JSON) still proves what they said. What is not over stays, and with it all that is younger: a bypass that is in force or was
+-- not reviewed, a slot of a change that has not ended, or one that an administrator's ceiling still counts.
+CREATE OR REPLACE FUNCTION indexpilot._cut_evidence(p_what text, p_days integer, p_batch integer) RETURNS integer
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  old   timestamptz := clock_timestamp() - make_interval(days => p_days);
+  young timestamptz := (SELECT clock_timestamp() - make_interval(secs => coalesce(p.per_seconds, 0)) FROM indexpilot.policy p);
+  gone  record;
+BEGIN
+  IF p_what = 'bypasses' THEN
+    WITH oldest AS MATERIALIZED (SELECT b AS b, b.id FROM indexpilot.bypasses b ORDER BY b.id LIMIT p_batch),
+    last AS (SELECT coalesce(min(o.id) FILTER (WHERE (o.b).granted_at >= old OR (o.b).reviewed_at IS NULL
+               OR indexpilot._in_force(o.b)), max(o.id) + 1) AS kept FROM oldest o),
+    cut AS (DELETE FROM indexpilot.bypasses b USING last WHERE b.id < last.kept RETURNING b.*)
+    SELECT count(*)::integer AS n, min(id) AS first_id, max(id) AS last_id, max(granted_at) AS last_at,
+      string_agg(to_jsonb(cut)::text, E'\n' ORDER BY id) AS text INTO gone FROM cut;
+  ELSE
+    WITH oldest AS MATERIALIZED (SELECT s.* FROM indexpilot.rate_slots s ORDER BY s.id LIMIT p_batch),
+    last AS (SELECT coalesce(min(o.id) FILTER (WHERE o.at >= old OR o.at >= young OR EXISTS (
+               SELECT FROM indexpilot.changes c WHERE c.id = o.change_id AND c.state NOT IN
+                 ('done', 'failed', 'rolled_back', 'rejected', 'expired', 'withdrawn'))), max(o.id) + 1) AS kept FROM oldest o),
+    cut AS (DELETE FROM indexpilot.rate_slots s USING last WHERE s.id < last.kept RETURNING s.*)
+    SELECT count(*)::integer AS n, min(id) AS first_id, max(id) AS last_id, max(at) AS last_at,
+      string_agg(to_jsonb(cut)::text, E'\n' ORDER BY id) AS text INTO gone FROM cut;
+  END IF;
+  IF gone.n > 0 THEN
+    PERFORM indexpilot._log(NULL, NULL, p_what || '.cut', jsonb_build_object('first_id', gone.first_id, 'last_id', gone.last_id,
+      'last_at', gone.last_at, 'rows', gone.n, 'sha256', indexpilot._sha256(gone.text), 'older_than_days', p_days));
+  END IF;
+  RETURN gone.n;
+END
+$$;
+
 -- One short transaction a call; the caller calls again while it gets more than 0.
 CREATE OR REPLACE FUNCTION indexpilot.prune(p_what text, p_days integer, p_batch integer) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '3s' AS $$
@@ -44,12 +79,19 @@ BEGIN
     RAISE EXCEPTION 'retention needs at least a day, and batches of 1 to 10000 rows' USING ERRCODE = 'IX004';
   END IF;
   old := clock_timestamp() - make_interval(days => p_days);
+  IF p_what IN ('mutation_log', 'bypasses') AND p_days < keep THEN
+    PERFORM indexpilot._refuse('retention', format('the administrator keeps the log and the bypasses for %s days, not %s', keep,
+      p_days), 'indexpilot.policy.keep_log_days');
+  END IF;
   IF p_what = 'mutation_log' THEN
-    IF p_days < keep THEN
-      PERFORM indexpilot._refuse('retention', format('the administrator keeps the log for %s days, not %s', keep, p_days),
-        'indexpilot.policy.keep_log_days');
-    END IF;
     RETURN indexpilot._cut_log(p_days, p_batch);
+  ELSIF p_what IN ('bypasses', 'rate_slots') THEN
+    RETURN indexpilot._cut_evidence(p_what, p_days, p_batch);
+  ELSIF p_what = 'gate_verdicts' THEN  -- every change of one stands in the log
+    WITH gone AS (SELECT v.change_id, v.guard FROM indexpilot.gate_verdicts v JOIN indexpilot.changes c ON c.id = v.change_id
+                  WHERE v.evaluated_at < old AND c.state IN ('done', 'failed', 'rolled_back', 'rejected', 'expired', 'withdrawn')
+                  ORDER BY v.evaluated_at LIMIT p_batch)
+    DELETE FROM indexpilot.gate_verdicts v USING gone g WHERE v.change_id = g.change_id AND v.guard = g.guard;
   ELSIF p_what = 'change_stats' THEN
     WITH gone AS (SELECT s.change_id, s.phase FROM indexpilot.change_stats s JOIN indexpilot.changes c ON c.id = s.change_id
                   WHERE s.taken_at < old AND c.state IN ('done', 'failed', 'rolled_back', 'rejected', 'expired', 'withdrawn')
