@@ -17,6 +17,13 @@ import pytest
 
 DEBIAN_15 = Path("/usr/lib/postgresql/15/bin")
 MUST_RUN = "INDEXPILOT_TESTS_MUST_RUN"  # set by .ci/run: a missing program is then a failure, not a skip
+WITHOUT = "INDEXPILOT_TESTS_WITHOUT"  # set by .ci/run: packages that the mirror does not have, so nobody can install them
+NOT_TO_BE_HAD = "the package mirror does not have"
+OPTIONAL_15 = {
+    "pg_stat_kcache": "postgresql-15-pg-stat-kcache",
+    "pg_wait_sampling": "postgresql-15-pg-wait-sampling",
+    "pg_qualstats": "postgresql-15-pg-qualstats",
+}
 
 
 def require(condition: bool, what: str) -> None:
@@ -26,6 +33,17 @@ def require(condition: bool, what: str) -> None:
     if os.environ.get(MUST_RUN):
         pytest.fail(f"{what} is needed and {MUST_RUN} is set")
     pytest.skip(f"{what} is not installed")
+
+
+def require_optional() -> None:
+    """The extensions of Debian's 15 that are used where they are present. One that can be installed must be."""
+    require((DEBIAN_15 / "postgres").exists(), "postgresql-15")
+    for extension, package in OPTIONAL_15.items():
+        if Path("/usr/share/postgresql/15/extension", f"{extension}.control").exists():
+            continue
+        if package in os.environ.get(WITHOUT, "").split():
+            pytest.skip(f"{NOT_TO_BE_HAD} {package}")
+        require(False, package)
 
 
 def free_port() -> int:

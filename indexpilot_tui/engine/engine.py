@@ -29,6 +29,8 @@ from indexpilot_tui.engine.observe.blocking_model import Blocking
 from indexpilot_tui.engine.observe.blocking_read import BlockingReader
 from indexpilot_tui.engine.observe.model import IndexDetail, Observation, QueryDetail
 from indexpilot_tui.engine.observe.observer import Watcher
+from indexpilot_tui.engine.observe.optional.model import Extras
+from indexpilot_tui.engine.observe.optional.reader import OptionalReader
 from indexpilot_tui.engine.observe.pace import Pace
 from indexpilot_tui.engine.postgres.foresight import Foresight
 from indexpilot_tui.engine.postgres.pool import MonitorPool
@@ -72,6 +74,7 @@ class Engine:
         self._recorder = Recorder(settings.operational.recording)
         self._foresight = Foresight()
         self._blocking = BlockingReader()
+        self._optional = OptionalReader()
         self._gates_pace = Pace(GATES_OPERATING_S if operate else GATES_LOOKING_S, 1.0)
         self._tidied = time.monotonic()
 
@@ -242,6 +245,11 @@ class Engine:
     async def gauges(self) -> tuple[Gauge, ...]:
         """The raw signals of the newest refresh, each with its limit, age and past; and the metrics, asked where due."""
         return await self._board.read(self.facts)
+
+    async def extras(self, queryid: int | None) -> Extras:
+        """What pg_stat_kcache and pg_wait_sampling tell of a statement (None: of the server's waits), where they are."""
+        async with self.monitor() as session:
+            return await self._optional.read(session, queryid)
 
     @property
     def throttle_due(self) -> bool:

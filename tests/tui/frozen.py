@@ -22,6 +22,7 @@ from indexpilot_tui.engine.model.wayback import Rehearsal, WayBack
 from indexpilot_tui.engine.observe.blocking_model import Blocking
 from indexpilot_tui.engine.observe.book import Book
 from indexpilot_tui.engine.observe.model import IndexDetail, Observation, QueryDetail
+from indexpilot_tui.engine.observe.optional.model import Extras
 from indexpilot_tui.engine.postgres.session import Facts, SentStatement
 from indexpilot_tui.engine.postgres.tls import TlsFacts
 from indexpilot_tui.engine.whatif.model import Forecast, Statement
@@ -136,6 +137,9 @@ class FrozenEngine:
     async def blocking(self) -> Blocking:
         self.calls.append("blocking")
         return sample.blocking()
+
+    async def extras(self, queryid: int | None) -> Extras:
+        return sample_signals.extras(queryid)
 
     async def gauges(self) -> tuple[Gauge, ...]:
         self.calls.append("gauges")

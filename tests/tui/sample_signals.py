@@ -10,6 +10,7 @@ from datetime import timedelta
 from indexpilot_tui.engine.gauges.follow import follow_gauges
 from indexpilot_tui.engine.gauges.server import server_gauges
 from indexpilot_tui.engine.model.gauge import Gauge
+from indexpilot_tui.engine.observe.optional.model import Extras, Kernel, Waits
 from indexpilot_tui.engine.observe.pulse import Pulse, Rates, Wait
 from indexpilot_tui.engine.observe.replication import Archiver, Replication, Slot, Standby
 from indexpilot_tui.engine.observe.signals import Signals
@@ -67,6 +68,22 @@ def gauges() -> tuple[Gauge, ...]:
               why="metric saved: the hook gave no answer within 3 s"),
     ]  # fmt: skip
     return tuple(replace(g, trend=_trend(g, number)) for number, g in enumerate([*of_server, *outside]))
+
+
+def extras(queryid: int | None) -> Extras:
+    """One extension is there; the other two are named. The waits of the server are told, too."""
+    waits = Waits((("IO:DataFileRead", 311), ("LWLock:WALWrite", 44), ("Lock:transactionid", 12)), 10.0)
+    since = Waits((("IO:DataFileRead", 1_204_311), ("LWLock:WALWrite", 44_120)), 10.0)
+    if queryid is None:
+        return Extras(NOW, 5.2, None, None, waits, since)
+    missing = (
+        "pg_stat_kcache: pg_stat_kcache must be loaded via shared_preload_libraries",
+        "pg_qualstats is not in this database",
+    )
+    if queryid % 2:
+        return Extras(missing=missing)
+    kernel, ever = Kernel(3.1, 0.4, 61e6, 0.0), Kernel(88_400.0, 9_120.0, 4.1e12, 2e9)
+    return Extras(NOW, 5.2, kernel, ever, waits, since, missing[1:])
 
 
 def _trend(gauge: Gauge, number: int) -> tuple[float, ...]:

@@ -476,3 +476,17 @@ async def test_signals_that_grow_old_on_a_screen_that_stands_still_are_unknown()
         await settle(pilot)
         table = on.app.screen.query_one("#signals", KeyedTable)
         assert {row.cells["value"][1] for row in table.rows} == {"warn"}
+
+
+async def test_what_extensions_tell_of_a_statement_and_which_are_missing() -> None:
+    on = stage()
+    async with on.app.run_test(size=WIDE) as pilot:
+        await settle(pilot)
+        await press(pilot, "enter")
+        assert "CPU 596.2 ms/s user, 76.92 system" in on.text("#text")
+        assert "waits of the last 5.2 s: IO:DataFileRead 85 %" in on.text("#text")
+        await press(pilot, "escape", "down", "enter")
+        assert "not told: pg_stat_kcache: pg_stat_kcache must be loaded via shared_preload_libraries" in on.text("#text")
+        assert "CPU" not in on.text("#text").partition("kernel and waits")[2]
+        await press(pilot, "escape", "a")
+        assert "waits of the last 5.2 s" in on.text("#about")

@@ -68,7 +68,7 @@ def aligned(shape: Any, tree: Any) -> Constants | None:
     while left:
         ours, theirs = left.pop()
         if isinstance(ours, pb.Node) and ours.WhichOneof("node") == "param_ref":
-            value = _constant(theirs)
+            value = constant(theirs)
             if value is None:
                 return None
             constants[ours.param_ref.number] = value
@@ -95,12 +95,12 @@ def _fields(message: Any) -> dict[str, tuple[Any, Any]]:
             "list_start", "list_end", "rexpr_list_start", "rexpr_list_end")}  # fmt: skip
 
 
-def _constant(node: Any) -> str | None:
+def constant(node: Any) -> str | None:
     """A constant as text; the type that it was written with is that of the column in most cases, so it is left out."""
     while node.WhichOneof("node") == "type_cast":
         node = node.type_cast.arg
     if node.WhichOneof("node") == "a_expr" and not node.a_expr.HasField("lexpr"):  # a sign
-        value = _constant(node.a_expr.rexpr)
+        value = constant(node.a_expr.rexpr)
         sign = node.a_expr.name[-1].string.sval if node.a_expr.name else ""
         return f"-{value}" if value is not None and sign == "-" else value if sign == "+" else None
     if node.WhichOneof("node") != "a_const" or node.a_const.isnull:

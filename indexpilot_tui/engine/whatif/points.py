@@ -24,12 +24,12 @@ from indexpilot_tui.engine.whatif.shape import numbers
 from indexpilot_tui.engine.whatif.snapshot import ColumnStats, Snapshot
 from indexpilot_tui.engine.whatif.statements import Parsed, parameter_numbers, substituted
 
-__all__ = ["KINDS", "Point", "array_items", "choose", "compared", "predicate_constants"]
+__all__ = ["KINDS", "TURNED", "Point", "Unshown", "array_items", "choose", "compared", "predicate_constants"]
 
 KINDS = ("common", "rare", "median", "outside")
 _ANY = 3  # values for an array in `= any($1)`
 _OBSERVED = 3  # statements that run now, of one kind
-_TURNED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
+TURNED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 _LIMITS = {"smallint": 2**15 - 1, "integer": 2**31 - 1, "bigint": 2**63 - 1}
 
 
@@ -43,9 +43,14 @@ class Point:
     parsed: Parsed
 
 
+class Unshown(dict[int, str]):
+    """Constants by parameter that are planned with and shown nowhere: values of rows."""
+
+
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A column compared with a parameter. `array`: the parameter holds several values; `items` parameters share a list."""
+    """A column compared with a parameter, the operator as if the column stood on the left (`turned`: it did not).
+    `array`: the parameter holds several values; `items` parameters share a list."""
 
     column: str
     node: Any
@@ -53,6 +58,7 @@ class Comparison:
     number: int
     array: bool = False
     items: int = 1
+    turned: bool = False
 
 
 def compared(tree: Any) -> Iterator[tuple[str, str, int]]:
@@ -69,8 +75,8 @@ def comparisons(tree: Any) -> Iterator[Comparison]:
 
     for expr in postgast.find_nodes(tree, pb.A_Expr):
         operator = expr.name[-1].string.sval if expr.name else ""
-        for sign, left, right in (
-            (operator, expr.lexpr, expr.rexpr), (_TURNED.get(operator, operator), expr.rexpr, expr.lexpr),
+        for sign, left, right, turned in (
+            (operator, expr.lexpr, expr.rexpr, False), (TURNED.get(operator, operator), expr.rexpr, expr.lexpr, True),
         ):  # fmt: skip
             name = _column(left)
             if name is None:
@@ -85,7 +91,7 @@ def comparisons(tree: Any) -> Iterator[Comparison]:
                 yield from (Comparison(name, left, sign, n, items=len(right.list.items)) for n in listed)
             elif (number := _parameter(right)) is not None:
                 array = expr.kind in (pb.AEXPR_OP_ANY, pb.AEXPR_OP_ALL)
-                yield Comparison(name, left, sign, number, array)
+                yield Comparison(name, left, sign, number, array, turned=turned)
 
 
 def _column(node: Any) -> str | None:
@@ -240,7 +246,8 @@ def choose(
             wanted.append(("predicate", rest | texts))
     names = {c.number: c.column for c in found}
     for constants in observed[:_OBSERVED]:
-        running = {n: (f"{names.get(n, f'${n}')}: {_shown(v)}", v) for n, v in constants.items()}
+        told = (lambda _: "as pg_qualstats saw it") if isinstance(constants, Unshown) else _shown
+        running = {n: (f"{names.get(n, f'${n}')}: {told(v)}", v) for n, v in constants.items()}
         wanted.append(("observed", running))
     return list(_points(parsed, wanted))
 
@@ -262,7 +269,7 @@ def _constants(kind: str, found: Sequence[Comparison], known: Mapping[int, _Valu
             each = [v for n in range(_ANY) if (v := values.equal(kind, nth + n)) is not None]
             distinct = list(dict.fromkeys(v for v, _ in each))
             pair = ("{" + ",".join(_quoted(v) for v in distinct) + "}", each[0][1]) if each else None
-        elif c.operator in _TURNED:
+        elif c.operator in TURNED:
             pair = values.bound(kind, c.operator)
         elif c.operator in ("~~", "~~*"):
             pair = values.like(kind, nth)

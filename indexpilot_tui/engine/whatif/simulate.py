@@ -21,8 +21,9 @@ from indexpilot_tui.engine.whatif.database import ShadowDatabase
 from indexpilot_tui.engine.whatif.drop_model import Rebuild
 from indexpilot_tui.engine.whatif.functions import names_of
 from indexpilot_tui.engine.whatif.model import Forecast, LeftOut, QueryForecast, Statement, WriteForecast
-from indexpilot_tui.engine.whatif.observed import Constants, read_observed
+from indexpilot_tui.engine.whatif.observed import Constants
 from indexpilot_tui.engine.whatif.plan import Planned
+from indexpilot_tui.engine.whatif.quals import read_constants
 from indexpilot_tui.engine.whatif.rates import Rates
 from indexpilot_tui.engine.whatif.read import Name, Reader, read_snapshot, resolve, server_traits
 from indexpilot_tui.engine.whatif.shadow import ShadowServer
@@ -145,8 +146,8 @@ class Simulator:
         snapshot = await read_snapshot(reader.session, names, server=server, reader=reader, also=also, calls=calls)
         if change.kind != "reindex":
             touching = [p for p in question.parsed if p.statement.key in question.touching]
-            question.observed, said = await read_observed(reader, touching)
-            question.notes += [said] if said else []
+            question.observed, said = await read_constants(reader, touching)
+            question.notes += said
         if change.kind == "drop" and question.index is not None:
             question.standing = await drop.read_standing(reader, snapshot, question.index, question.table)
         return question, snapshot

@@ -15,12 +15,14 @@ from indexpilot_tui.tui.actions import BACK, Action, bindings
 from indexpilot_tui.tui.faults import Fault
 from indexpilot_tui.tui.lines import Line, line, rule, wrap
 from indexpilot_tui.tui.panes.activity_rows import COLUMNS, Thing, cells_of, things_of
+from indexpilot_tui.tui.panes.extras import waits_rows
 from indexpilot_tui.tui.screens.base import ConsoleScreen
 from indexpilot_tui.tui.widgets.lineview import LineView
 from indexpilot_tui.tui.widgets.table import KeyedTable, Row
 
 if TYPE_CHECKING:
     from indexpilot_tui.engine.observe.blocking_model import Blocking, SessionRow
+    from indexpilot_tui.engine.observe.optional.model import Extras
     from indexpilot_tui.tui.feed import Snapshot
 
 
@@ -45,6 +47,8 @@ class ActivityScreen(ConsoleScreen):
         self._fault = ""
         self._asked: object = None
         self._tree_only = False
+        self._extras: Extras | None = None
+        self._silent = ""
         self._things: tuple[Thing, ...] = ()
 
     def body(self) -> ComposeResult:
@@ -62,10 +66,19 @@ class ActivityScreen(ConsoleScreen):
         if seen is not None and seen is not self._asked and not self.console.paused:
             self._asked = seen
             self.work_on(self.engine.blocking, self._take, what="reading sessions and locks", failed=self._failed)
+            self.work_on(
+                lambda: self.engine.extras(None), self._told, what="reading waits", group="extras", failed=self._untold
+            )
         self._draw(snapshot)
 
     def _take(self, seen: Blocking) -> None:
         self._seen, self._fault = seen, ""
+
+    def _told(self, extras: Extras) -> None:
+        self._extras, self._silent = extras, ""
+
+    def _untold(self, fault: Fault) -> None:
+        self._silent = fault.one_line
 
     def _failed(self, fault: Fault) -> None:
         self._fault = fault.one_line
@@ -121,6 +134,13 @@ class ActivityScreen(ConsoleScreen):
                 out += [rule("statement", width), *wrap(self._statement(thing.session), width)]
         for text in self._seen.unread if self._seen else ():
             out += wrap(f"not read: {text}", width, "crit")
+        if self._extras is not None or self._silent:
+            out += [rule("waits of the server, sampled by an optional extension", width)]
+        if self._extras is not None:
+            out += [folded for row in waits_rows(self._extras) for folded in wrap(row, width)]
+            out += [folded for text in self._extras.missing for folded in wrap(f"not told: {text}", width, "dim")]
+        if self._silent:
+            out += wrap(self._silent, width, "crit")
         return out or [line(("put the cursor on a session", "dim"))]
 
     @staticmethod

@@ -11,6 +11,7 @@ from indexpilot_tui.tui import format as fmt
 from indexpilot_tui.tui.actions import BACK, Action, bindings
 from indexpilot_tui.tui.faults import Fault
 from indexpilot_tui.tui.lines import Line, line, rule, wrap
+from indexpilot_tui.tui.panes.extras import statement_lines
 from indexpilot_tui.tui.screens.base import ConsoleScreen
 from indexpilot_tui.tui.screens.plans import PlansScreen
 from indexpilot_tui.tui.widgets.lineview import LineView
@@ -18,6 +19,7 @@ from indexpilot_tui.tui.widgets.plot import Plot
 
 if TYPE_CHECKING:
     from indexpilot_tui.engine.observe.model import Hotspot, Observation, QueryDetail, View
+    from indexpilot_tui.engine.observe.optional.model import Extras
     from indexpilot_tui.tui.feed import Snapshot
 
 SERIES = (("mean_ms", "mean ms a call"), ("calls_per_s", "calls a second"), ("ms_per_s", "ms of execution a second"))
@@ -68,6 +70,8 @@ class QueryScreen(ConsoleScreen):
         self._asked: object = None
 
     _detail: QueryDetail | None
+    _extras: Extras | None = None
+    _silent = ""
 
     def body(self) -> ComposeResult:
         view = LineView(id="text", classes="pane")
@@ -90,6 +94,11 @@ class QueryScreen(ConsoleScreen):
                 what="reading the statement",
                 failed=self._failed,
             )
+            # beside it: extensions may be slow, and the statement does not wait for them
+            self.work_on(
+                lambda: self.engine.extras(self._spot.queryid), self._told, what="reading extensions", group="extras",
+                failed=self._untold,
+            )  # fmt: skip
             self._look(snapshot.observation)
         self._draw()
 
@@ -102,6 +111,12 @@ class QueryScreen(ConsoleScreen):
 
     def _show(self, detail: QueryDetail) -> None:
         self._detail, self._fault = detail, ""
+
+    def _told(self, extras: Extras) -> None:
+        self._extras, self._silent = extras, ""
+
+    def _untold(self, fault: Fault) -> None:
+        self._silent = fault.one_line
 
     def _failed(self, fault: Fault) -> None:
         self._fault = fault.one_line
@@ -129,8 +144,12 @@ class QueryScreen(ConsoleScreen):
                     f"mean {fmt.rate(detail.mean_ms)} ms ± {fmt.rate(detail.stddev_ms)} · {fmt.count(detail.rows)} rows"
                 )
             )
-        out += [rule("text", width), *wrap(detail.query if detail else spot.query, width)]
-        return out
+        text: list[Line] = [rule("text", width), *wrap(detail.query if detail else spot.query, width)]
+        if self._extras is not None:
+            text += statement_lines(self._extras, width)
+        if self._silent:
+            text += wrap(self._silent, width, "crit")
+        return out + text
 
     def action_simulate(self) -> None:
         """Into the stepper with this statement."""
