@@ -160,6 +160,11 @@ async def _(workshop: Workshop, ctx: GateContext) -> GateContext:
     return configured(ctx, storage_budget={"max_storage_total_mb": 0.001})
 
 
+@scene("storage_budget", "storage_budget.per_table", Status.BLOCK)
+async def _(workshop: Workshop, ctx: GateContext) -> GateContext:
+    return configured(ctx, storage_budget={"max_storage_per_table_mb": 0.001})
+
+
 @scene("backup", "backup", Status.WAIT)
 async def _(workshop: Workshop, ctx: GateContext) -> GateContext:
     return configured(ctx, metrics={"m": printing("99999")}, backup={"metric": "m"})
@@ -180,6 +185,13 @@ async def _(workshop: Workshop, ctx: GateContext) -> GateContext:
 @scene("blockers", "blockers.snapshots", Status.WAIT)
 async def _(workshop: Workshop, ctx: GateContext) -> GateContext:
     workshop.blocker("set transaction isolation level repeatable read", "select 1 from app.other")
+    time.sleep(0.2)
+    return configured(ctx, blockers={"max_snapshot_age_seconds": 0.1})
+
+
+@scene("blockers", "blockers.prepared", Status.BLOCK)
+async def _(workshop: Workshop, ctx: GateContext) -> GateContext:
+    workshop.sql("begin; select 1 from app.other for update; prepare transaction 'alone'")
     time.sleep(0.2)
     return configured(ctx, blockers={"max_snapshot_age_seconds": 0.1})
 
@@ -214,6 +226,8 @@ async def test_it_alone_refuses(workshop: Workshop, guard: str) -> None:
     finally:
         if gate == "replicas":
             workshop.sql("select pg_drop_replication_slot('alone')")
+        if guard == "blockers.prepared":
+            workshop.sql("rollback prepared 'alone'")
         if guard == "one_at_a_time":
             workshop.sql("update indexpilot.changes set state = 'failed' where state = 'starting'")
     assert {v.guard: v.status for v in refused.values()} == {guard: status}
