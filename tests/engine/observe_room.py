@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -15,6 +16,7 @@ from indexpilot_tui.engine.postgres.session import Purpose, Session, connect
 from indexpilot_tui.localpg import LocalCluster
 from indexpilot_tui.settings.model import Observe, Settings, Target
 from tests.conftest import socket_target
+from tests.servers import DEBIAN_15, require
 
 _numbers = count(1)
 # no back-off: each refresh of a test reads everything that is due
@@ -52,6 +54,19 @@ class Place:
             yield session
         finally:
             await session.close()
+
+
+@contextmanager
+def own_cluster(major: str, name: str, **settings: str) -> Iterator[LocalCluster]:
+    """A server of a module's own: the embedded 18, or Debian's 15."""
+    if major == "15":
+        require(DEBIAN_15.is_dir(), "PostgreSQL 15 of Debian")
+    known = {"shared_preload_libraries": "pg_stat_statements", "autovacuum": "off"} | settings
+    cluster = asyncio.run(LocalCluster.start(name, settings=known, bindir=DEBIAN_15 if major == "15" else None))
+    try:
+        yield cluster
+    finally:
+        asyncio.run(cluster.stop())
 
 
 @asynccontextmanager

@@ -20,8 +20,7 @@ from indexpilot_tui.engine.safeguards.memory import Memory
 from indexpilot_tui.localpg import LocalCluster
 from indexpilot_tui.settings.model import Settings, Target
 from tests.conftest import socket_target
-from tests.engine.observe_room import SETTINGS, Place, make_place
-from tests.servers import DEBIAN_15, require
+from tests.engine.observe_room import SETTINGS, Place, make_place, own_cluster
 from tests.standby import standby_of
 from tests.tui.frozen import facts
 
@@ -30,14 +29,8 @@ OUTSIDE = ("cpu", "disk")
 
 @pytest.fixture(scope="module", params=["18", "15"])
 def server(request: pytest.FixtureRequest) -> Iterator[LocalCluster]:
-    bindir = None
-    if request.param == "15":
-        require(DEBIAN_15.is_dir(), "PostgreSQL 15 of Debian")
-        bindir = DEBIAN_15
-    settings = {"shared_preload_libraries": "pg_stat_statements", "autovacuum": "off", "track_io_timing": "on"}
-    cluster = asyncio.run(LocalCluster.start("gauges", settings=settings, bindir=bindir))
-    yield cluster
-    asyncio.run(cluster.stop())
+    with own_cluster(request.param, "gauges", track_io_timing="on") as cluster:
+        yield cluster
 
 
 @pytest.fixture

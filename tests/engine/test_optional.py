@@ -19,6 +19,7 @@ from indexpilot_tui.engine.observe.optional.model import Extras, Kernel, Waits
 from indexpilot_tui.engine.observe.optional.reader import PACKAGE, OptionalReader
 from indexpilot_tui.engine.postgres.queries import load
 from indexpilot_tui.engine.postgres.session import Purpose, connect
+from indexpilot_tui.engine.whatif.advise.seen import statements_of
 from indexpilot_tui.engine.whatif.model import Statement
 from indexpilot_tui.engine.whatif.quals import read_quals, sets_of
 from indexpilot_tui.engine.whatif.read import Reader
@@ -26,8 +27,8 @@ from indexpilot_tui.engine.whatif.statements import parse
 from indexpilot_tui.engine.whatif.workload import read_statements
 from indexpilot_tui.localpg import LocalCluster
 from indexpilot_tui.settings.model import Settings, Target
-from tests.engine.observe_room import SETTINGS, Place, make_place
-from tests.servers import DEBIAN_15, OPTIONAL_15, require_optional, start_tls_server
+from tests.engine.observe_room import SETTINGS, Place, make_place, own_cluster
+from tests.servers import OPTIONAL_15, require_optional, start_tls_server
 
 LIBRARIES = "pg_stat_statements,pg_stat_kcache,pg_wait_sampling,pg_qualstats"
 
@@ -36,10 +37,10 @@ LIBRARIES = "pg_stat_statements,pg_stat_kcache,pg_wait_sampling,pg_qualstats"
 def full_server() -> Iterator[LocalCluster]:
     """All three are loaded; every statement is sampled."""
     require_optional()
-    settings = {"shared_preload_libraries": LIBRARIES, "pg_qualstats.sample_rate": "1", "autovacuum": "off"}
-    cluster = asyncio.run(LocalCluster.start("optional", settings=settings, bindir=DEBIAN_15))
-    yield cluster
-    asyncio.run(cluster.stop())
+    with own_cluster(
+        "15", "optional", **{"shared_preload_libraries": LIBRARIES, "pg_qualstats.sample_rate": "1"}
+    ) as cluster:
+        yield cluster
 
 
 @pytest.fixture
@@ -241,6 +242,56 @@ async def test_without_it_or_refused_a_forecast_goes_on(full_server: LocalCluste
             assert found == {}
             assert said.startswith("what pg_qualstats saw is not known: ")
             assert "hidden" in said
+
+
+async def test_what_functions_search_for_is_advised_though_the_workload_has_no_text_of_it(shop: Place) -> None:
+    find = "select count(*) from public.jobs where n = $1 and status = 'done'"
+    await shop.run(
+        f"create function find(int) returns bigint language sql volatile as $f${find}$f$",
+        "create table small (a int)", "insert into small select generate_series(1, 50)",
+        "create function little() returns bigint language sql volatile as 'select count(*) from public.small where a = 3'",
+        "analyze small", *["select find(41)", "select little()"] * 5,
+    )  # fmt: skip
+    engine = await Engine.open(shop.target(), SETTINGS)
+    try:
+        advice = await engine.advise()
+    finally:
+        await engine.close()
+    (query,) = [q for q in advice.queries if q.queryid.startswith("pg_qualstats")]
+    assert query.query == 'SELECT * FROM "public"."jobs" WHERE "n" = $1 AND "status" = $2'
+    assert query.calls == 5
+    assert query.indexes
+    assert any('("n"' in advice.indexes[number].ddl for number in query.indexes)
+    assert query.cost_after < 0.1 * query.cost_before
+    assert (
+        "1 conditions come from pg_qualstats: their statements are not in the workload (in functions, say)" in advice.notes
+    )
+    assert "41" not in json.dumps([q.query for q in advice.queries])
+
+
+def condition(column: str, operator: str = "=", **more: Any) -> dict[str, Any]:
+    return {
+        "schema": "public", "table": 'o"dd', "queryid": 5, "together": 9, "column": column, "operator": operator, "tested": 1e6,
+        "filtered": 9.9e5, "times": 10.0, "rate": 0.01,
+    } | more  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("rows", "text"),
+    [
+        ([condition("b"), condition("a", ">")], 'SELECT * FROM "public"."o""dd" WHERE "a" > $1 AND "b" = $2'),
+        ([condition('x"; drop')], 'SELECT * FROM "public"."o""dd" WHERE "x""; drop" = $1'),
+        ([condition("a", filtered=4e5)], ""),  # most of the rows were wanted
+        ([condition("a", times=1e4)], ""),  # few rows an execution
+        ([condition("a"), condition("b", "~~")], ""),
+        ([condition("a", tested=0.0)], ""),
+    ],
+    ids=range(6),
+)
+def test_conditions_become_statements(rows: list[dict[str, Any]], text: str) -> None:
+    found = statements_of(rows)
+    assert [s.sql for s in found] == ([text] if text else [])
+    assert [s.calls for s in found] == ([1000.0] if text else [])
 
 
 def row(value: str, column: str = "a", operator: str = "=", together: int = 1, **more: Any) -> dict[str, Any]:

@@ -18,21 +18,14 @@ from indexpilot_tui.engine.postgres.session import Purpose, connect
 from indexpilot_tui.errors import ConnectError
 from indexpilot_tui.localpg import LocalCluster
 from indexpilot_tui.settings.model import Settings, Target
-from tests.engine.observe_room import Place, make_place
-from tests.servers import DEBIAN_15, require
+from tests.engine.observe_room import Place, make_place, own_cluster
 from tests.standby import Standby, standby_of
 
 
 @pytest.fixture(scope="module", params=["18", "15"])
 def signal_server(request: pytest.FixtureRequest) -> Iterator[LocalCluster]:
-    bindir = None
-    if request.param == "15":
-        require(DEBIAN_15.is_dir(), "PostgreSQL 15 of Debian")
-        bindir = DEBIAN_15
-    settings = {"shared_preload_libraries": "pg_stat_statements", "max_prepared_transactions": "5", "autovacuum": "off"}
-    cluster = asyncio.run(LocalCluster.start("signals", settings=settings, bindir=bindir))
-    yield cluster
-    asyncio.run(cluster.stop())
+    with own_cluster(request.param, "signals", max_prepared_transactions="5") as cluster:
+        yield cluster
 
 
 @pytest.fixture

@@ -60,7 +60,7 @@ SAMPLES: dict[str, Any] = {
 WITH_ROLE = ("engine/journal", "engine/whatif/stats_reader", "engine/changes/build_widths")
 REFUSED: dict[str, str] = {}  # room/name: what the server says
 # of extensions that only some servers have: asked in test_optional on one that has them
-OPTIONAL = ("engine/observe/optional/", "engine/whatif/quals")
+OPTIONAL = ("engine/observe/optional/", "engine/whatif/quals", "engine/whatif/advise/seen_conditions")
 
 
 @dataclass(frozen=True)

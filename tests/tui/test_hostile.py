@@ -6,10 +6,12 @@ from dataclasses import replace
 
 import pytest
 
+from indexpilot_tui.engine.model.gauge import Gauge
 from indexpilot_tui.engine.model.verdict import Status
+from indexpilot_tui.engine.observe.optional.model import Extras, Waits
 from indexpilot_tui.engine.postgres.text import clean, clean_line
 from indexpilot_tui.tui.lines import flat, text_of, wrap
-from tests.tui import sample
+from tests.tui import sample, sample_signals
 from tests.tui.stage import WIDE, press, settle, stage, tick, typed
 
 EVIL = "a\x1b]0;owned\x07\x1b]52;c;ZXZpbA==\x07\x1b[2J[@click=app.quit]q[/foo][/]\\[ \u202etxt.exe\u200b \x9b31m\r\n\ttail"
@@ -37,6 +39,16 @@ def hostile_stage():  # type: ignore[no-untyped-def]
         builds=builds,
         error=line,
     )
+    signals = tuple(replace(g, name=line, evidence=line, why=line, words=line) for g in sample_signals.gauges())
+    told = replace(sample_signals.extras(0), waits=Waits(((line, 7),), 10.0), missing=(line,))
+
+    async def gauges() -> tuple[Gauge, ...]:
+        return signals
+
+    async def extras(queryid: int | None) -> Extras:
+        return told
+
+    on.engine.gauges, on.engine.extras = gauges, extras
     on.engine.gates_now = [replace(v, measured=line, limit=line, evidence=line, status=Status.WAIT) for v in sample.gates()]
     return on
 
@@ -44,7 +56,19 @@ def hostile_stage():  # type: ignore[no-untyped-def]
 @HOSTILE
 @pytest.mark.parametrize(
     "keys",
-    [(), ("enter",), ("2", "enter"), ("3", "enter"), ("i",), ("i", "n"), ("2", "i"), ("slash", "[", "/", "x"), ("c",)],
+    [
+        (),
+        ("enter",),
+        ("2", "enter"),
+        ("3", "enter"),
+        ("i",),
+        ("i", "n"),
+        ("2", "i"),
+        ("slash", "[", "/", "x"),
+        ("c",),
+        ("s",),
+        ("a",),
+    ],
 )
 async def test_no_screen_obeys_or_breaks(keys: tuple[str, ...]) -> None:
     on = hostile_stage()

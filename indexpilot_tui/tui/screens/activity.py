@@ -159,9 +159,3 @@ class ActivityScreen(ConsoleScreen):
         self._tree_only = not self._tree_only
         self._draw(self.snapshot)
         self.say("only who blocks and who waits" if self._tree_only else "everything")
-
-    def action_pause(self) -> None:
-        """Hold still, or go on."""
-        self.console.toggle_pause()
-        self.say("paused; space goes on" if self.console.paused else "live again")
-        self.touch()

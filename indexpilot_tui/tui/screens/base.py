@@ -206,3 +206,9 @@ class ConsoleScreen(Screen[None]):
     def action_back(self) -> None:
         """One step back."""
         self.app.pop_screen()
+
+    def action_pause(self) -> None:
+        """Hold still, or go on."""
+        self.console.toggle_pause()
+        self.say("paused; space goes on" if self.console.paused else "live again")
+        self.touch()

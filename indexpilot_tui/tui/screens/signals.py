@@ -127,9 +127,3 @@ class SignalsScreen(ConsoleScreen):
         self.query_one("#signals", KeyedTable).start_over()
         self._draw(self.snapshot)
         self.say("only what is over its limit or unknown" if self._trouble_only else "everything")
-
-    def action_pause(self) -> None:
-        """Hold still, or go on."""
-        self.console.toggle_pause()
-        self.say("paused; space goes on" if self.console.paused else "live again")
-        self.touch()

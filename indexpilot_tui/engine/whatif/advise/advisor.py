@@ -20,6 +20,7 @@ from indexpilot_tui.engine.whatif.advise.pool import Pool, SizeOf
 from indexpilot_tui.engine.whatif.advise.pricing import Memory, Prices, Unit
 from indexpilot_tui.engine.whatif.advise.report import Findings, report
 from indexpilot_tui.engine.whatif.advise.search import Problem
+from indexpilot_tui.engine.whatif.advise.seen import read_seen
 from indexpilot_tui.engine.whatif.advise.solve import Solver
 from indexpilot_tui.engine.whatif.advise.units import Reference, units_of
 from indexpilot_tui.engine.whatif.advise.writes import Writer, upkeep, writers
@@ -68,7 +69,8 @@ async def read_case(session: Session, statements: Sequence[Statement] | None) ->
     reader = Reader(session)
     server = await server_traits(reader)
     asked = statements if statements is not None else await workload.read_statements(reader)
-    parsed = [parse(s) for s in asked]
+    seen, said = await read_seen(reader, asked) if statements is None else ([], [])
+    parsed = [parse(s) for s in (*asked, *seen)]
     names = {n for p in parsed for n in p.tables}
     resolved = await resolve(reader, {p.target for p in parsed if p.target is not None}, server.search_path)
     written = sorted({o for o in resolved.values() if o is not None})
@@ -86,7 +88,7 @@ async def read_case(session: Session, statements: Sequence[Statement] | None) ->
     if snapshot.indexes:
         found = await reader.send(load(PACKAGE, "index_facts", version), {"oids": sorted(snapshot.indexes)})
         facts = {r["oid"]: drops.facts_of(r) for r in found}
-    notes = [*asked.notes] if isinstance(asked, workload.ServerWorkload) else []
+    notes = [*said, *(asked.notes if isinstance(asked, workload.ServerWorkload) else ())]
     return Case(snapshot, parsed, references, facts, [*notes, *snapshot.notes], reader.ms, reader.statements)
 
 

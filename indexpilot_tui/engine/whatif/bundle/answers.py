@@ -176,6 +176,7 @@ _SPECIAL: dict[str, Callable[[Bundle, Params], list[Row]]] = {
     "whatif/functions": lambda bundle, params: bundle.pick("whatif/functions", "name", sorted(params["names"])),
     "whatif/observed": lambda _bundle, _params: [],  # nothing runs in a file
     "whatif/quals": lambda _bundle, _params: [],  # and values of rows are not kept in one
+    "advise/seen_conditions": lambda _bundle, _params: [],
     "advise/references": _references,
     "advise/index_facts": _advise_facts,
 }
