@@ -153,7 +153,7 @@ class ConsoleScreen(Screen[None]):
     @property
     def ready(self) -> bool:
         """Composed, and not being taken down: a late answer of the engine may find the screen without its widgets."""
-        return self.is_mounted and self.is_attached and bool(self.query(ActionFooter))
+        return self.is_mounted and self.is_attached and self.query_one_optional(ActionFooter) is not None
 
     def say(self, text: str, tone: str = "plain") -> None:
         """One message in the footer, until the next key."""

@@ -60,6 +60,7 @@ class LineView(ScrollView, can_focus=True):
         self._grow = grow
         self._lines: tuple[Line, ...] = tuple(lines)
         self._title = ""
+        self._tones: dict[str, Style] = {}  # resolving one takes Textual longer than drawing a cell with it
         self.virtual_size = Size(1, len(self._lines))
 
     @property
@@ -117,7 +118,10 @@ class LineView(ScrollView, can_focus=True):
 
     def tone(self, name: str) -> Style:
         """The theme's style of a tone."""
-        return self.get_component_rich_style(f"line--{name}", default=self.rich_style)
+        style = self._tones.get(name)
+        if style is None:
+            style = self._tones[name] = self.get_component_rich_style(f"line--{name}", default=self.rich_style)
+        return style
 
     def render_line(self, y: int) -> Strip:
         """One line of the viewport."""
@@ -126,7 +130,10 @@ class LineView(ScrollView, can_focus=True):
 
     def strip_of(self, value: Line, over: Style | None = None) -> Strip:
         """A line as a strip that fills the widget; `over` is laid over every tone (the cursor)."""
-        base = self.rich_style if over is None else self.rich_style + over
+        own = self._tones.get("")
+        if own is None:
+            own = self._tones[""] = self.rich_style
+        base = own if over is None else own + over
         segments = []
         for text, name in value:
             style = self.tone(name)
@@ -136,7 +143,8 @@ class LineView(ScrollView, can_focus=True):
         return Strip(segments).crop(0, self.size.width).extend_cell_length(self.size.width, base)
 
     def notify_style_update(self) -> None:
-        """A new theme: every line is drawn again."""
+        """A new theme, focus or class: every line is drawn again, in styles that are looked up anew."""
+        self._tones.clear()
         super().notify_style_update()
         self.refresh()
 
