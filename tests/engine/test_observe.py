@@ -14,6 +14,7 @@ from indexpilot_tui.engine.observe.health import read_health
 from indexpilot_tui.engine.observe.model import FindingKind
 from indexpilot_tui.engine.observe.observer import Watcher
 from indexpilot_tui.engine.observe.source import Source, statements_question
+from indexpilot_tui.engine.observe.texts import HURRIED
 from indexpilot_tui.engine.observe.top import top_statements
 from indexpilot_tui.errors import ServerError, UsageError
 from indexpilot_tui.localpg import LocalCluster
@@ -389,13 +390,14 @@ async def test_a_text_that_was_not_asked_for_yet_is_not_called_gone(place: Place
     watcher = Watcher(SETTINGS)
     async with place.session() as session:
         await watcher.refresh(session)
-        watcher._texts_pace.due = float("inf")  # texts are asked for at a pace of their own
+        watcher._texts.pace.due = float("inf")  # texts are asked for at a pace of their own
+        watcher._texts._hurried.extend([(float("inf"), 1e9)] * HURRIED)
         await place.run("select count(*) from t")
         seen = [i.query for i in (await watcher.refresh(session)).hotspots.items]
         assert seen
         assert set(seen) == {"(text not read yet)"}
         for _ in range(20):
-            watcher._texts_pace.due = 0.0
+            watcher._texts.pace.due = 0.0
             await place.run("select count(*) from t")
             read = [i.query for i in (await watcher.refresh(session)).hotspots.items]
             if any("from t" in query for query in read):

@@ -110,6 +110,12 @@ class HotspotTracker:
         """Query ids among the busiest of the interval whose text was not fetched yet."""
         return [q for q, _ in _busiest(_by_query(interval.growth.items())) if q not in self.texts][: limit * 2]
 
+    def blank(self, interval: Interval) -> bool:
+        """Whether something was busy in the interval, and of all that would be shown no text is known."""
+        users_of = _users(interval.growth)
+        top = [q for q, _ in _busiest(_by_query(interval.growth.items()))[:SHOWN]]
+        return bool(top) and not any(q in self.texts and not self.ours(q, users_of[q]) for q in top)
+
     def book(self, newest: Hotspots, tapes: Tapes) -> Book:
         """Everything that is known now, for any window."""
         names = Names(self.ours, self._item, self._user, self._text)

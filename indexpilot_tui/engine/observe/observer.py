@@ -32,6 +32,7 @@ from indexpilot_tui.engine.observe.signals import Signals, pulse_question
 from indexpilot_tui.engine.observe.slow import Slow
 from indexpilot_tui.engine.observe.source import Source, statements_question
 from indexpilot_tui.engine.observe.spots import Timed
+from indexpilot_tui.engine.observe.texts import ALL, TextWish, at_work
 from indexpilot_tui.engine.postgres.session import GRACE_S, Session
 from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.errors import IndexPilotError
@@ -39,7 +40,6 @@ from indexpilot_tui.settings.model import Settings
 
 FIRST_INTERVAL_S = 0.4  # between the two reads of the first refresh: the first screen has rates, not lifetime averages
 WIDEST_S = 60.0  # the interval never grows past this
-TEXTS_S = 10.0  # texts are asked for again after this at the latest, whatever they cost: a hotspot without one is none
 _FORGET_S = 300.0  # a refused question is asked again after this: a GRANT may have come
 
 
@@ -68,7 +68,6 @@ class Watcher:
         # of the budget (1 ms a refresh is half of it): the pulse a quarter at most, the counters three tenths
         self._pulse_pace = Pace(observe.interval_seconds, 0.25)
         self._counters_pace = Pace(0.0, 0.3)
-        self._texts_pace = Pace(0.0, 0.1)
         self._begin("", 0)
 
     def _begin(self, user: str, version: int) -> None:
@@ -82,7 +81,8 @@ class Watcher:
         self._shown: tuple[Interval, Hotspots] | None = None
         self._forget_due = time.monotonic() + _FORGET_S
         self._sampler = Sampler()
-        self._counters_pace.due = self._texts_pace.due = 0.0
+        self._texts, self._learned = TextWish(self._budget), False
+        self._counters_pace.due = 0.0
 
     def _statements_moved(self) -> None:
         self._interval, self._counters_pace.due = None, 0.0
@@ -194,10 +194,11 @@ class Watcher:
         if now >= self._forget_due:
             self._asker.forget()
             self._forget_due = now + _FORGET_S
-        turn = self._slow.rota.next(now)
-        slow = turn.pending if turn else None
-        questions = [slow] if slow else []
         source = self._slow.source
+        texts = self._texts.question(source, session.facts.server_version, now, self._asker.resting(ALL))
+        turn = self._slow.rota.next(now) if texts is None else None
+        slow = texts or (turn.pending if turn else None)
+        questions = [slow] if slow else []
         counting = source is not None and bool(source.schema) and self._counters_pace.ready(now)
         if counting and source:
             questions += self._ask_counters(source)
@@ -215,7 +216,9 @@ class Watcher:
             self._interval = self._take_counters(answers["statements"], answers["statements_info"])
         if sampling:
             self._interval = self._take_sample(answers["samples"], done.pulse)
-        if turn and slow:
+        if texts:
+            self._take_texts(texts, answers[texts.name], clock.slow if clock else 0.0, now)
+        elif turn and slow:
             self._slow.rota.answered(turn, answers[slow.name], clock.slow if clock else 0.0, now)
         done.interval = self._interval
         return done
@@ -305,21 +308,30 @@ class Watcher:
             reason = source.unavailable if interval is None else str(interval)
             return Hotspots((), 0.0, 0.0, 0, 0, None, available=False, unavailable=reason)
         now = time.monotonic()
-        missing = self._tracker.missing_texts(interval) if source.schema else []
-        if missing and self._texts_pace.ready(now):
-            answer, ms = await self._timed(session, statements_question("texts", source, "", queryids=missing))
-            self._texts_pace.asked(now, ms, self._budget)
-            self._texts_pace.due = min(self._texts_pace.due, now + TEXTS_S)
-            if not isinstance(answer, Refusal):
-                self._tracker.learn(answer)
-                self._tracker.asked.update(missing)
-        if self._shown is None or self._shown[0] is not interval or missing:
+        self._texts.wanted = wanted = self._tracker.missing_texts(interval) if source.schema else []
+        self._texts.fresh = any(queryid not in self._tracker.asked for queryid in wanted)
+        if wanted and (self._shown is None or self._tracker.blank(interval)):
+            # a screen without any text has them at once (the first one, that after a restart), others with the next refresh
+            wish = self._texts.question(source, session.facts.server_version, now, self._asker.resting(ALL))
+            if wish is not None:
+                self._take_texts(wish, *await self._timed(session, wish), now)
+        if self._shown is None or self._shown[0] is not interval or self._learned:
+            self._learned = False
             new = self._shown is None or self._shown[0] is not interval
             made = self._tracker.hotspots(interval, record=new)
             if not source.schema:
                 made = replace(made, available=False, unavailable=source.unavailable, sampled=True)
             self._shown = (interval, made)
         return self._shown[1]
+
+    def _take_texts(self, wish: Question, answer: Rows | Refusal, ms: float, now: float) -> None:
+        self._texts.asked(now, ms)
+        if isinstance(answer, Refusal):
+            return
+        self._learned = True
+        self._tracker.learn(answer if wish.name == ALL else at_work(answer))
+        if wish.name == ALL:  # the server has told all that it has
+            self._tracker.asked.update(self._texts.wanted)
 
     # --- what could not be seen, and what it cost --------------------------------------------------------------------
 
