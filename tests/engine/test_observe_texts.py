@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import psycopg
 import pytest
 from psycopg import sql
 
+from indexpilot_tui.engine.model.change import State
 from indexpilot_tui.engine.observe.hotspots import UNREAD
 from indexpilot_tui.engine.observe.model import Observation
 from indexpilot_tui.engine.observe.observer import Watcher
@@ -18,8 +20,15 @@ from indexpilot_tui.engine.observe.texts import HURRIED, HURRIED_S, TextWish
 from indexpilot_tui.localpg import LocalCluster
 from indexpilot_tui.settings.model import Observe, Settings
 from tests.engine.observe_room import SETTINGS, Place, make_place
+from tests.faults.scenes import refused
+from tests.faults.workshop import make_workshop
 
 MEAN = Settings(observe=Observe(server_ms_per_minute_budget=60))
+
+
+@pytest.fixture(autouse=True)
+def _state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
 
 
 @pytest.fixture
@@ -155,3 +164,18 @@ async def test_texts_are_back_when_the_bytes_are_forgotten(place: Place, any_byt
             await asyncio.sleep(0.05)
     assert any("select count(*) from t" in query for query in shown(seen)), shown(seen)
     assert not any(line.startswith("texts") for line in seen.refused)
+
+
+async def test_a_change_is_refused_with_what_to_do(cluster18: LocalCluster, any_byte: str) -> None:
+    """Who writes the table is told by the texts: what could not be read does not let a change start, and says why."""
+    async with make_workshop(cluster18) as workshop:
+        change_id = await workshop.approved("create index on app.t (v)")
+        await workshop.spawn(change_id)
+        change = await refused(workshop, change_id)
+        assert change.state is State.APPROVED
+        told = str(change.events[-1].detail["outcome"])
+        assert told.startswith("write_performance unknown: could not be read: the server gives no text"), told
+        assert "pg_stat_statements_reset" in told
+        workshop.sql(f"select pg_stat_statements_reset(0, (select oid from pg_database where datname = '{any_byte}'), 0)")
+        await workshop.spawn(change_id)
+        await workshop.until(change_id, State.OBSERVING, State.DONE)

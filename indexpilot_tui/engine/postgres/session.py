@@ -158,7 +158,7 @@ class Session:
         except psycopg.Error as exc:
             if isinstance(exc, psycopg.errors.CharacterNotInRepertoire) and await self._take_any_byte():
                 return await self._rows(query, params)
-            error = translate(exc, clean_line(text, 80))
+            error = translate(exc, clean_line(text, 80), question=text)
             self.record(text, (time.perf_counter() - start) * 1000, clean_line(error.message, 300))
             raise error from exc
         self.record(text, (time.perf_counter() - start) * 1000)

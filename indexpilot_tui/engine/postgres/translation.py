@@ -50,8 +50,18 @@ def _where(target: Target | None) -> str | None:
     return target.name or target.host or "target"
 
 
-def translate(exc: psycopg.Error, what: str, *, target: Target | None = None) -> IndexPilotError:
-    """The IndexPilotError for a psycopg error. `what` names the deed in a few words (cleaned text)."""
+# a gate shows the message alone: what to do is in it
+_NO_TEXTS = (
+    "the server gives no text of pg_stat_statements, since another database (SQL_ASCII perhaps) has a statement that is none"
+    " in this one's encoding; pg_stat_statements_reset(0, OID_OF_THAT_DATABASE, 0) forgets it (SQLSTATE 22021)"
+)
+
+
+def translate(exc: psycopg.Error, what: str, *, target: Target | None = None, question: str = "") -> IndexPilotError:
+    """The IndexPilotError for a psycopg error. `what` names the deed in a few words (cleaned text); `question`: what was
+    sent."""
+    if isinstance(exc, pg.CharacterNotInRepertoire) and "pg_stat_statements" in question:
+        return ServerError(_NO_TEXTS)
     primary = exc.diag.message_primary if exc.diag and exc.diag.message_primary else str(exc)
     message = clean_line(primary, 500)
     if target is not None or (isinstance(exc, psycopg.OperationalError) and exc.sqlstate is None):
