@@ -16,6 +16,7 @@ from indexpilot_tui.engine.engine import Engine
 from indexpilot_tui.engine.gauges.board import Board
 from indexpilot_tui.engine.model.gauge import Gauge, Standing
 from indexpilot_tui.engine.observe.observer import Watcher
+from indexpilot_tui.engine.postgres.session import Purpose, connect
 from indexpilot_tui.engine.safeguards.memory import Memory
 from indexpilot_tui.localpg import LocalCluster
 from indexpilot_tui.settings.model import Settings, Target
@@ -126,6 +127,16 @@ async def test_standbys_and_slots(server: LocalCluster, place: Place) -> None:
             assert held.standing(0.0) is Standing.WITHIN
             assert "nobody reads it" in held.evidence
             assert (held.value or 0) > 0
+            made, watcher = board(place), Watcher(SETTINGS)
+            target = Target(name="standby", environment="development", dsn=standby.conninfo(place.dbname))
+            session = await connect(target, Purpose.MONITOR, SETTINGS)
+            try:
+                made.take(await watcher.refresh(session))
+                own = by_key(await made.read(session.facts))
+            finally:
+                await session.close()
+            assert own["own_lag"].standing(0.0) is Standing.WITHIN
+            assert own["wal"].evidence == "replayed here"
             blind = await seen_by(place, await place.role("blind"), seconds=1.0)
             hidden = next(gauge for key, gauge in blind.items() if key.startswith("lag standby1"))
             assert hidden.standing(0.0) is Standing.UNKNOWN
