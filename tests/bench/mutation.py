@@ -69,7 +69,7 @@ def run(chosen: dict[str, list[str]], answers: Path, place: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1", JOB: str(job)}
     tests = [test for named in chosen.values() for test in named]
     argv = [sys.executable, "-m", "pytest", "-p", "tests.bench.mutating", "-p", "no:cacheprovider", "-p", "no:terminal",
-            "--timeout=30", "-o", "addopts=", *dict.fromkeys(tests)]  # fmt: skip
+            "--timeout=10", "-o", "addopts=", *dict.fromkeys(tests)]  # fmt: skip
     done = subprocess.run(argv, cwd=copy, env=environment, capture_output=True, text=True, check=False)
     if done.returncode not in (0, 1):
         raise SystemExit(f"pytest ended with {done.returncode}\n{done.stdout[-4000:]}{done.stderr[-4000:]}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
@@ -10,6 +11,7 @@ import pytest
 
 from indexpilot_tui.engine.changes import duplicates, estimate, stats
 from indexpilot_tui.engine.model.change import Plan
+from indexpilot_tui.engine.whatif.sizes import KeyColumn
 from indexpilot_tui.errors import PrivilegeError, ServerError
 from tests.unit.bench_of_changes import DROP, REBUILD
 from tests.unit.desk import NOW, PLAN, Desk
@@ -145,3 +147,71 @@ async def test_an_estimate_of_a_rebuild_and_of_unknown_methods() -> None:
     both = replace(PLAN, ddl=PLAN.ddl.replace("(customer_id)", "((customer_id + other))"))
     other = COLUMN | {"name": "other", "length": 8, "align": "d"}
     assert (await estimated({"rows": 1e5}, [COLUMN, other], both)).index_bytes > (await estimated({"rows": 1e5})).index_bytes
+
+
+@pytest.mark.parametrize(("letter", "align"), [("c", 1), ("s", 2), ("i", 4), ("d", 8)])
+def test_a_fixed_width_has_its_alignment(letter: str, align: int) -> None:
+    found = estimate._plain(COLUMN | {"length": align, "align": letter}, 99.0, set())
+    assert found == KeyColumn(float(align), False, align, 0.0, 0.0)
+    hidden: set[str] = set()
+    assert estimate._plain(COLUMN | {"length": -1, "avg_width": None}, 99.0, hidden).width == 99.0
+    assert hidden == {"customer_id"}
+
+
+async def test_a_row_holds_no_more_than_the_table_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes: list[Any] = []
+
+    def measured(shape: Any) -> Any:
+        shapes.append(shape)
+        return SimpleNamespace(size_bytes=8192)
+
+    monkeypatch.setattr(estimate, "estimate", measured)
+    await estimated(columns=[COLUMN | {"length": -1, "avg_width": None}])
+    assert shapes[0].keys[0].width == 400 - 28  # a row's bytes without its header
+
+
+async def test_where_an_index_goes_and_what_is_asked_of_a_rebuild() -> None:
+    assert (await estimated({"default_tablespace": "slow"})).tablespace == "slow"
+    elsewhere = replace(PLAN, ddl=f"{PLAN.ddl} TABLESPACE fast")
+    assert (await estimated({"default_tablespace": "slow"}, plan=elsewhere)).tablespace == "fast"
+    desk: Any = Desk({"build_table": TABLE, "build_again": {"index_bytes": 8192, "tablespace": ""}}, package=ROOM)
+    await estimate.build_estimate(desk, REBUILD)
+    assert dict(desk.asked)["build_again"] == {"oid": 7}
+
+
+@pytest.mark.parametrize(("plan", "asked"), [(PLAN, 1), (DROP, 0)])
+async def test_earlier_builds_are_asked_for_once_and_not_for_a_drop(plan: Plan, asked: int) -> None:
+    calls = 0
+
+    async def builds() -> list[Any]:
+        nonlocal calls
+        calls += 1
+        return []
+
+    desk: Any = Desk({"build_table": TABLE, "build_columns": [COLUMN]}, package=ROOM)
+    ask = estimate.estimator(desk, plan, builds)
+    assert await ask() is await ask()
+    assert calls == asked
+    assert (await estimate.estimator(desk, plan)()).index_bytes >= 0
+
+
+async def test_no_value_and_no_comment_is_kept_with_a_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    saved: list[Any] = []
+
+    async def read(*_: Any) -> Any:
+        texts = ("select * from orders where id = 5 -- secret", "cut off")
+        return stats.TableStats(NOW, None, tuple({"queryid": 1, "query": text} for text in texts), {"updates": 1})
+
+    async def save(*args: Any) -> None:
+        saved.append(args)
+
+    async def shapes(rows: Any) -> Any:
+        return {"plans": {"1": "x"}, "why": "w"}
+
+    monkeypatch.setattr(stats, "read_table_stats", read)
+    journal: Any = SimpleNamespace(save_stats=save)
+    for given, context in ((None, {"table": {"updates": 1}}),
+                           (shapes, {"table": {"updates": 1}, "plans": {"1": "x"}, "plans_why": "w"})):  # fmt: skip
+        await stats.save_stats(journal, Desk({}), 1, 3, "start", PLAN, given)  # type: ignore[arg-type]
+        assert saved[-1][-1] == context
+        assert [row["query"] for row in saved[-1][-2]] == ["select * from orders where id = $1", stats.WITHHELD]

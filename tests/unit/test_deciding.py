@@ -53,6 +53,7 @@ def test_a_drop_has_no_table_in_its_text() -> None:
     assert disagreement(plan) == ""
     step = Step("leaf", "x", "public", "orders", 1, "i")
     assert disagreement(replace(GOOD, steps=(step,))) != ""  # steps that do not belong to it
+    assert disagreement(replace(GOOD, steps=(step,), unique=True)).startswith("unique")  # what differs first is told
 
 
 @pytest.mark.parametrize(

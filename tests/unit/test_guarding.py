@@ -211,6 +211,22 @@ async def test_writers_are_compared_from_the_second_look_on(monkeypatch: pytest.
     assert asked == ["facts"]  # texts are read once a build
 
 
+@pytest.mark.parametrize(("interval", "slept"), [(5.0, 0.5), (0.2, 0.2)])
+async def test_an_idle_guard_looks_soon_whether_work_has_begun(
+    monkeypatch: pytest.MonkeyPatch, interval: float, slept: float
+) -> None:
+    waited: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        raise EOFError
+
+    monkeypatch.setattr(pressure.asyncio, "sleep", sleep)
+    with pytest.raises(EOFError):
+        await pressing(critical_load={"interval_seconds": interval})._run()
+    assert waited == [slept]
+
+
 async def test_a_session_of_its_own_that_is_opened_again(monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[Desk] = []
 

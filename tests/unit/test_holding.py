@@ -139,7 +139,7 @@ async def test_a_server_that_is_away_is_waited_for_so_long(monkeypatch: pytest.M
     clock = [0.0]
 
     async def sleep(seconds: float) -> None:
-        clock[0] += 60
+        clock[0] += 1
 
     async def away(self: Hold) -> Any:
         raise ConnectError("away")
@@ -149,7 +149,7 @@ async def test_a_server_that_is_away_is_waited_for_so_long(monkeypatch: pytest.M
     monkeypatch.setattr(Hold, "journal", away)
     with pytest.raises(ConnectError):
         await holding(Journal()).patient_journal()
-    assert clock == [180.0]  # at 120 s it is asked once more
+    assert clock == [121.0]  # at 120 s it is asked once more
 
 
 async def test_only_an_intent_needs_its_local_copy() -> None:
@@ -279,7 +279,7 @@ async def test_what_waits_in_the_queue(monkeypatch: pytest.MonkeyPatch, ended: b
     ("state", "ended", "detach", "spawned", "told"),
     [
         (State.RUNNING, True, True, 1, 1), (State.RUNNING, False, True, 1, 0), (State.QUEUED, True, True, 1, 1),
-        (State.QUEUED, False, True, 0, 0), (State.QUEUED, False, False, 0, 0),
+        (State.QUEUED, False, True, 0, 0), (State.QUEUED, False, False, 0, 0), (State.RUNNING, True, False, 0, 1),
     ],
 )  # fmt: skip
 async def test_orphans_are_seen_to_their_end(
@@ -312,8 +312,21 @@ async def test_orphans_are_seen_to_their_end(
         return SimpleNamespace(lease_ended=ended)
 
     journal: Any = SimpleNamespace(changes=changes, run=run)
+    ends = [replace(ours, epoch=2), ours]  # taken over and ended; then one whose executor lives
+
+    async def carry_out(job: Any) -> None:
+        assert (job.change_id, job.resume) == (1, True)
+
+    async def now(change_id: int) -> Any:
+        return ends.pop(0)
+
+    journal.change = now
+    monkeypatch.setattr("indexpilot_tui.engine.changes.drive.carry_out", carry_out)
+    monkeypatch.setattr(reconcile, "Job", SimpleNamespace)
     lines = await reconcile.reconcile(None, Settings(), journal, detach=detach)  # type: ignore[arg-type]
     assert (began, len(lines)) == ([1] * spawned, told)
+    if not detach and state is State.RUNNING:
+        assert await reconcile.reconcile(None, Settings(), journal, detach=False) == []  # type: ignore[arg-type]
     many.clear()
     monkeypatch.setattr(reconcile, "session", lambda *_: pytest.fail("nobody asks the target for nothing"))
     assert await reconcile.reconcile(None, Settings(), journal) == []  # type: ignore[arg-type]

@@ -189,6 +189,17 @@ async def test_a_rebuild_ends_as_the_catalog_says(
     assert made.hold.told[-1][:2] == (state, action)
 
 
+async def test_what_has_to_be_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def look(*_: Any) -> Rebuilt:
+        return seen(False, index(), index(8, valid=False), "why")
+
+    monkeypatch.setattr("indexpilot_tui.engine.changes.rebuild.look", look)
+    catalog(monkeypatch, named=index(valid=False))
+    eye: Any = None
+    assert await settle.leftover_of(work(began=True), eye) == (index(valid=False), "")
+    assert await settle.leftover_of(work(change(State.RUNNING, plan=REBUILD)), eye) == (index(8, valid=False), "why")
+
+
 async def test_nothing_is_said_where_the_index_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without an index in place there is `wrong`; alone it moves nothing, so that nobody is told what is not so."""
     for replaced, repair in ((True, False), (True, True), (False, True)):

@@ -131,16 +131,20 @@ def test_writers_that_both_sides_have(calls: int, enough: bool) -> None:
     assert (result.writes.calls_after, result.writes.mean_after_ms is not None) == (calls, enough)
 
 
-def test_hot_updates_since_the_reset_stand_in_for_those_since_the_proposal() -> None:
+@pytest.mark.parametrize(
+    ("proposed", "before"),
+    [(None, 50.0), ((90, 45), 50.0), ((50, 0), 100.0)],  # too few since the proposal: all since the reset
+)
+def test_hot_updates_since_the_proposal_or_the_reset(proposed: Any, before: float) -> None:
     stats = phases(*[[row(spread(1.0, 40))]] * 4)
-    counted = {"start": (100, 50), "end": (100, 50), "observed": (200, 125)}
-    for name, (updates, hot) in counted.items():
+    counted = {"proposed": proposed, "start": (100, 50), "end": (100, 50), "observed": (200, 125)}
+    for name, counts in counted.items():
         phase = stats[name]
-        table = {"table": {"updates": updates, "hot": hot}}
+        table = {"table": {"updates": counts[0], "hot": counts[1]}} if counts else {}
         stats[name] = PhaseStats(phase.phase, phase.taken_at, phase.stats_reset, phase.rows, table)
     writes = verify(stats, POLICY).writes
     assert writes is not None
-    assert (writes.hot_before_pct, writes.hot_after_pct) == (50.0, 75.0)
+    assert (writes.hot_before_pct, writes.hot_after_pct) == (before, 75.0)
 
 
 def test_statements_that_are_hidden_are_counted() -> None:
@@ -176,7 +180,7 @@ def test_two_windows_together() -> None:
     [
         (even(2, 5.0), Window(1, 20.0, 0.0), True),  # one call less, though more time
         (even(2, 5.0), Window(2, 10.1, 0.0), True),  # more time without a call
-        (even(2, 5.0), Window(3, 9.5, 0.0), True),  # less time with one call more
+        (even(2, 5.0), Window(3, 9.5, 100.0), True),  # less time with one call more
         (even(2, 5.0), Window(3, 10.0, 50 / 3), False),  # one that took no time
         (even(2, 5.0), even(2, 5.0), False),
         (even(2, 5.0, wal_bytes=9.0), even(3, 5.0, wal_bytes=9.0), False),

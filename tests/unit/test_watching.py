@@ -369,6 +369,37 @@ async def test_a_statement_is_watched_until_it_ends(
     assert (ended.answered, ended.error) == (True, None)
 
 
+async def test_why_is_told_in_words_or_by_its_name(server: Server) -> None:
+    for error, words in ((OSError("lost"), "lost"), (OSError(), "OSError")):
+        server.refuses = error
+        w = watched(task=None)
+        await watching._signal(w, "cancel")
+        assert w.work.hold.last == {"why": words}
+        server.refuses = None
+        w = watched()
+        await server.tick(w, 0.5, error)
+        await server.tick(w, 3.1, error)
+        assert next(d for _, action, d in w.work.hold.told if action == "cancel.intent")["error"] == words
+
+
+async def test_what_has_no_door_is_given_up_all_the_same() -> None:
+    w = watched()
+    w.work.door = None
+    await watching._give_up(w)
+    assert (w.task, w.answered) == (None, False)
+
+
+async def test_a_lost_eye_is_opened_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def connect(*_: Any, **__: Any) -> str:
+        return "new"
+
+    monkeypatch.setattr(watching, "connect", connect)
+    for closed in (False, True):
+        w = watched()
+        w.work.observer = old = SimpleNamespace(closed=closed)
+        assert await watching._eye(w) == ("new" if closed else old)
+
+
 async def test_a_pause_ends_with_the_statement() -> None:
     begun = time.monotonic()
     await watching._pause(watched(task=None), 0.01)
@@ -386,7 +417,8 @@ async def test_who_was_taken_over_does_nothing_any_more(monkeypatch: pytest.Monk
     server.readings = [QUIET, OSError("lost"), replace(QUIET, idle=True)]
     with pytest.raises(StaleEpochError):
         await watching._sit_out(w)
-    assert (w.work.door.did, server.signals) == (["hang up"], [])  # once the server is through with it
+    assert (w.work.door.did, server.signals) == (["hang up"], [])
+    assert server.clock == 1009.0  # once the server has been through with it for more than three seconds
     done = watched(task=Statement(done=True))
     with pytest.raises(StaleEpochError):
         await watching._sit_out(done)
