@@ -63,8 +63,8 @@ def _all(root: Path, module: str) -> Iterator[Mutant]:
             if changed is None or ast.dump(ast.parse(changed)) == ast.dump(places.tree):
                 continue
             first, last = places.statement(line)
-            if "TYPE_CHECKING" in source.splitlines()[line - 1]:
-                continue  # never runs
+            if source.splitlines()[line - 1].startswith(("if TYPE_CHECKING", "if __name__")):
+                continue  # of a type checker, and of a process of its own
             yield Mutant(
                 module,
                 places.function(line, column),

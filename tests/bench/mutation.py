@@ -83,6 +83,7 @@ def report(chosen: dict[str, Any], reasons: dict[Key, str], lines: list[dict[str
     """A table by module, then what is wrong."""
     last = {tuple(line["key"]): line for line in lines if "key" in line}
     wrong: list[str] = [f"without mutation: {test} fails" for line in lines for test in line.get("broken", [])]
+    wrong += [f"fails when it runs again: {line['unsteady']}" for line in lines if "unsteady" in line]
     totals = [0, 0, 0]
     print(f"{'module':36} {'mutants':>8} {'killed':>8} {'explained':>10}")
     for module in chosen:

@@ -79,7 +79,7 @@ def beginning(of: Any = None, *, state: State = State.APPROVED, refuses: Any = N
 def room(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """What the gates answer, one evaluation after the other, and what the catalog has."""
     said = SimpleNamespace(gates=[[PASS]], clock=0.0, slept=[], stands=False, door=Door(), table=("public", "orders", "shop"),
-                           named=None, by_oid=index(), refusal="", clearance=None, ends=[])  # fmt: skip
+                           named=None, by_oid=index(), refusal="", clearance=None, ends=[], ways=[])  # fmt: skip
 
     async def evaluate(ctx: Any) -> Any:
         found = said.gates.pop(0) if len(said.gates) > 1 else said.gates[0]
@@ -104,6 +104,14 @@ def room(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         said.ends.append(sentence)
         await work.hold.advance(State.FAILED, "failed", {"outcome": sentence})
 
+    async def several(work: Any, sentence: str) -> None:
+        said.ways.append("several")
+        await ending(work, sentence)
+
+    async def by_oid(eye: Any, oid: int) -> Any:
+        assert oid == 7
+        return said.by_oid
+
     async def context(self: Work, *, claimed: bool, position: Any = None) -> Any:
         return SimpleNamespace(claimed=claimed)
 
@@ -119,7 +127,7 @@ def room(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     monkeypatch.setattr(begin, "save_stats", nothing)
     monkeypatch.setattr(begin, "table_now", giving("table"))
     monkeypatch.setattr(begin, "index_by_name", giving("named"))
-    monkeypatch.setattr(begin, "index_by_oid", giving("by_oid"))
+    monkeypatch.setattr(begin, "index_by_oid", by_oid)
     monkeypatch.setattr(begin, "drop_refusal", giving("refusal"))
     monkeypatch.setattr(begin, "reindex_refusal", giving("refusal"))
     monkeypatch.setattr(begin, "standing", giving("table"))
@@ -127,7 +135,7 @@ def room(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     monkeypatch.setattr(group, "judged_step", nothing)
     monkeypatch.setattr(group, "stands", giving("stands"))
     monkeypatch.setattr(group, "contradiction", giving("refusal"))
-    monkeypatch.setattr(group, "end_in_queue", ending)
+    monkeypatch.setattr(group, "end_in_queue", several)
     monkeypatch.setattr(Work, "gate_context", context)
     monkeypatch.setattr(Work, "eye", eye)
     monkeypatch.setattr(asyncio, "sleep", sleep)
@@ -195,6 +203,9 @@ async def test_in_the_queue_it_waits_for_its_gates_and_no_longer(room: SimpleNam
     made = queued(attempted=False)
     await begin.queue_and_claim(made)
     assert (room.clock, made.hold.state) == (0.0, State.FAILED)  # a block does not pass by itself
+    assert room.ways == []
+    await begin.queue_and_claim(queued(PARTED))
+    assert room.ways == ["several"]  # what it made is removed before it ends
     room.gates, room.stands, room.clock = [[WAIT]] * 20 + [[PASS]], True, 0.0
     made = queued()
     await begin.queue_and_claim(made)

@@ -26,13 +26,13 @@ from tests.unit.test_door import door
 @pytest.fixture
 def broom(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """What the catalog says of the leftover, one look after the other, and what each try to drop it answers."""
-    said = SimpleNamespace(found=[(None, "")], tries=[""], clock=0.0, slept=[], server="", ended=[])
+    said = SimpleNamespace(found=[(None, "")], tries=[""], clock=0.0, slept=[], server="", ended=[], takes=60.0)
 
     async def leftover(*_: Any) -> Any:
         return said.found.pop(0) if len(said.found) > 1 else said.found[0]
 
     async def drop(*_: Any) -> str:
-        said.clock += 60
+        said.clock += said.takes
         return said.tries.pop(0) if len(said.tries) > 1 else said.tries[0]
 
     async def sleep(seconds: float) -> None:
@@ -95,9 +95,9 @@ async def test_what_is_not_ours_or_valid_is_not_dropped(broom: SimpleNamespace) 
 
 
 async def test_after_a_quarter_of_an_hour_a_person_is_asked(broom: SimpleNamespace) -> None:
-    broom.found, broom.tries = [LEFT], [""]  # a minute each
+    broom.found, broom.tries, broom.takes = [LEFT], [""], 0.5
     await cleaning.clean(work())
-    assert (broom.clock, broom.ended) == (960.0, ["needs_operator"])  # at 900 s it is tried once more
+    assert (broom.clock, broom.ended) == (900.5, ["needs_operator"])  # at 900 s it is tried once more
 
 
 @pytest.mark.parametrize(

@@ -192,6 +192,7 @@ async def test_duplicates_are_counted_or_told(monkeypatch: pytest.MonkeyPatch) -
 async def test_the_tables_lock_is_only_tried_for(
     monkeypatch: pytest.MonkeyPatch, locks: list[Any], ended: bool, opened: bool
 ) -> None:
+    locks = list(locks)
     session = Executor(locks=locks)
 
     async def connect(*_: Any, **__: Any) -> Any:
@@ -212,6 +213,13 @@ async def test_the_tables_lock_is_only_tried_for(
     assert lock_key(2**31 + 5) == (0x1D8F, 5)
 
 
+def test_what_the_server_remarks_is_kept() -> None:
+    made = door()
+    for text in ("a notice", None):
+        made._notice(SimpleNamespace(message_primary=text))
+    assert made.notices == ["a notice", ""]
+
+
 def test_the_outcome_keeps_no_row() -> None:
     assert outcome_of(None) == {"ok": True}
     assert outcome_of(psycopg.errors.UniqueViolation("m")) == {"ok": False, "sqlstate": "23505", "message": "m"}
@@ -224,7 +232,7 @@ def test_the_outcome_keeps_no_row() -> None:
 async def test_a_predecessor_is_ended_and_waited_for(
     monkeypatch: pytest.MonkeyPatch, rows: list[Any], waits: int, ended: bool
 ) -> None:
-    clock = [0.0, 0]
+    clock, rows = [0.0, 0], list(rows)
     who = {"pid": 5, "backend_start": "x", "state": "idle"}
 
     async def sleep(seconds: float) -> None:
@@ -239,7 +247,7 @@ async def test_a_predecessor_is_ended_and_waited_for(
     monkeypatch.setattr(time, "monotonic", lambda: round(clock[0], 3))
     hold: Any = Kept()
     desk: Any = Desk({"predecessors": answer, "terminate": True}, package="indexpilot_tui.engine.changes")
-    expected = [] if rows == [[]] else ["terminate.intent", "terminate.sent"]
+    expected = [] if rows[0] == [] else ["terminate.intent", "terminate.sent"]
     assert await predecessor.end_predecessors(desk, hold, (1, 2)) is ended
     assert (clock[1], hold.actions) == (waits, expected)
 

@@ -354,5 +354,5 @@ def test_the_end_of_the_window_stops_no_way_back() -> None:
 
 
 def test_pauses_of_a_clean_up() -> None:
-    assert [cleaning.pause(n, unique=False) for n in (0, 1, 3, 6, 99)] == [0.2, 1.0, 5.0, 30.0, 30.0]
+    assert [cleaning.pause(n, unique=False) for n in (*range(8), 99)] == [0.2, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 30.0, 30.0]
     assert [cleaning.pause(n, unique=True) for n in (0, 3, 99)] == [0.2, 1.0, 1.0]

@@ -115,7 +115,8 @@ def test_what_a_definition_does_not_say_is_restored(restore: Any, words: list[st
     ],
 )  # fmt: skip
 async def test_a_way_back_is_proposed_once(other: dict[str, Any], found: bool) -> None:
-    there = change(other.pop("state", State.PROPOSED), id=5, **({"plan": DROP} | other))
+    of = {"plan": DROP, "state": State.PROPOSED} | other
+    there = replace(change(plan=of["plan"]), id=5, state=of["state"], parent_id=of["parent_id"])
 
     async def changes(limit: int) -> Any:
         return [there][:limit]
