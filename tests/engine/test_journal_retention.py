@@ -3,8 +3,13 @@ the changes that have ended."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+from pathlib import Path
+
 import pytest
 
+from indexpilot_tui.engine.journal.backup import BackupFile, write_backup
 from indexpilot_tui.engine.journal.journal import Journal
 from indexpilot_tui.engine.journal.retention import retain, terms
 from indexpilot_tui.engine.model.change import State
@@ -83,6 +88,44 @@ async def test_a_bypass_in_force_stays(room: Room) -> None:
     admin(room, "update indexpilot.bypasses set granted_at = granted_at - interval '40 d'")
     assert await alice.prune("bypasses", 1) == 0
     assert await alice.bypass() is not None
+
+
+async def test_what_went_is_proved_by_an_older_backup(room: Room, tmp_path: Path) -> None:
+    """Whatever the time zone of the session that removed it: the hash is of what the backup's lines say."""
+    with room.admin() as conn:
+        conn.execute("alter role j_alice set timezone = 'Asia/Kathmandu'")
+    try:
+        alice = await two_people(room)
+    finally:
+        with room.admin() as conn:
+            conn.execute("alter role j_alice reset timezone")
+    assert await alice.session.value("show timezone") == "Asia/Kathmandu"
+    await lifted(room, reviewed=True)
+    await started(room, "a")
+    admin(
+        room, "update indexpilot.bypasses set granted_at = granted_at - interval '400 d', until = until - interval '400 d'"
+    )
+    admin(room, "update indexpilot.rate_slots set at = at - interval '400 d'")
+    path = tmp_path / "backup.jsonl"
+    with path.open("wb") as file:
+        await write_backup(alice, file, {})
+    kept = list(BackupFile(path).rows())
+    for table in ("bypasses", "rate_slots"):
+        assert await alice.prune(table, 365) == 1
+        cut = (await alice.events())[-1]
+        assert cut.action == f"{table}.cut"
+        text = "\n".join(
+            str(admin(room, f"select '{json.dumps(row)}'::jsonb::text")[0][0]) for name, row in kept if name == table
+        )
+        assert cut.detail["sha256"] == hashlib.sha256(text.encode()).hexdigest()
+
+
+async def test_nothing_goes_when_nobody_says_how_long_it_is_kept(room: Room) -> None:
+    alice = await two_people(room)
+    await started(room, "a")
+    admin(room, "delete from indexpilot.policy")
+    for what in ("mutation_log", "bypasses", "rate_slots", "gate_verdicts"):
+        await refused(alice.prune(what, 1), "retention")
 
 
 async def test_slots_go_when_nothing_counts_them(room: Room) -> None:

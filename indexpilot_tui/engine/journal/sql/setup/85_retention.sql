@@ -34,8 +34,9 @@ $$;
 -- does, and the row of the log that tells of it has the hash of what went: a copy of those rows (an older backup has them as
 -- JSON) still proves what they said. What is not over stays, and with it all that is younger: a bypass that is in force or was
 -- not reviewed, a slot of a change that has not ended, or one that an administrator's ceiling still counts.
+-- Times are hashed as a backup has them, in UTC, whatever the session's time zone is.
 CREATE OR REPLACE FUNCTION indexpilot._cut_evidence(p_what text, p_days integer, p_batch integer) RETURNS integer
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
   old   timestamptz := clock_timestamp() - make_interval(days => p_days);
   young timestamptz := (SELECT clock_timestamp() - make_interval(secs => coalesce(p.per_seconds, 0)) FROM indexpilot.policy p);
@@ -79,7 +80,10 @@ BEGIN
     RAISE EXCEPTION 'retention needs at least a day, and batches of 1 to 10000 rows' USING ERRCODE = 'IX004';
   END IF;
   old := clock_timestamp() - make_interval(days => p_days);
-  IF p_what IN ('mutation_log', 'bypasses') AND p_days < keep THEN
+  IF keep IS NULL THEN
+    PERFORM indexpilot._refuse('retention', 'the row of indexpilot.policy is missing: nobody says how long what is kept',
+      'setup-sql makes it anew, with starts allowed and every default: see first what was set before');
+  ELSIF p_what IN ('mutation_log', 'bypasses') AND p_days < keep THEN
     PERFORM indexpilot._refuse('retention', format('the administrator keeps the log and the bypasses for %s days, not %s', keep,
       p_days), 'indexpilot.policy.keep_log_days');
   END IF;
