@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from indexpilot_tui.engine.changes import begin, group
+from indexpilot_tui.engine.changes import asking, begin, group
 from indexpilot_tui.engine.changes.duplicates import Duplicates
 from indexpilot_tui.engine.changes.work import Why, Work
 from indexpilot_tui.engine.journal.journal import JournalRefusedError, StaleEpochError
@@ -22,7 +22,9 @@ from indexpilot_tui.errors import NotInstalledError, PrivilegeError, ServerError
 from tests.unit.bench_of_changes import BACKEND, DROP, REBUILD, Noted, index, work
 from tests.unit.desk import FACTS, PLAN, change
 
-PASS, WAIT, BLOCK = (Verdict("g", s, "", "", "", "e") for s in (Status.PASS, Status.WAIT, Status.BLOCK))
+PASS, WAIT, BLOCK, UNKNOWN = (
+    Verdict("g", s, "", "", "", "e") for s in (Status.PASS, Status.WAIT, Status.BLOCK, Status.UNKNOWN)
+)
 PARTED = replace(PLAN, steps=(Step("root", "x", "public", "orders", 1, "i"),))
 
 
@@ -79,7 +81,8 @@ def beginning(of: Any = None, *, state: State = State.APPROVED, refuses: Any = N
 def room(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """What the gates answer, one evaluation after the other, and what the catalog has."""
     said = SimpleNamespace(gates=[[PASS]], clock=0.0, slept=[], stands=False, door=Door(), table=("public", "orders", "shop"),
-                           named=None, by_oid=index(), refusal="", clearance=None, ends=[], ways=[])  # fmt: skip
+                           named=None, by_oid=index(), refusal="", clearance=None, ends=[], ways=[],
+                           first=None, asked=0)  # fmt: skip
 
     async def evaluate(ctx: Any) -> Any:
         found = said.gates.pop(0) if len(said.gates) > 1 else said.gates[0]
@@ -98,6 +101,9 @@ def room(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         return give
 
     async def clear(ctx: Any, claim: Any) -> Any:
+        said.asked += 1
+        if said.first is not None and said.asked == 1:
+            return said.first
         return said.clearance if said.clearance is not None else object.__new__(Clearance)
 
     async def ending(work: Any, sentence: str) -> None:
@@ -122,7 +128,7 @@ def room(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         return None
 
     monkeypatch.setattr(begin, "evaluate", evaluate)
-    monkeypatch.setattr(begin, "clear", clear)
+    monkeypatch.setattr(asking, "clear", clear)
     monkeypatch.setattr(begin, "end_before_the_deed", ending)
     monkeypatch.setattr(begin, "save_stats", nothing)
     monkeypatch.setattr(begin, "table_now", giving("table"))
@@ -299,6 +305,23 @@ async def test_a_claimed_change_that_may_not_begin(
     tired.hold.abort = abort
     await begin.start(tired)
     assert tired.hold.state is State.FAILED
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "asked", "state"),
+    [
+        ([PASS, UNKNOWN], None, 2, State.STARTING), ([WAIT, UNKNOWN], [WAIT], 2, State.QUEUED),
+        ([UNKNOWN], [UNKNOWN], 2, State.FAILED), ([UNKNOWN, BLOCK], None, 1, State.FAILED), ([WAIT], None, 1, State.QUEUED),
+    ],
+)  # fmt: skip
+async def test_what_could_not_be_read_is_asked_once_more(
+    room: SimpleNamespace, first: Any, then: Any, asked: int, state: State
+) -> None:
+    room.first, room.clearance = first, then
+    made = beginning(state=State.STARTING)
+    await begin.start(made)
+    assert (room.asked, made.hold.state, "gates.again" in made.hold.actions) == (asked, state, asked == 2)
+    assert made.began is (state is State.STARTING)
 
 
 async def test_an_error_before_the_deed_ends_it_and_one_after_it_does_not(room: SimpleNamespace) -> None:

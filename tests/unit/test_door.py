@@ -60,7 +60,7 @@ class Executor(Desk):
         )
 
     async def execute(self, statement: Any) -> None:
-        self.sent.append(statement.as_string(None))
+        self.sent.append(statement if isinstance(statement, str) else statement.as_string(None))
 
 
 class Kept(Noted):
@@ -127,6 +127,7 @@ async def test_a_step_that_builds_locks_its_table(position: int, lock: Any, sent
     await (await made.start_step(Leave("change"), position))
     assert made.hold.actions == ["part.intent", f"part {position} begun"]
     briefly = [s for s in made.session.sent if "set_config" in s]
+    assert ("select 1" in made.session.sent) is (position == 0)  # a lost session shows before there is an intent
     assert (len(briefly), STEPS[position].ddl in made.session.sent) == (0 if position else 2, True)
 
 

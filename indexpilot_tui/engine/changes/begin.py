@@ -8,6 +8,7 @@ import time
 import psycopg
 
 from indexpilot_tui.engine.changes import duplicates, group
+from indexpilot_tui.engine.changes.asking import leave_for
 from indexpilot_tui.engine.changes.catalog import index_by_name, index_by_oid, table_now
 from indexpilot_tui.engine.changes.executor import Door
 from indexpilot_tui.engine.changes.planning_existing import drop_refusal, reindex_refusal
@@ -15,11 +16,11 @@ from indexpilot_tui.engine.changes.rebuild import standing
 from indexpilot_tui.engine.changes.settle import end_before_the_deed, in_words
 from indexpilot_tui.engine.changes.stats import save_stats
 from indexpilot_tui.engine.changes.work import Why, Work
-from indexpilot_tui.engine.journal.journal import Claim, JournalRefusedError, StaleEpochError
+from indexpilot_tui.engine.journal.journal import JournalRefusedError, StaleEpochError
 from indexpilot_tui.engine.model.change import State
 from indexpilot_tui.engine.model.verdict import Status, Verdict
 from indexpilot_tui.engine.postgres.text import clean_line
-from indexpilot_tui.engine.safeguards.clearance import Clearance, clear
+from indexpilot_tui.engine.safeguards.clearance import Clearance
 from indexpilot_tui.engine.safeguards.gates import evaluate, refusals
 from indexpilot_tui.errors import IndexPilotError, NotInstalledError, PrivilegeError, ServerError
 
@@ -155,8 +156,7 @@ async def start(work: Work) -> None:
 
 
 async def _clear(work: Work) -> Clearance | None:
-    context = await work.gate_context(claimed=True, position=await group.judged_step(work))
-    answer = await clear(context, Claim(work.change.id, work.hold.epoch, work.plan, None))
+    answer = await leave_for(work, await group.judged_step(work))
     if isinstance(answer, Clearance):
         return answer
     await (await work.hold.journal()).record_gates(work.change.id, answer)

@@ -140,7 +140,9 @@ class Door:
         than STEP_LOCK. The table of a build is locked for other changes of ours as long as this session lives."""
         self._check(clearance, "change")
         step = self.plan.steps[position]
-        if step.deed == "leaf" and not await self._try_lock(step.table_oid):
+        if step.deed != "leaf":
+            await self.session.execute("select 1")  # a session that was lost is found out before there is an intent
+        elif not await self._try_lock(step.table_oid):
             raise RefusedError(f"another session holds the lock for changes of {clean_line(step.table)}")
         intent = {"position": position, "deed": step.deed, "ddl": step.ddl, "pid": self.backend.pid}
         await self.hold.append("part.intent", intent)

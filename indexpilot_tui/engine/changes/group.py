@@ -6,6 +6,7 @@ import asyncio
 
 import psycopg
 
+from indexpilot_tui.engine.changes.asking import leave_for
 from indexpilot_tui.engine.changes.catalog import backend_alive, index_by_name, question
 from indexpilot_tui.engine.changes.executor import outcome_of
 from indexpilot_tui.engine.changes.guard import Rules, Stop
@@ -23,16 +24,16 @@ from indexpilot_tui.engine.changes.settle import (
 from indexpilot_tui.engine.changes.truth import Truth, read_truth
 from indexpilot_tui.engine.changes.watch import Ended, watch
 from indexpilot_tui.engine.changes.work import Why, Work
-from indexpilot_tui.engine.journal.journal import Claim
 from indexpilot_tui.engine.model.change import State
 from indexpilot_tui.engine.model.verdict import Status
 from indexpilot_tui.engine.postgres.text import clean_line
-from indexpilot_tui.engine.safeguards.clearance import Clearance, clear
+from indexpilot_tui.engine.safeguards.clearance import Clearance
 from indexpilot_tui.engine.safeguards.gates import refusals
-from indexpilot_tui.errors import RefusedError
+from indexpilot_tui.errors import ConnectError, RefusedError
 
 PAUSE_S = 1.0
 _LOCKED = "55P03"
+_LOST = "the executor's session was lost"
 
 
 async def truth_of(work: Work) -> Truth:
@@ -83,9 +84,12 @@ async def follow(work: Work) -> None:
     """Take the steps that are left; a predecessor's backend is watched to its end first. Then the catalog decides."""
     if work.door is None or work.door.session.closed:
         await _adopt(work)
+        if work.door is not None and not work.why.sentence:
+            work.why = Why(_LOST, True)
     else:
         while work.state is State.RUNNING and await _next(work):
             pass
+    if work.door is not None:
         left = len((await truth_of(work)).todo)
         await work.hold.note("ddl.outcome", {"ok": left == 0, "steps_left": left, "why": work.why.sentence})
     await settle(work)
@@ -124,8 +128,7 @@ async def _take(work: Work, position: int) -> str:
     if work.hold.abort is not None:
         work.why = Why(f"stopped on request of {work.hold.abort}")
         return "abort"
-    context = await work.gate_context(claimed=True, position=position)
-    answer = await clear(context, Claim(work.change.id, work.hold.epoch, work.plan, None))
+    answer = await leave_for(work, position)
     if not isinstance(answer, Clearance):
         refused = refusals(answer)
         await (await work.hold.journal()).record_gates(work.change.id, answer)
@@ -140,6 +143,11 @@ async def _take(work: Work, position: int) -> str:
     except RefusedError as exc:
         work.why = Why(exc.message, True)
         return "refused"
+    except ConnectError:
+        if not door.session.closed:
+            raise  # it is the journal that is away
+        work.why = Why(f"before {clean_line(step.table)}: {_LOST}", True)  # nothing was sent: it goes on from here
+        return "door"
     work.part, work.index_oid = position, None
     rules = rules_of(work) if step.deed == "leaf" else Rules("step", None)
     ended = await watch(work, door.backend, rules, task)
