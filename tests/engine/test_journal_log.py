@@ -8,7 +8,8 @@ import psycopg
 import pytest
 
 from indexpilot_tui.engine.journal.journal import Journal
-from indexpilot_tui.errors import ServerError
+from indexpilot_tui.engine.journal.setup import setup_sql
+from indexpilot_tui.errors import NotInstalledError, PrivilegeError, ServerError
 from indexpilot_tui.localpg import LocalCluster
 from tests.engine.journal_room import Room, claim_terms, make_plan, make_room
 
@@ -93,3 +94,21 @@ async def test_a_held_log_is_an_error_not_a_hang(room: Room) -> None:
         assert asyncio.get_running_loop().time() - begin < 4.5
         assert "idle in transaction" in str(caught.value)
     assert await alice.changes(10) == []
+
+
+async def test_before_a_start_the_log_says_whether_it_can_be_written(room: Room) -> None:
+    alice, bob = await room.journal("j_alice"), await room.journal("j_bob")
+    await alice.must_write()
+    with pytest.raises(PrivilegeError, match="j_bob may not start changes") as caught:
+        await bob.must_write()
+    assert caught.value.remedy is not None
+    assert caught.value.remedy.startswith("GRANT indexpilot_operator TO j_bob")
+    with room.admin() as conn:  # as a control schema of an earlier program is
+        conn.execute("drop function indexpilot.check_writable()")
+    with pytest.raises(NotInstalledError, match="made by an older program: .*check_writable") as older:
+        await alice.must_write()
+    assert "setup-sql" in str(older.value.remedy)
+    assert "keeps every row" in str(older.value.remedy)
+    with room.admin() as conn:
+        conn.execute(setup_sql().encode())
+    await alice.must_write()

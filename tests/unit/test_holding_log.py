@@ -59,9 +59,13 @@ class Held(Hold):
             journal.session.closed = False
             return journal
 
-        book: Any = SimpleNamespace(
-            write=lambda action, *_: self.booked.append(action), jot=lambda action, _: self.booked.append(action)
-        )
+        self.jotted: list[Any] = []
+
+        def jot(action: str, detail: Any) -> None:
+            self.booked.append(action)
+            self.jotted.append(detail)
+
+        book: Any = SimpleNamespace(write=lambda action, *_: self.booked.append(action), jot=jot)
         super().__init__(journal, reopen, book, change_id=1, lease_s=lease_s)
         self.epoch, self.state = 3, State.RUNNING
 
@@ -137,11 +141,13 @@ async def test_each_copy_has_a_note_once_and_a_move_with_it() -> None:
 async def test_a_row_that_the_journal_never_takes_holds_up_no_other() -> None:
     journal = Journal(failure("23505"))
     held = Held(journal)
-    held.later("bad", {})
+    held.later("bad", {"why": "the window ended"})
     held.later("good", {})
     await held.drained()
     assert [action for action, _ in journal.rows] == ["good"]
     assert held.booked == ["bad", "good", "bad.unlogged"]
+    # the row's own reason, and beside it why the journal did not take it
+    assert held.jotted == [{"why": "the window ended", "not_logged": str(failure("23505"))}]
 
 
 async def test_a_journal_that_is_away_gets_its_rows_later(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -236,9 +236,9 @@ class Hold:
                 if transient(exc):
                     row.failed = True
                     raise
-                self.book.jot(f"{row.action}.unlogged", {"why": exc.message, **row.detail})
+                self.book.jot(f"{row.action}.unlogged", {**row.detail, "not_logged": exc.message})
             except (TypeError, ValueError) as exc:  # no JSON
-                self.book.jot(f"{row.action}.unlogged", {"why": str(exc)})
+                self.book.jot(f"{row.action}.unlogged", {"not_logged": str(exc)})
             self._backlog.first_is_done()
 
     async def _write(self, journal: Journal, row: Row) -> None:
@@ -260,7 +260,7 @@ class Hold:
 
     def _give_up(self, why: str) -> None:
         for row in self._backlog.rows:
-            self.book.jot(f"{row.action}.unlogged", {"why": why, "at": row.at.isoformat(), **row.detail})
+            self.book.jot(f"{row.action}.unlogged", {**row.detail, "not_logged": why, "was_at": row.at.isoformat()})
             row.done.set()
         self._backlog.rows.clear()
 

@@ -42,9 +42,8 @@ class Calls:
             row = await self.session.row("SELECT " + call, args)
         except IndexPilotError as error:
             if isinstance(error.__cause__, psycopg.errors.ReadOnlySqlTransaction):
-                await (
-                    self.session.close()
-                )  # it would stay read-only when the database is not any more: the next one asks anew
+                # it would stay read-only when the database is not any more: the next one asks anew
+                await self.session.close()
             self._raise(error, call)
         if row is None:
             raise NotInstalledError(f"the control schema's function {call.split('(', maxsplit=1)[0]} gave no answer")
@@ -64,6 +63,7 @@ class Calls:
                 user = clean_line(self.session.facts.session_user)
                 group = "indexpilot_approver" if call.startswith(_APPROVER_CALLS) else "indexpilot_operator"
                 name = call.split("(", maxsplit=1)[0].rsplit(".", maxsplit=1)[-1]
+                name = "start" if name == "check_writable" else name
                 raise PrivilegeError(
                     f"{user} may not {name} changes", remedy=f"GRANT {group} TO {user} (a login that inherits)"
                 ) from cause

@@ -65,6 +65,11 @@ def out_of_reach(exc: psycopg.Error, user: str, database: str, deed: str) -> Ind
     """The error for a control schema that was there when the session began, and is not any more for this login. `deed`:
     read or written."""
     message = clean_line(exc.diag.message_primary or str(exc), 500)
+    if exc.sqlstate == "42883":
+        return NotInstalledError(
+            f"the control schema in {database} is gone or incomplete, or was made by an older program: {message}",
+            remedy="run `indexpilot setup-sql` of this program there: it makes what is missing, and keeps every row",
+        )
     if exc.sqlstate in _NOT_THERE:
         return NotInstalledError(
             f"the control schema in {database} is gone or incomplete: {message}",
