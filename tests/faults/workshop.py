@@ -37,6 +37,7 @@ from tests.faults.traffic import Traffic
 from tests.servers import TlsServer
 
 OWNER, OPERATOR, APPROVER = "w_owner", "w_operator", "w_approver"
+TEMPLATE = "workshop"
 _numbers = count(1)
 
 
@@ -281,14 +282,16 @@ def alive(pid: int) -> bool:
     return state != "Z"
 
 
-def _furnish(place: OnSocket | OverTls, dbname: str) -> None:
-    """The database: control schema, logins, two tables; what the executors send goes to the server's log."""
+def _template(place: OnSocket | OverTls) -> None:
+    """The database that workshops are copied from: control schema, logins, two tables. Made once a server."""
     with psycopg.connect(place.conninfo(), autocommit=True) as conn:
-        conn.execute(sql.SQL("create database {}").format(sql.Identifier(dbname)))
+        if conn.execute("select 1 from pg_database where datname = %s", (TEMPLATE,)).fetchone():
+            return
+        conn.execute(sql.SQL("create database {}").format(sql.Identifier(TEMPLATE)))
         if conn.execute("show log_line_prefix").fetchone() != (oracle.LOG_PREFIX,):
             conn.execute(sql.SQL("alter system set log_line_prefix = {}").format(oracle.LOG_PREFIX))
             conn.execute("select pg_reload_conf()")
-    with psycopg.connect(place.conninfo(dbname), autocommit=True) as conn:
+    with psycopg.connect(place.conninfo(TEMPLATE), autocommit=True) as conn:
         conn.execute(setup_sql().encode())
         if not conn.execute("select 1 from pg_roles where rolname = %s", (OWNER,)).fetchone():
             conn.execute(f"create role {OWNER} nologin".encode())
@@ -298,7 +301,6 @@ def _furnish(place: OnSocket | OverTls, dbname: str) -> None:
         conn.execute(f"grant indexpilot_operator to {OPERATOR}; grant indexpilot_approver to {APPROVER}".encode())
         option = " with inherit false, set true" if conn.info.server_version >= 160000 else ""
         conn.execute(f"grant {OWNER} to {OPERATOR}{option}".encode())
-        conn.execute(f"alter role {OPERATOR} in database {dbname} set log_statement = 'all'".encode())
         conn.execute(
             f"""create extension pg_stat_statements;
             create schema app authorization {OWNER};
@@ -308,6 +310,17 @@ def _furnish(place: OnSocket | OverTls, dbname: str) -> None:
             insert into app.t select i, i % 1000, md5(i::text) from generate_series(1, 20000) i;
             analyze app.t""".encode()
         )
+
+
+def _furnish(place: OnSocket | OverTls, dbname: str) -> None:
+    """The database, with a log chain of its own; what the executors send goes to the server's log."""
+    _template(place)
+    with psycopg.connect(place.conninfo(), autocommit=True) as conn:
+        strategy = " strategy file_copy" if conn.info.server_version >= 150000 else ""
+        conn.execute(f"create database {dbname} template {TEMPLATE}{strategy}".encode())
+        conn.execute(f"alter role {OPERATOR} in database {dbname} set log_statement = 'all'".encode())
+    with psycopg.connect(place.conninfo(dbname), autocommit=True) as conn:
+        conn.execute("update indexpilot.chain_head set chain_id = gen_random_uuid()")
 
 
 @asynccontextmanager
