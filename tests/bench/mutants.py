@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import ast
 import re
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 COMPARISONS = {
@@ -42,8 +43,13 @@ class Mutant:
 
 
 def mutants(root: Path, module: str) -> list[Mutant]:
-    """All mutants of a module, no two alike."""
-    return list({one.source: one for one in _all(root, module)}.values())
+    """All mutants of a module, no two alike. Where a line stands twice in a function, the second has a number."""
+    seen: Counter[tuple[str, ...]] = Counter()
+    found = []
+    for one in {one.source: one for one in _all(root, module)}.values():
+        seen[one.key] += 1
+        found.append(one if seen[one.key] == 1 else replace(one, after=f"{one.after} ({seen[one.key]})"))
+    return found
 
 
 def _all(root: Path, module: str) -> Iterator[Mutant]:

@@ -6,6 +6,7 @@ A mutant counts as killed only when the same test passes again without it. Start
 
 from __future__ import annotations
 
+import ast
 import gc
 import json
 import os
@@ -73,7 +74,7 @@ def in_place(root: Path, mutant: Mutant) -> Iterator[bool]:
         if mutant.function:
             yield _functions(file, mutant, undo)
         else:
-            yield _constant(module, original, mutant, undo)
+            yield _constant(module, mutant, undo)
     finally:
         for step in undo:
             step()
@@ -99,14 +100,10 @@ def _defined(file: str) -> list[types.FunctionType]:
     return [function for function in found if function.__code__.co_filename == file]
 
 
-def _constant(module: types.ModuleType, original: str, mutant: Mutant, undo: list[Callable[[], object]]) -> bool:
+def _constant(module: types.ModuleType, mutant: Mutant, undo: list[Callable[[], object]]) -> bool:
     """A constant of the module, wherever it was imported to by its name."""
-    import ast
-
-    def statement(source: str) -> ast.stmt | None:
-        return next((s for s in ast.parse(source).body if s.lineno <= mutant.line <= (s.end_lineno or 0)), None)
-
-    made = statement(mutant.source)
+    body = ast.parse(mutant.source).body
+    made = next((s for s in body if s.lineno <= mutant.line <= (s.end_lineno or 0)), None)
     if not isinstance(made, ast.Assign):
         return False
     namespace = dict(vars(module))
@@ -129,7 +126,6 @@ class Mutating:
         self.modules: dict[str, list[str]] = job["modules"]  # module -> files of tests
         self.skip = {tuple(key) for key in job["skip"]}
         self.answers = Path(job["answers"])
-        self.failed = ""
         self.tests: dict[str, pytest.Item] = {}
         self.seconds: dict[str, float] = {}
         self.reach: dict[str, set[tuple[str, int]]] = {}
@@ -156,7 +152,7 @@ class Mutating:
     def _unmutated(self) -> None:
         files = {str(self.root / module): module for module in self.modules}
         reached = Reached(files)
-        broken = []
+        broken: dict[str, str] = {}
         for nodeid, item in self.tests.items():
             started = time.monotonic()
             with reached.noting() as lines:
@@ -164,9 +160,10 @@ class Mutating:
             self.seconds[nodeid] = time.monotonic() - started
             self.reach[nodeid] = set(lines)
             if not passed:
-                broken.append(f"{nodeid}: {self._why()}")
-        self._say({"tests": len(self.tests), "seconds": round(sum(self.seconds.values()), 1), "broken": broken})
-        for nodeid in [line.partition(": ")[0] for line in broken]:
+                broken[nodeid] = f"{nodeid}: {self._why()}"
+        seconds = round(sum(self.seconds.values()), 1)
+        self._say({"tests": len(self.tests), "seconds": seconds, "broken": list(broken.values())})
+        for nodeid in broken:
             del self.tests[nodeid]
 
     def _order(self, mutant: Mutant, named: list[str]) -> list[str]:

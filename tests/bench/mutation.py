@@ -1,9 +1,9 @@
-"""python -m tests.bench.mutation [--jobs N] [--keep FILE] [module ...]: does a test fail when a safeguard decides otherwise?
+"""python -m tests.bench.mutation [--keep FILE] [module ...]: does a test fail when a safeguard decides otherwise?
 
 Mutates what decides in `engine/safeguards` and `engine/changes` (or in the modules named, like `safeguards/disk.py`), tries
 each mutant against the tests that data/mutants.yaml names for its module, and lists the survivors. Those that the same file
 explains are counted; one that nobody has explained ends the run with status 1, and so does an explanation of a mutant that
-does not survive any more. Needs the extra `mutation` (cosmic-ray makes the mutants). It works on a copy: the tree is never touched."""
+does not survive any more. cosmic-ray (the extra `mutation`) makes the mutants. It works on a copy: the tree is never touched."""
 
 from __future__ import annotations
 
@@ -63,9 +63,8 @@ def run(chosen: dict[str, list[str]], answers: Path, place: Path) -> None:
         shutil.copy(ROOT / part, copy / part)
     job = place / "job.json"
     tried = [line["key"] for line in _lines(answers) if "key" in line and line["killer"]]
-    job.write_text(json.dumps({
-        "root": str(copy), "answers": str(answers.absolute()), "modules": {ENGINE + m: named for m, named in chosen.items()}, "skip": tried,
-    }))  # fmt: skip
+    modules = {ENGINE + module: named for module, named in chosen.items()}
+    job.write_text(json.dumps({"root": str(copy), "answers": str(answers.absolute()), "modules": modules, "skip": tried}))
     environment = os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1", JOB: str(job)}
     tests = [test for named in chosen.values() for test in named]
     argv = [sys.executable, "-m", "pytest", "-p", "tests.bench.mutating", "-p", "no:cacheprovider", "-p", "no:terminal",
