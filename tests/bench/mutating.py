@@ -137,7 +137,9 @@ class Mutating:
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         if session.testsfailed:
             raise session.Interrupted("the tests cannot be collected")
-        self.tests = {item.nodeid: item for item in session.items}
+        # one that draws at random is no steady judge
+        steady = [item for item in session.items if not getattr(getattr(item, "obj", None), "is_hypothesis_test", False)]
+        self.tests = {item.nodeid: item for item in steady}
         self._unmutated()
         for module, named in self.modules.items():
             for mutant in mutants(self.root, module):

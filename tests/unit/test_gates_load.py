@@ -556,8 +556,10 @@ async def test_what_is_remembered_and_for_how_long(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(asyncio, "sleep", sleep)
     held = memory.Memory()
+    assert held.held("a") is None
     assert [await held.kept("a", 60, read), await held.kept("a", 60, read)] == [1, 1]
     clock[0] += 60
+    assert held.held("a") == (60.0, 1)
     assert await held.kept("a", 60, read) == 1
     clock[0] += 0.5
     assert await held.kept("a", 60, read) == 2
