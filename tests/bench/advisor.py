@@ -47,6 +47,7 @@ BARS = {40: 71.0, 85: 61.0, 145: 52.0, 240: 44.5}
 MIB = 1 << 20
 SETTINGS = {"autovacuum": "off", "jit": "off", "work_mem": "64MB", "shared_buffers": "512MB"}
 REPEATS = 5
+VERSION = 150000  # of the target
 
 
 def hypopg_size(candidate: Candidate, shape: IndexShape) -> int:
@@ -212,12 +213,12 @@ def build(conninfo: str, advice: Advice, asked: Sequence[Statement]) -> list[str
 async def run(
     conninfo: str, mode: str, budgets: Sequence[int], sizes: str = "hypopg", *, show: bool = True
 ) -> list[tuple[int, Advice, float, Judgement]]:
-    """The advice for each budget, with its judgement; the shadow is warm as in a console."""
+    """The advice for each budget, with its judgement; the shadow's server runs already, as in a console."""
     asked = statements()
     server = ShadowServer()
     results = []
     try:
-        await server.warm()
+        await server.warm(VERSION)
         for budget in budgets:
             advice, seconds = await advise_once(conninfo, asked, options_of(mode, budget, sizes), server)
             results.append((budget, advice, seconds, judge(conninfo, advice, asked)))

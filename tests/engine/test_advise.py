@@ -12,9 +12,12 @@ import pytest_asyncio
 from indexpilot_tui.engine.postgres.session import Purpose, Session, connect
 from indexpilot_tui.engine.whatif.advise import planners
 from indexpilot_tui.engine.whatif.advise.advisor import Options, advise, read_case
+from indexpilot_tui.engine.whatif.advise.candidate import Candidate
 from indexpilot_tui.engine.whatif.advise.model import Advice
+from indexpilot_tui.engine.whatif.advise.pool import Pool
 from indexpilot_tui.engine.whatif.model import Statement
 from indexpilot_tui.engine.whatif.shadow import ShadowServer
+from indexpilot_tui.engine.whatif.sizing import apply
 from indexpilot_tui.localpg import LocalCluster
 from indexpilot_tui.settings.model import Settings
 from tests.bench.oltp import HERE, measure, show, statements
@@ -202,3 +205,25 @@ async def test_oltp_every_statement_is_accounted_for_and_every_index_can_be_buil
     finally:
         with psycopg.connect(cluster18.conninfo(), autocommit=True) as conn:
             conn.execute(f"drop database {name} with (force)".encode())
+
+
+async def test_a_candidate_that_the_server_refuses_takes_no_other_with_it(server: ShadowServer, session: Session) -> None:
+    case = await read_case(session, [Statement("1", "select id from child where v = $1", 1.0)])
+    table = next(r.oid for r in case.snapshot.relations.values() if r.name == "child")
+    shadow = await server.database(case.snapshot)
+    good = [Candidate(table, "btree", (key,), ("",)) for key in ('"v"', '"parent_id"', '"id"')]
+    bad = [
+        Candidate(table, "btree", ('"gone"',), ("",)),
+        Candidate(table, "gin", ('"v"',), ("",)),
+        Candidate(table, "btree", ("(public.own(v))",), ("",)),
+    ]
+    async with shadow.lock:
+        await apply(shadow, case.snapshot)
+        pool = Pool(shadow, None)
+        try:
+            numbers = await pool.add([bad[0], good[0], bad[1], good[1], good[2], bad[2]])
+        finally:
+            await pool.close()
+    assert [pool.entries[n].candidate for n in numbers] == good
+    assert sorted(pool.refused) == sorted(bad)
+    assert all(pool.refused.values())

@@ -31,10 +31,11 @@ select i.indexrelid::int8 as oid, i.indrelid::int8 as table_oid, c.relname::text
  order by i.indexrelid
 """
 _ATTRIBUTES = """
-select a.attnum::int4 as number, a.attname::text as name, a.atttypid::int8 as type_oid, a.attlen::int4 as length,
+select a.attrelid::int8 as oid, a.attnum::int4 as number,
+       a.attname::text as name, a.atttypid::int8 as type_oid, a.attlen::int4 as length,
        a.attalign::text as align, a.atttypmod as typmod, format_type(a.atttypid, a.atttypmod) as type,
        pg_get_indexdef(a.attrelid, a.attnum, true) as expression
-  from pg_attribute a where a.attrelid = %s::oid and a.attnum > 0 order by a.attnum
+  from pg_attribute a where a.attrelid = any(%s::oid[]) and a.attnum > 0 order by a.attrelid, a.attnum
 """
 
 
@@ -99,14 +100,16 @@ async def create(shadow: ShadowDatabase, ddl: sql.Composed, tables: Sequence[int
     finally:
         if stored:
             await point(shadow, [(t, sized[t], *state[t]) for t in stored])
-    rows = await shadow.rows(_NEW, (list(tables), [r["oid"] for r in before]))
-    return [_made(r, await shadow.rows(_ATTRIBUTES, (r["oid"],))) for r in rows]
+    return await describe(shadow, tables, [r["oid"] for r in before])
 
 
-async def describe(shadow: ShadowDatabase, tables: Sequence[int]) -> list[MadeIndex]:
-    """Every index of some tables (shadow OIDs), as `create` describes the one that it made."""
-    rows = await shadow.rows(_NEW, (list(tables), []))
-    return [_made(r, await shadow.rows(_ATTRIBUTES, (r["oid"],))) for r in rows]
+async def describe(shadow: ShadowDatabase, tables: Sequence[int], known: Sequence[int] = ()) -> list[MadeIndex]:
+    """Every index of some tables (shadow OIDs) but those in `known`, as `create` describes the one that it made."""
+    rows = await shadow.rows(_NEW, (list(tables), list(known)))
+    attributes: dict[int, list[dict[str, Any]]] = {r["oid"]: [] for r in rows}
+    for a in await shadow.rows(_ATTRIBUTES, (list(attributes),)):
+        attributes[a["oid"]].append(a)
+    return [_made(r, attributes[r["oid"]]) for r in rows]
 
 
 def _made(row: dict[str, Any], attributes: list[dict[str, Any]]) -> MadeIndex:

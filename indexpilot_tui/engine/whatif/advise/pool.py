@@ -20,6 +20,7 @@ from indexpilot_tui.engine.whatif.sizing import current_files, index_image, poin
 
 # Bytes of a candidate by somebody else's model, in place of ours; B-trees have no height then, as HypoPG has them.
 SizeOf = Callable[[Candidate, sizes.IndexShape], int]
+TOGETHER = 40  # candidates that are made in one round trip
 _STATE = """
 select oid::int8 as oid, relpages, reltuples::float8 as reltuples, relallvisible from pg_class where oid = any(%s::oid[])
 """
@@ -64,14 +65,14 @@ class Pool:
         sized = await current_files(shadow, tables)
         state = {r["oid"]: (r["relpages"], r["reltuples"], r["relallvisible"]) for r in await shadow.rows(_STATE, (tables,))}
         stored = [t for t in tables if shadow.empty_files.get(t)]
-        before = {r["oid"] for r in await shadow.rows(
-            "select indexrelid::int8 as oid from pg_index where indrelid = any(%s::oid[])", (tables,))}  # fmt: skip
+        before = [r["oid"] for r in await shadow.rows(
+            "select indexrelid::int8 as oid from pg_index where indrelid = any(%s::oid[])", (tables,))]  # fmt: skip
         await point(shadow, [(t, shadow.empty_files[t], 0, -1.0, 0) for t in stored])
         try:
             named = await self._create(new)
         finally:
             await point(shadow, [(t, sized[t], *state[t]) for t in stored])
-        made = [m for m in await index.describe(shadow, tables) if m.oid not in before]
+        made = await index.describe(shadow, tables, before)
         await index.switch(shadow, [m.oid for m in made], on=False)
         await shadow.rows("checkpoint")
         return await self._size(named, made)
@@ -104,17 +105,28 @@ class Pool:
                 sql.SQL("set search_path = {}").format(sql.SQL(", ").join(sql.Identifier(p) for p in path))
             )
             self.shadow.search_path = path
-        for name, candidate, statement in batch:
-            try:
-                await self.shadow.foreign(statement)
-            except psycopg.OperationalError:
-                raise
-            except psycopg.Error as exc:
-                self.refused[candidate] = clean_line(exc.diag.message_primary or str(exc), 200)
-                continue
+        for start in range(0, len(batch), TOGETHER):
+            await self._make(batch[start : start + TOGETHER], named)
+        return named
+
+    async def _make(self, batch: Sequence[tuple[str, Candidate, sql.Composed]], named: dict[str, Candidate]) -> None:
+        """Make some in one round trip and one transaction of the server's; one by one when it refuses any of them."""
+        try:
+            async with self.shadow.plain.pipeline():
+                for _, _, statement in batch:
+                    await self.shadow.foreign(statement)
+        except psycopg.OperationalError:
+            raise
+        except psycopg.Error as exc:
+            if len(batch) > 1:
+                for one in batch:
+                    await self._make([one], named)
+            else:
+                self.refused[batch[0][1]] = clean_line(exc.diag.message_primary or str(exc), 200)
+            return
+        for name, candidate, _ in batch:
             named[name] = candidate
             self._roots.append(sql.Identifier(self.shadow.snapshot.relations[candidate.table].schema, name).as_string(None))
-        return named
 
     async def _size(self, named: dict[str, Candidate], made: Sequence[MadeIndex]) -> list[int]:
         shadow = self.shadow
