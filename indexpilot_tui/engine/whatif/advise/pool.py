@@ -20,6 +20,7 @@ from indexpilot_tui.engine.whatif.sizing import current_files, index_image, poin
 
 # Bytes of a candidate by somebody else's model, in place of ours; B-trees have no height then, as HypoPG has them.
 SizeOf = Callable[[Candidate, sizes.IndexShape], int]
+_SHOW = b"update pg_index set indisvalid = (indexrelid = any(%s::oid[])) where indexrelid = any(%s::oid[])"
 TOGETHER = 40  # candidates that are made in one round trip
 _STATE = """
 select oid::int8 as oid, relpages, reltuples::float8 as reltuples, relallvisible from pg_class where oid = any(%s::oid[])
@@ -208,10 +209,7 @@ class Pool:
         changed = [o for n in sorted(target ^ self._shown) for o in self.entries[n].oids]
         if changed:
             shown = [o for n in sorted(target) for o in self.entries[n].oids]
-            await self.shadow.rows(
-                "update pg_index set indisvalid = (indexrelid = any(%s::oid[])) where indexrelid = any(%s::oid[])",
-                (shown, changed),
-            )
+            await self.shadow.power.execute(_SHOW, (shown, changed), prepare=True)  # more than a thousand times in an advice
             self._shown = target
 
     async def close(self) -> None:
