@@ -85,7 +85,9 @@ def database(cluster18: LocalCluster) -> Iterator[str]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def place(cluster18: LocalCluster, database: str) -> AsyncIterator[Place]:
-    session = await connect(socket_target(cluster18, database), Purpose.MONITOR, Settings())
+    # all cases together ask more than a console may in a minute, and would wait for the next one
+    patient = Settings.model_validate({"rate_limiter": {"query": {"max_requests": 100_000}}})
+    session = await connect(socket_target(cluster18, database), Purpose.MONITOR, patient)
     forecaster = ShadowForecaster()
     with psycopg.connect(cluster18.conninfo(database), autocommit=True) as owner:
         yield Place(session, forecaster, owner)

@@ -165,8 +165,9 @@ async def test_after_a_cancel_late_in_the_build_writes_work_again_at_once(either
         either.sql("insert into app.t values (30000, 5, 'x')")
     start = time.monotonic()
     await either.journal.request_abort(change_id, "the shop cannot sell")
-    change = await either.until_event(change_id, "leftover")
-    assert "rejects duplicate rows" in (await either.journal.change(change_id)).outcome or change.ended
+    await either.until_event(change_id, "leftover")
+    now = await either.journal.change(change_id)
+    assert "rejects duplicate rows" in now.outcome or now.ended
     while True:
         try:
             either.sql("insert into app.t values (30000, 5, 'x')")
@@ -178,5 +179,5 @@ async def test_after_a_cancel_late_in_the_build_writes_work_again_at_once(either
         f"PostgreSQL {either.monitor.facts.server_version}: writes work again {time.monotonic() - start:.1f} s after the abort"
     )
     held.close()
-    change = await either.until(change_id, State.FAILED)
+    await either.until(change_id, State.FAILED)
     assert either.invalid() == []
