@@ -19,7 +19,8 @@ async def test_a_bare_build_makes_everybody_queue_and_a_guarded_one_does_not(clu
         assert all(measured.of(way, name).tps > 0 for name in PHASES)
     guarded, bare = measured.nights
     assert bare.deploy_s > HOLD_S - 0.5
-    assert measured.night(bare).worst_read_ms > (HOLD_S - 0.5) * 1000
+    stuck = measured.night(bare)  # with two clients both may be writing when everybody begins to queue
+    assert max(stuck.worst_read_ms, stuck.worst_write_ms) > (HOLD_S - 0.5) * 1000
     assert measured.silence(bare) > HOLD_S - 0.5
     assert guarded.deploy_s < 3, guarded
     assert guarded.tries > 1, "the build gave way and was tried again"
