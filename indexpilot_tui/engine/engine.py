@@ -15,12 +15,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from indexpilot_tui.engine import logs
 from indexpilot_tui.engine.aside import Aside
 from indexpilot_tui.engine.control import Control
 from indexpilot_tui.engine.forecasting import Forecasting
 from indexpilot_tui.engine.gauges.board import Board
 from indexpilot_tui.engine.journal.journal import Bypass
-from indexpilot_tui.engine.logs import log
 from indexpilot_tui.engine.model.change import Change
 from indexpilot_tui.engine.model.gauge import Gauge
 from indexpilot_tui.engine.model.verdict import Verdict
@@ -59,7 +59,7 @@ class Engine:
     def __init__(self, target: Target, settings: Settings, *, operate: bool, second_login: Target | None) -> None:
         self.target, self.settings, self.operate = target, settings, operate
         self.sent: deque[SentStatement] = deque(maxlen=COMMAND_LOG)
-        self.notices: list[str] = []  # what was found and mended when the engine opened
+        self.notices: list[str] = []  # what was found and mended, oldest first
         self.watcher = Watcher(settings, target.cores)
         self._aside = Aside(target, settings, self.watcher, self.monitor)
         self._pool = MonitorPool(target, settings, self.sent.append)
@@ -114,9 +114,15 @@ class Engine:
         if not orphans_only:
             await self._control.retain()
         for notice in found:
-            if notice not in self.notices:
-                self.notices.append(notice)
-                log("reconcile", "warning", target=self.target.name, found=notice)
+            if self._notice(notice):
+                logs.log("reconcile", "warning", target=self.target.name, found=notice)
+
+    def _notice(self, text: str) -> bool:
+        """Tell the operator, once; whether it is news."""
+        news = bool(text) and text not in self.notices
+        if news:
+            self.notices.append(text)
+        return news
 
     @classmethod
     def offline(cls, path: Path, settings: Settings) -> Engine:
@@ -205,6 +211,7 @@ class Engine:
             if self.operate and time.monotonic() - self._tidied >= lease:
                 # a frozen executor holds up whoever queues behind its build until somebody takes over
                 await self._tidy(orphans_only=True)
+            self._notice(logs.trouble())
             return self._last
 
     async def query_detail(self, queryid: int) -> QueryDetail:

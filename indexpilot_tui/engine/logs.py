@@ -5,6 +5,7 @@ structlog is imported with the first event that is really written: it would cost
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from typing import Any, TextIO
@@ -23,16 +24,17 @@ class _Sink:
     opened: TextIO | None = None  # ours to close
     level: int = logging.WARNING
     logger: Any = None
+    trouble: str = ""
+    on_screen: bool = False
 
 
 def configure(settings: Settings, *, on_screen: bool) -> None:
     """Send log events where the settings say. `on_screen`: a console owns the terminal, so stderr is not an option and
     without a file nothing is written. Raises ConfigError when the file cannot be opened."""
     chosen = settings.operational.structured_logging
-    if _Sink.opened is not None:
-        _Sink.opened.close()
-        _Sink.opened = None
-    _Sink.stream, _Sink.logger = None if on_screen else sys.stderr, None
+    _close()
+    _Sink.stream, _Sink.logger, _Sink.trouble = None if on_screen else sys.stderr, None, ""
+    _Sink.on_screen = on_screen
     _Sink.level = _LEVELS[chosen.log_level.lower()]
     if chosen.file is not None:
         try:
@@ -46,6 +48,14 @@ def configure(settings: Settings, *, on_screen: bool) -> None:
             ) from None
     # a library's logging.basicConfig would write over the screen; with a root handler in place it does nothing
     logging.basicConfig(handlers=[logging.NullHandler()], force=True)
+
+
+def _close() -> None:
+    """Let go of our file, if there is one; what a full disk did not take is lost."""
+    if _Sink.opened is not None:
+        with contextlib.suppress(OSError):
+            _Sink.opened.close()
+        _Sink.opened = None
 
 
 def _cleaned(_logger: object, _name: str, event: Any) -> Any:
@@ -69,9 +79,26 @@ def _logger(stream: TextIO) -> Any:
 
 
 def log(event: str, level: str = "info", **context: Any) -> None:
-    """One event with its context: target, change, operator and whatever belongs to it. Never a secret or a row value."""
+    """One event with its context: target, change, operator and whatever belongs to it. Never a secret or a row value.
+
+    A log that cannot be written (a full disk, nobody at stderr's other end) stops no work: `trouble` says so, and no more is
+    written. What was done to a server stands in the journal."""
     if _Sink.stream is None or _LEVELS[level] < _Sink.level:
         return
     if _Sink.logger is None:
         _Sink.logger = _logger(_Sink.stream)
-    getattr(_Sink.logger, level)(event, **context)
+    try:
+        getattr(_Sink.logger, level)(event, **context)
+    except (OSError, ValueError) as exc:  # ValueError: a stream that was closed
+        _Sink.stream = _Sink.logger = None
+        _Sink.trouble = (
+            f"the log cannot be written any more ({getattr(exc, 'strerror', None) or exc}); the work goes on without"
+        )
+        if _Sink.opened is not None and not _Sink.on_screen:
+            sys.stderr.write(f"indexpilot: {_Sink.trouble}\n")
+        _close()
+
+
+def trouble() -> str:
+    """Why nothing is written any more, if that is so; for the operator."""
+    return _Sink.trouble

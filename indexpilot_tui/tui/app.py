@@ -143,7 +143,7 @@ class ConsoleApp(App[int]):
             for name in ("production", "staging", "development", "demo"):
                 screen.set_class(name == self.environment, f"-env-{name}")
         self.feed = Feed(engine, self.clock, self._publish)
-        for text in (*self._theme_faults, *engine.notices):
+        for text in self._theme_faults:
             self.feed.note("warn", text)
         await self.feed.run()
 

@@ -193,6 +193,8 @@ class Feed:
         self._notes.appendleft(Note(self.clock.wall(), tone, text))
 
     def _remember(self, old: Snapshot, new: Snapshot) -> None:
+        for text in self.engine.notices:
+            self._tell_once(f"notice {text}", "warn", text)
         if new.error and new.error != old.error:
             self.note("crit", f"reading failed: {new.error}")
         elif old.error and not new.error:

@@ -33,7 +33,7 @@ class ConsoleEngine(Protocol):
     @property
     def operate(self) -> bool: ...
     @property
-    def notices(self) -> list[str]: ...  # what was found and mended when the engine opened
+    def notices(self) -> list[str]: ...  # what was found and mended, oldest first
     @property
     def control_available(self) -> bool: ...
     @property

@@ -165,6 +165,17 @@ async def test_a_lost_server_keeps_the_last_data_with_its_age() -> None:
     assert any("works again" in note.text for note in feed.snapshot.notes)
 
 
+async def test_what_the_engine_finds_later_is_told_once_too() -> None:
+    clock, engine = FrozenClock(), FrozenEngine(notices=["change 3 (t_v_idx) was taken over"])
+    feed = Feed(engine, clock.clock(), lambda _: None)
+    await feed.once()
+    engine.notices.append("the log cannot be written any more (No space left on device); the work goes on without")
+    await feed.once()
+    await feed.once()
+    told = [note.text for note in feed.snapshot.notes if note.text in engine.notices]
+    assert told == engine.notices[::-1]
+
+
 async def test_what_looking_costs_and_what_is_not_seen_is_told_with_its_remedy() -> None:
     clock, engine = FrozenClock(), FrozenEngine()
     feed = Feed(engine, clock.clock(), lambda _: None)

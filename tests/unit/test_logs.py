@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -46,3 +47,27 @@ def test_stderr_without_a_file(capfd: pytest.CaptureFixture[str]) -> None:
 def test_a_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"structured_logging\.file"):
         logs.configure(_settings(tmp_path), on_screen=True)
+
+
+def test_a_log_that_cannot_be_written_stops_no_work_and_is_told_once(capfd: pytest.CaptureFixture[str]) -> None:
+    logs.configure(_settings(Path("/dev/full")), on_screen=False)
+    assert logs.trouble() == ""
+    logs.log("one")
+    logs.log("two")
+    assert "the log cannot be written any more (No space left on device)" in logs.trouble()
+    assert capfd.readouterr().err == f"indexpilot: {logs.trouble()}\n"
+
+
+def test_a_full_disk_writes_nothing_onto_a_screen(capfd: pytest.CaptureFixture[str]) -> None:
+    logs.configure(_settings(Path("/dev/full")), on_screen=True)
+    logs.log("one")
+    assert logs.trouble()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_stderr_that_nobody_has_open_stops_no_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with (tmp_path / "gone").open("w") as gone:
+        monkeypatch.setattr(sys, "stderr", gone)
+        logs.configure(_settings(None), on_screen=False)
+    logs.log("one", "error")
+    assert "closed file" in logs.trouble()
