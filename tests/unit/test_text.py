@@ -110,6 +110,6 @@ def test_what_only_speaks_of_passwords_stays(statement: str) -> None:
 @pytest.mark.parametrize("part", ["password ", "password '", "'password=a ", "a://b:", "a", "password $a$", "password ''a",
                                   "password e'\\", "passwor"])  # fmt: skip
 def test_hiding_passwords_takes_no_time_on_any_text(part: str) -> None:
-    start = time.perf_counter()
+    start = time.thread_time()
     without_passwords((part * 20_000)[:100_000] + "password")
-    assert time.perf_counter() - start < 1.0
+    assert time.thread_time() - start < 1.0

@@ -82,11 +82,11 @@ def test_hash_sizes_are_close_to_measured_ones(rows: float, share: float, key: K
 
 
 def test_a_hash_index_of_one_value_is_estimated_in_no_time() -> None:
-    started = time.perf_counter()
+    started = time.thread_time()
     for distinct in (1e-300, 1.0, 3.0):
         shape = IndexShape("hash", 1e10, (KeyColumn(4, False, 4, 0.0, distinct),))
         assert 1e10 * 20 < estimate(shape).size_bytes < 1e10 * 80
-    assert time.perf_counter() - started < 1
+    assert time.thread_time() - started < 1
 
 
 def test_deduplication_never_makes_an_index_larger() -> None:
