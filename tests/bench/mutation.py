@@ -19,6 +19,8 @@ from typing import Any
 
 import yaml
 
+from tests.warm import COLD
+
 ROOT = Path(__file__).parents[2]
 DATA = Path(__file__).with_name("data") / "mutants.yaml"
 ENGINE = "indexpilot_tui/engine/"
@@ -65,7 +67,7 @@ def run(chosen: dict[str, list[str]], answers: Path, place: Path) -> None:
     tried = [line["key"] for line in _lines(answers) if "key" in line and line["killer"]]
     modules = {ENGINE + module: named for module, named in chosen.items()}
     job.write_text(json.dumps({"root": str(copy), "answers": str(answers.absolute()), "modules": modules, "skip": tried}))
-    environment = os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1", JOB: str(job)}
+    environment = os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1", JOB: str(job), COLD: "1"}
     tests = [test for named in chosen.values() for test in named]
     argv = [sys.executable, "-m", "pytest", "-p", "tests.bench.mutating", "-p", "no:cacheprovider", "-p", "no:terminal",
             "--timeout=10", "-o", "addopts=", *dict.fromkeys(tests)]  # fmt: skip

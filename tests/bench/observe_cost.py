@@ -65,7 +65,7 @@ HEAD = (
 
 def rival_program() -> str:
     """pg_activity in a virtual environment that this makes once."""
-    home = Path(tempfile.gettempdir()) / f"ixp-bench-{os.geteuid()}-pg_activity"
+    home = Path("/var/tmp") / f"ixp-bench-{os.geteuid()}-pg_activity"
     program = home / "bin" / "pg_activity"
     if not program.exists():
         venv.create(home, with_pip=True, clear=True)

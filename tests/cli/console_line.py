@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.warm import python
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -26,10 +28,19 @@ class Ran:
 
 
 def indexpilot(*args: str, timeout: float = 120, env: dict[str, str] | None = None) -> Ran:
-    """Run `indexpilot ARGS`; a traceback is never acceptable."""
+    """Run `indexpilot ARGS`, without loading Python again (tests/warm.py); a traceback is never acceptable."""
+    return _run(python(), *args, timeout=timeout, env=env)
+
+
+def indexpilot_afresh(*args: str, timeout: float = 120, env: dict[str, str] | None = None) -> Ran:
+    """The same as a shell would start it."""
+    return _run(sys.executable, *args, timeout=timeout, env=env)
+
+
+def _run(program: str, *args: str, timeout: float, env: dict[str, str] | None) -> Ran:
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "DB_", "INDEXPILOT__"))}
     done = subprocess.run(
-        [sys.executable, "-m", "indexpilot_tui", *args],
+        [program, "-m", "indexpilot_tui", *args],
         capture_output=True, text=True, timeout=timeout, cwd=ROOT, check=False, stdin=subprocess.DEVNULL,
         env=clean | (env or {}),
     )  # fmt: skip

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from tests.cli.conftest import Site
-from tests.cli.console_line import Ran, indexpilot
+from tests.cli.console_line import Ran, indexpilot, indexpilot_afresh
 
 DDL = "CREATE INDEX ON app.orders (customer_id)"
 QUERY = "select count(*) from app.orders where customer_id = 17"
@@ -25,7 +28,9 @@ def approve(site: Site, change_id: int) -> Ran:
     return indexpilot("changes", "approve", str(change_id), "anna", "--config", site.config(), "--json")
 
 
-def test_propose_approve_apply_show_rollback(site: Site) -> None:
+def test_propose_approve_apply_show_rollback(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each command and each executor a start of Python, as in a shell."""
+    monkeypatch.setattr(sys.modules[__name__], "indexpilot", indexpilot_afresh)
     with site.admin() as conn:
         for _ in range(40):
             conn.execute(QUERY)

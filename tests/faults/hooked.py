@@ -17,6 +17,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.warm import python
+
 ENVIRONMENT = "IXP_TEST_HOOK"
 # Writes that have no action of their own in the call
 NAMED = {
@@ -102,7 +104,7 @@ def install(hook: Hook) -> None:
 async def spawn(job_json: str, hook: Hook) -> int:
     """Start a hooked executor, as `executor.spawn` starts a plain one."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.faults.hooked",
+        python(), "-m", "tests.faults.hooked",
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         cwd=Path(__file__).parents[2], start_new_session=True, env=os.environ | hook.environment(),
     )  # fmt: skip

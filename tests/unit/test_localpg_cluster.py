@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -56,7 +57,7 @@ def _owner() -> subprocess.Popen[str]:
 
 
 def _clusters(purpose: str) -> set[str]:
-    return {str(path) for path in Path("/tmp").glob(f"indexpilot-{purpose}-*")}
+    return {str(path) for path in Path(tempfile.gettempdir()).glob(f"indexpilot-{purpose}-*")}
 
 
 async def test_start_serves_privately_and_stop_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
