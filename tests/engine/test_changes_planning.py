@@ -63,6 +63,16 @@ async def test_a_taken_name_gets_a_number(workshop: Workshop) -> None:
     assert "t_v_idx2" in workshop.indexes()
 
 
+async def test_an_odd_byte_too_many_is_cut_where_postgresql_cuts_it(workshop: Workshop) -> None:
+    table, column = "a" * 40, "b" * 40
+    taken = f"{'a' * 29}_{'b' * 29}_idx"
+    workshop.sql(f"set role w_owner; create table app.{table} ({column} int); create table app.{taken} (id int)")
+    plan = await plan_of(workshop, f"create index on app.{table} ({column})")
+    workshop.sql(f"set role w_owner; create index on app.{table} ({column})")
+    assert plan.index == f"{'a' * 29}_{'b' * 28}_idx1"
+    assert plan.index in workshop.indexes()
+
+
 async def test_ddl_is_complete_quoted_and_concurrent(workshop: Workshop) -> None:
     workshop.sql('set role w_owner; create table app."Tab le" ("Col" text, "select" int)')
     plan = await plan_of(
