@@ -13,16 +13,15 @@ from indexpilot_tui.engine.observe.source import Source
 from indexpilot_tui.engine.safeguards.context import GateContext
 from indexpilot_tui.engine.safeguards.gates import database_now
 from indexpilot_tui.engine.safeguards.hot_columns import Written, indexed_columns, lost_share, written
+from indexpilot_tui.engine.safeguards.memory import Memory
 from indexpilot_tui.engine.safeguards.table_writes import (
-    Counts,
     Statements,
     Writes,
-    between,
     counts_of,
     facts_of,
     statements_of,
 )
-from indexpilot_tui.engine.safeguards.write_performance import judge_count, judge_hot, judge_latency
+from indexpilot_tui.engine.safeguards.write_performance import GATE, judge_count, judge_hot, judge_latency
 from indexpilot_tui.settings.safeguards import WritePerformance
 from tests.engine.gates_room import approved, configured, context, plan_of, refusing, verdict, workshop
 from tests.faults.workshop import OWNER, Workshop
@@ -98,15 +97,6 @@ def test_the_edges() -> None:
     assert judge_latency(Writes(5, 100, None), 1, POLICY).status is Status.PASS
     assert judge_latency(Writes(5, 100.01, None), 1, POLICY).status is Status.WAIT
     assert judge_latency(Writes(0, None, None), 1, POLICY).measured == "no writes"
-
-
-def test_between_two_readings() -> None:
-    found = between(Counts(10, 100, 50, 40), Counts(30, 160, 60, 45))
-    assert found == Writes(20, 3.0, 0.5)
-    assert between(Counts(1, 1, 1, 1), Counts(1, 1, 1, 1)) == Writes(0, None, None)
-    for later in (Counts(0, 1, 1, 1), Counts(1, 0, 1, 1), Counts(1, 1, 0, 1), Counts(1, 1, 1, 0)):
-        with pytest.raises(ValueError, match="reset"):
-            between(Counts(1, 1, 1, 1), later)
 
 
 async def again(ctx: GateContext, **safeguards: Any) -> GateContext:
@@ -186,6 +176,26 @@ async def test_slow_writes_hold_a_build_and_nothing_else_does(workshop: Workshop
     await waiting
     refused = await asking
     assert {k: v.status for k, v in refused.items()} == {"write_performance.latency": Status.WAIT}
+
+
+FORGET = """select pg_stat_statements_reset(0, s.dbid, s.queryid) from pg_stat_statements s
+where s.dbid = (select oid from pg_database where datname = current_database()) and s.query ~ '^(insert into|update) app.h'"""
+
+
+async def test_a_full_pg_stat_statements_forgets_and_the_gate_is_read_all_the_same(workshop: Workshop) -> None:
+    """Between the two readings, as happens on a server with more statements than it counts: once here, always there."""
+    ctx = configured(await quiet_table(workshop), throttle={"sample_seconds": 0.5})
+    first = replace(ctx, now=await database_now(ctx.session))
+    assert "no write" in (await verdict(first, "write_performance.latency")).evidence
+    assert len(workshop.sql(FORGET)) == 1
+    again = replace(ctx, now=await database_now(ctx.session))
+    assert (await verdict(again, "write_performance.hot")).allows
+    workshop.sql("update app.h set w = w where id = 1")  # it came again; what was there before is not
+    third = replace(ctx, now=await database_now(ctx.session), memory=Memory())
+    await GATE.prime(third)  # type: ignore[misc]
+    assert len(workshop.sql(FORGET)) == 1
+    workshop.sql("update app.h set w = w where id = 1")
+    assert (await verdict(third, "write_performance.latency")).evidence.startswith("mean of 1 writes of the table")
 
 
 async def test_partitions_count_together(workshop: Workshop) -> None:

@@ -17,7 +17,7 @@ from indexpilot_tui.engine.safeguards import disk, hot_columns, storage_budget, 
 from indexpilot_tui.engine.safeguards.demanded import megabytes, not_configured
 from indexpilot_tui.engine.safeguards.disk import Space
 from indexpilot_tui.engine.safeguards.hot_columns import Written, written
-from indexpilot_tui.engine.safeguards.memory import Memory
+from indexpilot_tui.engine.safeguards.memory import Memory, Two
 from indexpilot_tui.engine.safeguards.table_writes import (
     Counts,
     Facts,
@@ -224,7 +224,14 @@ def statements(*found: Written, unavailable: str = "") -> Statements:
 
 
 UPDATES = statements(Written(80, frozenset({"name"})), Written(20, frozenset({"customer_id"})))
-QUIET = Counts(0, 0, 0, 0)
+
+
+def counted(calls: float, ms: float, updated: float, hot_updated: float) -> Counts:
+    """Of a table that one statement writes."""
+    return Counts({1: (calls, ms)}, updated, hot_updated)
+
+
+QUIET = counted(0, 0, 0, 0)
 
 
 async def writing(
@@ -248,23 +255,23 @@ async def writing(
 
 
 async def test_what_a_new_index_would_cost_its_writers(monkeypatch: pytest.MonkeyPatch) -> None:
-    lively = Counts(100, 500, 100, 90)
+    lively = counted(100, 500, 100, 90)
     found, before = await writing(monkeypatch, second=lively)
     assert {k: v.allows for k, v in found.items()} == {"indexes": True, "hot": True, "latency": True}
     assert found["hot"].measured == "20 %"
     assert (before.writes.mean_ms, before.writes.hot, before.xacts) == (5.0, 0.9, 7.0)
     found, _ = await writing(monkeypatch, second=lively, indexes=3)
     assert found["indexes"].status is Status.BLOCK
-    found, _ = await writing(monkeypatch, first=Counts(90, 0, 0, 0), second=lively)
+    found, _ = await writing(monkeypatch, first=counted(90, 0, 0, 0), second=lively)
     assert found["latency"].status is Status.WAIT
     more = statements(Written(70, frozenset({"name"})), Written(30, frozenset({"customer_id"})))
     found, _ = await writing(monkeypatch, second=lively, known=more)
     assert (found["hot"].status, found["hot"].measured) == (Status.BLOCK, "30 %")
-    found, _ = await writing(monkeypatch, second=Counts(100, 500, 100, 10), known=more)
+    found, _ = await writing(monkeypatch, second=counted(100, 500, 100, 10), known=more)
     assert found["hot"].measured == "10 %"  # no more can be lost than there is
-    found, _ = await writing(monkeypatch, second=Counts(1, 5, 1, 1), known=more)
+    found, _ = await writing(monkeypatch, second=counted(1, 5, 1, 1), known=more)
     assert found["hot"].measured == "30 %"  # one update is one
-    for none in (Counts(9, 9, 0, 0), Counts(9, 9, 100, 0)):
+    for none in (counted(9, 9, 0, 0), counted(9, 9, 100, 0)):
         found, _ = await writing(monkeypatch, second=none, known=more)
         assert found["hot"].evidence == "no update of the table is HOT"
     found, _ = await writing(monkeypatch, second=lively, known=more, columns="customer_id")
@@ -274,12 +281,47 @@ async def test_what_a_new_index_would_cost_its_writers(monkeypatch: pytest.Monke
     assert "not known" in found["hot"].evidence
 
 
+ONE, TWO, NONE = Counts({1: (9, 9)}, 9, 9), Counts({1: (9, 9), 2: (1, 1)}, 9, 9), Counts({}, 9, 9)
+
+
+@pytest.mark.parametrize(
+    ("readings", "sample", "waits", "known"),
+    [
+        ([ONE, ONE], 3, [3.0], True),
+        ([TWO, ONE, ONE], 3, [3.0, 1.0], True),  # the one that was left is a beginning, too
+        ([TWO, ONE, ONE], 0.2, [0.2, 0.2], True),
+        ([TWO, ONE, NONE], 1, [1.0, 1.0], False),
+    ],
+)
+async def test_a_time_of_which_nothing_is_known_is_followed_by_one_more(
+    monkeypatch: pytest.MonkeyPatch, readings: list[Counts], sample: float, waits: list[float], known: bool
+) -> None:
+    guards = {"write_performance": POLICY.model_dump(), "throttle": {"sample_seconds": sample}}
+    ctx = seen(context({"sees_everybody": {"sees": True}}, guards=guards), signals())
+    ctx.memory._moments["written"] = (NOW, Facts(2, (1,), frozenset()))
+    ctx.memory._kept[f"statements {PLAN.table_oid}"] = (time.monotonic(), UPDATES)
+    waited: list[float] = []
+
+    async def two(self: Memory, key: str, seconds: float, read: Any) -> Two[Counts]:
+        waited.append(seconds)
+        return Two(readings[len(waited) - 1], readings[len(waited)], seconds)
+
+    monkeypatch.setattr(Memory, "two", two)
+    if known:
+        found = {v.guard.partition(".")[2]: v for v in await write_performance.GATE.read(ctx)}
+        assert found["latency"].evidence == f"no write of the table ended within {waits[-1]:.0f} s"
+    else:
+        with pytest.raises(ValueError, match="forgotten 1 statements"):
+            await write_performance.GATE.read(ctx)
+    assert waited == waits
+
+
 @pytest.mark.parametrize(("method", "version", "free"), [("brin", 160000, True), ("brin", 159999, False),
                                                          ("btree", 160000, False)])  # fmt: skip
 async def test_brin_keeps_no_update_from_being_hot_from_16_on(
     monkeypatch: pytest.MonkeyPatch, method: str, version: int, free: bool
 ) -> None:
-    found, _ = await writing(monkeypatch, second=Counts(100, 500, 100, 90), plan=replace(PLAN, method=method),
+    found, _ = await writing(monkeypatch, second=counted(100, 500, 100, 90), plan=replace(PLAN, method=method),
                              facts=replace(FACTS, server_version=version))  # fmt: skip
     assert (found["hot"].measured == "0 %") is free
 
@@ -296,7 +338,7 @@ async def test_whose_writes_are_not_asked_for(monkeypatch: pytest.MonkeyPatch) -
     assert (await only(write_performance.GATE, off)).evidence.startswith("switched off")
     with pytest.raises(ValueError, match="hidden"):
         await writing(monkeypatch, answers={"sees_everybody": {"sees": False}})
-    _, before = await writing(monkeypatch, second=Counts(1, 1, 1, 1), target_of={"cores": None})
+    _, before = await writing(monkeypatch, second=counted(1, 1, 1, 1), target_of={"cores": None})
     assert before.xacts == 7.0
 
 
@@ -318,12 +360,30 @@ async def test_a_first_reading_is_taken_of_what_is_judged(
 
 
 def test_counters_between_two_moments() -> None:
-    assert between(Counts(1, 10, 2, 1), Counts(3, 14, 6, 2)) == Writes(2, 2.0, 0.25)
-    same = Counts(3, 14, 6, 2)
+    assert between(counted(1, 10, 2, 1), counted(3, 14, 6, 2)) == Writes(2, 2.0, 0.25)
+    same = counted(3, 14, 6, 2)
     assert between(same, same) == Writes(0, None, None)
-    for back in (Counts(4, 14, 6, 2), Counts(3, 14.1, 6, 2), Counts(3, 14, 7, 2), Counts(3, 14, 6, 3)):
+    for back in (counted(3, 14, 7, 2), counted(3, 14, 6, 3)):
         with pytest.raises(ValueError, match="were reset"):
             between(back, same)
+
+
+def test_a_statement_that_was_forgotten_takes_none_of_the_others_with_it() -> None:
+    before = Counts({1: (5, 50.0), 2: (100, 900.0)}, 0, 0)
+    assert between(before, Counts({2: (110, 1000.0)}, 0, 0)) == Writes(10, 10.0, None)
+    # it came again: all that it shows is since then, whether calls went back, or only their time, or
+    # as many took another time
+    assert between(before, Counts({1: (2, 6.0), 2: (100, 900.0)}, 0, 0)) == Writes(2, 3.0, None)
+    assert between(before, Counts({1: (6, 6.0), 2: (100, 900.0)}, 0, 0)) == Writes(6, 1.0, None)
+    assert between(before, Counts({1: (5, 55.0), 2: (100, 900.0)}, 0, 0)) == Writes(5, 11.0, None)
+    assert between(before, Counts({1: (5, 50.0), 2: (100, 900.0), 3: (4, 8.0)}, 0, 0)) == Writes(4, 2.0, None)
+
+
+def test_where_the_forgotten_are_all_there_is_nothing_is_known() -> None:
+    before = Counts({1: (5, 50.0), 2: (100, 900.0), 3: (1, 1.0)}, 0, 0)
+    for after in ({}, {2: (100, 900.0)}):
+        with pytest.raises(ValueError, match=rf"forgotten {3 - len(after)} statements .*pg_stat_statements.max"):
+            between(before, Counts(after, 0, 0))
 
 
 async def test_what_the_server_does_not_tell_of_a_table() -> None:
@@ -348,12 +408,12 @@ async def test_statements_that_write_the_table(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(table_writes, "read_tables", tables)
     facts = Facts(1, (7, 8), frozenset())
-    row = {"calls": 5, "total_ms": 50.0}
-    assert await counts_of(Desk({"other": row}), facts, found) == Counts(5, 50.0, 20, 8)  # type: ignore[arg-type]
-    assert await counts_of(Desk({"other": {"calls": None, "total_ms": None}}), facts, found) == Counts(0, 0, 20, 8)  # type: ignore[arg-type]
-    assert await counts_of(Desk({}), facts, statements()) == Counts(0, 0, 20, 8)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="no times"):
-        await counts_of(Desk({"other": None}), facts, found)  # type: ignore[arg-type]
+    desk: Any = Desk({"other": [{"queryid": 1, "calls": 5, "total_ms": 50.0}]})
+    assert await counts_of(desk, facts, found) == Counts({1: (5, 50.0)}, 20, 8)
+    assert desk.asked == [("other", {"queryids": [1]})]
+    nobody: Any = Desk({})
+    assert await counts_of(nobody, facts, statements()) == Counts({}, 20, 8)
+    assert nobody.asked == []
 
 
 @pytest.mark.parametrize(

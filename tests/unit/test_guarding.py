@@ -180,7 +180,7 @@ async def test_cpu_that_cannot_be_read_is_not_idle() -> None:
 
 
 async def test_writers_are_compared_from_the_second_look_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    counted = [Counts(0, 0.0, 0, 0), Counts(10, 5000.0, 0, 0)]
+    counted = [Counts({1: (0, 0.0)}, 0, 0), Counts({1: (10, 5000.0)}, 0, 0)]
 
     async def counts(*_: Any) -> Counts:
         return counted.pop(0)
@@ -203,7 +203,7 @@ async def test_writers_are_compared_from_the_second_look_on(monkeypatch: pytest.
 
     monkeypatch.setattr(pressure, "facts_of", facts)
     monkeypatch.setattr(pressure, "statements_of", statements)
-    counted += [Counts(0, 0.0, 0, 0)] * 2
+    counted += [Counts({}, 0, 0)] * 2
     fresh = pressing()
     fresh._known = None
     await fresh._writes(Desk({}), None)

@@ -3,13 +3,14 @@ build, and again for the guard during it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from psycopg import sql
 
 from indexpilot_tui.engine.observe.ask import PACKAGE as OBSERVE
-from indexpilot_tui.engine.observe.source import Source, source_of, statements_question
+from indexpilot_tui.engine.observe.source import Source, source_of
 from indexpilot_tui.engine.observe.tables import read_tables
 from indexpilot_tui.engine.postgres.queries import load
 from indexpilot_tui.engine.postgres.session import Session
@@ -41,10 +42,10 @@ class Statements:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Counters at one moment, since the reset: of the table's writing statements, and of its rows."""
+    """Counters at one moment: of the table's writing statements by their id (calls, ms; one that is not there was never
+    counted, or is not any more), and of its rows since the reset."""
 
-    calls: float
-    total_ms: float
+    statements: Mapping[int, tuple[float, float]]
     updated: float
     hot_updated: float
 
@@ -94,21 +95,40 @@ async def statements_of(session: Session, plan: PlanView) -> Statements:
 
 async def counts_of(session: Session, facts: Facts, statements: Statements) -> Counts:
     """The counters now. Raises IndexPilotError or ValueError when they cannot be read."""
-    calls = total = 0.0
+    times: dict[int, tuple[float, float]] = {}
     if statements.queryids:
-        asked = statements_question("write_times", statements.source, "", queryids=list(statements.queryids))
-        row = await session.row(asked.text, asked.params)
-        if row is None:
-            raise ValueError("the server gave no times of the table's statements")
-        calls, total = float(row["calls"] or 0), float(row["total_ms"] or 0.0)
+        text = sql.SQL(load(PACKAGE, "statement_times", statements.source.variant))
+        asked = text.format(schema=sql.Identifier(statements.source.schema))
+        rows = await session.rows(asked, {"queryids": list(statements.queryids)})
+        times = {int(row["queryid"]): (float(row["calls"]), float(row["total_ms"])) for row in rows}
     tables = (await read_tables(session, facts.oids)).values()
-    return Counts(calls, total, float(sum(t.updated for t in tables)), float(sum(t.hot_updated for t in tables)))
+    return Counts(times, float(sum(t.updated for t in tables)), float(sum(t.hot_updated for t in tables)))
 
 
 def between(before: Counts, after: Counts) -> Writes:
-    """Raises ValueError when a counter went back: then nothing is known of the time between."""
-    calls, ms = after.calls - before.calls, after.total_ms - before.total_ms
+    """By each statement's own growth, as pg_stat_statements forgets single ones when it is full (those that run least): one
+    whose counters went back came again, and has done all that it shows since.
+
+    Raises ValueError when nothing is known of the time between: a table's counters went back, or statements were forgotten
+    and no other has run."""
+    calls, ms = _growth(before.statements, after.statements)
     updated, hot = after.updated - before.updated, after.hot_updated - before.hot_updated
-    if min(calls, ms, updated, hot) < 0:
+    if min(updated, hot) < 0:
         raise ValueError("the table's counters were reset between two readings")
+    gone = len(before.statements.keys() - after.statements.keys())
+    if gone and not calls:
+        raise ValueError(
+            f"pg_stat_statements has forgotten {gone} statements that write the table between two readings: it was reset, or"
+            " it is full (raise pg_stat_statements.max)"
+        )
     return Writes(calls, ms / calls if calls else None, hot / updated if updated else None)
+
+
+def _growth(before: Mapping[int, tuple[float, float]], after: Mapping[int, tuple[float, float]]) -> tuple[float, float]:
+    calls = ms = 0.0
+    for queryid, (calls_now, ms_now) in after.items():
+        calls_then, ms_then = before.get(queryid, (0.0, 0.0))
+        if calls_now < calls_then or ms_now < ms_then or (calls_now == calls_then and ms_now != ms_then):
+            calls_then = ms_then = 0.0
+        calls, ms = calls + calls_now - calls_then, ms + ms_now - ms_then
+    return calls, ms

@@ -9,6 +9,7 @@ from indexpilot_tui.engine.model.verdict import Status, Verdict
 from indexpilot_tui.engine.safeguards.context import Gate, GateContext, answer, must_see_everybody
 from indexpilot_tui.engine.safeguards.demanded import CHEAP_S, not_configured, switched_off
 from indexpilot_tui.engine.safeguards.hot_columns import indexed_columns, lost_share
+from indexpilot_tui.engine.safeguards.memory import Two
 from indexpilot_tui.engine.safeguards.signals import signals, two_needed
 from indexpilot_tui.engine.safeguards.table_writes import (
     Before,
@@ -25,6 +26,8 @@ from indexpilot_tui.settings.safeguards import WritePerformance
 
 NAME = "write_performance"
 SETTING = "production_safeguards.write_performance"
+NOTHING = Counts({}, 0, 0)
+AGAIN_S = 1.0  # both waits are below what a gate may take
 SUMMARIZING = 160000  # from here on an index that summarizes (BRIN) keeps no update from being HOT
 
 
@@ -62,14 +65,24 @@ async def read(ctx: GateContext) -> list[Verdict]:
         more = not_configured(ctx, f"{NAME}.writes", SETTING, None, f"writes are not known: {statements.unavailable}")
         return verdicts + more
     await must_see_everybody(ctx)
-    two = await ctx.memory.two(_key(ctx), ctx.settings.production_safeguards.throttle.sample_seconds, lambda: _counts(ctx))
+    two, writes = await _compared(ctx)
     verdicts += _hot(ctx, facts, statements, two.second, policy)
-    writes = between(two.first, two.second)
-    lifetime = between(Counts(0, 0, 0, 0), two.second)  # of HOT updates a second tells too little
+    lifetime = between(NOTHING, two.second)  # of HOT updates a second tells too little
     xacts = (await signals(ctx)).second.rates.xacts if two_needed(ctx) else None
     ctx.memory.before = Before(replace(writes, hot=lifetime.hot), xacts)
     verdicts.append(judge_latency(writes, two.seconds, policy))
     return verdicts
+
+
+async def _compared(ctx: GateContext) -> tuple[Two[Counts], Writes]:
+    """Two readings and what lies between. Where that is not known the later one is as good a beginning, once."""
+    wait = ctx.settings.production_safeguards.throttle.sample_seconds
+    two = await ctx.memory.two(_key(ctx), wait, lambda: _counts(ctx))
+    try:
+        return two, between(two.first, two.second)
+    except ValueError:
+        two = await ctx.memory.two(_key(ctx), min(wait, AGAIN_S), lambda: _counts(ctx))
+        return two, between(two.first, two.second)
 
 
 def judge_count(after: int, policy: WritePerformance) -> Verdict:
