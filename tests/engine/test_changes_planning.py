@@ -151,6 +151,15 @@ async def test_what_is_refused_and_why(workshop: Workshop, setup: str, ddl: str,
     assert caught.value.remedy or "index of a partitioned" in str(caught.value)
 
 
+async def test_an_index_of_another_sessions_temporary_table_is_left_alone(workshop: Workshop) -> None:
+    """Measured: DROP INDEX CONCURRENTLY takes AccessExclusiveLock there, so it would not be concurrent at all."""
+    workshop.blocker("create temp table theirs (a int)", "create index theirs_idx on theirs (a)").commit()
+    schema = workshop.sql("select relnamespace::regnamespace::text from pg_class where relname = 'theirs'")[0][0]
+    for ddl in (f"drop index {schema}.theirs_idx", f"reindex index {schema}.theirs_idx"):
+        with pytest.raises(UsageError, match="belongs to another session"):
+            await plan_of(workshop, ddl)
+
+
 async def test_an_invalid_leftover_of_the_name_is_named_as_such(workshop: Workshop) -> None:
     with pytest.raises(Exception, match="could not create unique"):
         workshop.sql("create unique index concurrently dup on app.t (v)")

@@ -154,6 +154,11 @@ def _check_reindex(facts: IndexFacts, saved: dict[str, Any], shown: str) -> None
             shown,
             "in a maintenance window, by a migration",
         )
+    _check_permanent(saved, shown)
+
+
+def _check_permanent(saved: dict[str, Any], shown: str) -> None:
+    """On a temporary table PostgreSQL leaves CONCURRENTLY out (measured: AccessExclusiveLock on the index)."""
     if saved["persistence"] == "t":
         raise _refuse("a temporary table belongs to another session", shown, "name an index of a permanent table")
 
@@ -168,6 +173,7 @@ def _check_drop(facts: IndexFacts, saved: dict[str, Any], shown: str, *, allow_u
         raise refuse("system catalogs are not changed", "name an index of the application")
     if facts.building:
         raise refuse("somebody is building this index now", "wait for the end of that build")
+    _check_permanent(saved, shown)
     if saved["is_primary"]:
         raise refuse("this index is the primary key", "it stays; a key is changed by ALTER TABLE in a migration")
     if saved["constraint_name"] is not None or saved["is_exclusion"]:
