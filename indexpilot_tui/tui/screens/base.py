@@ -11,6 +11,7 @@ from textual.containers import Vertical
 from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Input
+from textual.worker import WorkType
 
 from indexpilot_tui.errors import RefusedError
 from indexpilot_tui.tui.actions import GLOBAL_ACTIONS, Action
@@ -201,7 +202,8 @@ class ConsoleScreen(Screen[None]):
                 done(result)
             self.touch()
 
-        self.run_worker(run(), group=group, exclusive=True, description=what)
+        begun: WorkType[None] = run  # no coroutine is left over when the screen closes first
+        self.run_worker(begun, group=group, exclusive=True, description=what)
 
     def action_back(self) -> None:
         """One step back."""
