@@ -160,6 +160,16 @@ async def test_an_index_of_another_sessions_temporary_table_is_left_alone(worksh
             await plan_of(workshop, ddl)
 
 
+async def test_a_key_of_the_partitions_is_found_however_it_is_written(workshop: Workshop) -> None:
+    """A descending column and one whose name needs quotes keep the rule as well as any; the server agrees."""
+    workshop.sql('set role w_owner; create table app.q (id int, k int, "K y" int) partition by range (k, "K y")')
+    plan = await plan_of(workshop, 'create unique index on app.q (id, k desc, "K y")')
+    workshop.sql(f"set role w_owner; {plan.steps[0].ddl}")
+    assert plan.index in workshop.indexes()
+    with pytest.raises(UsageError, match="lacks K y"):
+        await plan_of(workshop, 'create unique index on app.q (id, k, ("K y" + 1))')
+
+
 async def test_an_invalid_leftover_of_the_name_is_named_as_such(workshop: Workshop) -> None:
     with pytest.raises(Exception, match="could not create unique"):
         workshop.sql("create unique index concurrently dup on app.t (v)")

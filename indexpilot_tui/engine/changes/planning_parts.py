@@ -114,7 +114,8 @@ def _check(row: dict[str, Any], root: dict[str, Any], statement: IndexStatement)
             value=shown,
             remedy="give all partitions one owner (ALTER TABLE ... OWNER TO)",
         )
-    missing = [name or "an expression" for name in row["part_key"] if not name or name not in statement.columns]
+    keys = {param.index_elem.name for param in statement.tree.index_stmt.index_params}  # raw, as the catalog has them
+    missing = [name or "an expression" for name in row["part_key"] if not name or name not in keys]
     if statement.unique and missing:
         raise UsageError(
             "a unique index of a partitioned table must contain every column of the partition keys; this one lacks"
@@ -130,8 +131,7 @@ async def _existing(
 ) -> dict[int, tuple[int, str, str]]:
     """By partition: OID, schema and name of a valid index of its own that is the one that is wanted."""
     found: dict[int, tuple[int, str, str]] = {}
-    relkind = {row["oid"]: row["relkind"] for row in rows}
-    facts = {f.oid: f for f in await indexes_of(session, list(relkind))}
+    facts = {f.oid: f for f in await indexes_of(session, [row["oid"] for row in rows])}
     for row in rows:
         for index in await session.rows(question("table_indexes", session), {"table_oid": row["oid"]}):
             fact = facts.get(index["oid"])
@@ -182,8 +182,9 @@ def _wanted(plan: Plan, statement: IndexStatement, number: int, step: Step) -> s
     if step.deed in MAKES:
         leaf = step.deed == "leaf"
         return render(statement, schema=step.schema, table=step.table, index=step.index, concurrently=leaf, only=not leaf)
-    parent = plan.steps[step.to] if step.to is not None and 0 <= step.to < number else None
-    if step.deed != "attach" or parent is None or parent.deed not in ("root", "branch"):
+    before = enumerate(plan.steps[:number])
+    parent = next((s for n, s in before if n == step.to and s.deed in ("root", "branch")), None)
+    if step.deed != "attach" or parent is None:
         return ""
     own = [s for s in plan.steps[:number] if s.deed in MAKES and (s.schema, s.index) == (step.schema, step.index)]
     return attach_ddl(parent, step.schema, step.index) if own or step.index_oid is not None else ""
@@ -216,6 +217,5 @@ def step_plan(plan: Plan, position: int) -> StepPlan:
     step = plan.steps[position]
     fields = {name: getattr(plan, name) for name in Plan.__slots__}
     ddl = step.ddl if step.deed == "leaf" else plan.ddl
-    changed = {"ddl": ddl, "table": step.table, "table_oid": step.table_oid, "index": step.index, "steps": ()}
-    schema = step.schema if step.deed in MAKES else plan.schema
-    return StepPlan(**{**fields, **changed, "schema": schema}, whole=plan.sha256, deed=step.deed)
+    place = {"schema": step.schema, "table": step.table, "table_oid": step.table_oid, "index": step.index}
+    return StepPlan(**{**fields, **place, "ddl": ddl, "steps": ()}, whole=plan.sha256, deed=step.deed)
