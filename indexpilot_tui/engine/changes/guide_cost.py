@@ -21,7 +21,7 @@ async def cost_of_return(session: Session, simulator: Simulator, change: Change,
     the forecast of rebuilding it tells the same. Where there is no forecast, the upper bounds that the safeguards use; the
     basis says which."""
     plan = change.plan
-    stands = await index_by_oid(session, plan.index_oid or 0) is not None
+    stands = plan.index_oid is not None and await index_by_oid(session, plan.index_oid) is not None
     try:
         made = (await simulator.simulate(session, ddl_for("reindex", plan.schema, plan.index) if stands else ddl, ())).index
     except IndexPilotError as exc:

@@ -162,8 +162,8 @@ async def _points(monitor: Session, parsed: Parsed, path: list[str]) -> list[dic
     for kind, other in (("common", "middle"), ("rare", "middle"), ("middle", "common")):
         values = {}
         for column, _, number in compared(parsed.tree):
-            row = columns.get(column)
-            value = row[kind] or row[other] if row is not None else None
+            row = columns.get(column, {})
+            value = next((row[name] for name in (kind, other) if row.get(name) is not None), None)  # '' is a value
             if value is not None:
                 values[number] = str(value)
         if values and values not in points:

@@ -26,7 +26,7 @@ from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.engine.whatif.database import ROLE, ShadowDatabase
 from indexpilot_tui.engine.whatif.read import read_snapshot
 from indexpilot_tui.engine.whatif.shadow import ShadowServer
-from indexpilot_tui.errors import RefusedError
+from indexpilot_tui.errors import RefusedError, UsageError
 
 IN_PLACE_TABLESPACES = 150000  # allow_in_place_tablespaces
 _INDEXES = """select i.indexrelid::int8 as oid, n.nspname::text as schema, c.relname::text as name,
@@ -79,8 +79,9 @@ async def rehearse(server: ShadowServer, session: Session, change: Change) -> Re
         stage, version = _Stage(shadow), shadow.cluster.version
         what = "before"
         try:
-            if shadow.issues and not await _restored(stage, plan):
-                return _not(f"the shadow could not restore it: {shadow.issues[0]}", version)
+            if not _restored(shadow):
+                why = shadow.issues[0] if shadow.issues else "its table is not there"
+                return _not(f"the shadow could not restore it: {why}", version)
             await _before(stage, change)
             before = await stage.inventory()
             what = "the change"
@@ -91,7 +92,7 @@ async def rehearse(server: ShadowServer, session: Session, change: Change) -> Re
             for text in _back_texts(change):
                 await stage.play(text)
             after = await stage.inventory()
-        except RefusedError as exc:
+        except (RefusedError, UsageError) as exc:  # the latter: a saved definition that our parser cannot read
             return _not(exc.message, version, stage)
         except psycopg.Error as exc:
             why = clean_line(exc.diag.message_primary or str(exc), 300)
@@ -121,8 +122,7 @@ def _judge(plan: Plan, stage: _Stage, version: int, before: _Inventory, between:
         for name in sorted(before.keys() | after.keys())
         for text in _differ(before.get(name), after.get(name))
     ]
-    saved = plan.saved.get("definition")
-    if plan.kind != "create" and saved and key in after and after[key]["definition"] != saved:
+    if plan.kind != "create" and key in after and after[key]["definition"] != plan.saved["definition"]:
         differences.append(f"the definition is not the saved one: {clean_line(after[key]['definition'], 300)}")
     result = DIFFERS if differences else HELD
     return Rehearsal(result, "", tuple(stage.played), len(before), tuple(differences), version)
@@ -134,11 +134,9 @@ def _differ(old: dict[str, Any] | None, new: dict[str, Any] | None) -> list[str]
     return [f"{key} was {old[key]!r} and is {new[key]!r}" for key in old if old[key] != new[key]]
 
 
-async def _restored(stage: _Stage, plan: Plan) -> bool:
-    """Whether the table itself stands on the shadow: other objects that it lacks are no matter."""
-    del plan
-    oids = stage.shadow.oids
-    return all(oid in oids for oid in stage.shadow.snapshot.relations if stage.shadow.snapshot.table(oid) is not None)
+def _restored(shadow: ShadowDatabase) -> bool:
+    """Whether the table and those that hang on it stand on the shadow: other objects that it lacks are no matter."""
+    return all(oid in shadow.oids for oid in shadow.snapshot.relations if shadow.snapshot.table(oid) is not None)
 
 
 async def _before(stage: _Stage, change: Change) -> None:
