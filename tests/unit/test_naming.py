@@ -23,6 +23,7 @@ def desk(path: str = '"$user", public', **answers: Any) -> Any:
     [
         ('"$user", public', ["alice", "public"]), ("app,public", ["app", "public"]), ("", []),
         ('"With, comma", "a""b"', ["With, comma", 'a"b']), ("app, , $user", ["app", "alice"]),
+        ('App,ÄB , "App"', ["app", "Äb", "App"]), ('""', []), ('" in front"', [" in front"]),
     ],
 )  # fmt: skip
 async def test_the_path_of_a_login_has_its_own_schema(path: str, names: list[str]) -> None:

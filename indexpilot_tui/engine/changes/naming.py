@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-import csv
+import re
 from collections.abc import Collection
 from typing import Any
 
@@ -13,14 +13,17 @@ from indexpilot_tui.engine.postgres.session import Session
 from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.errors import UsageError
 
+_NAME = re.compile(r'"((?:[^"]|"")*)"|([^\s,"]+)')  # of a search path: in quotes or bare
+
 
 async def login_path(session: Session) -> list[str]:
     """The schemas of the search path with which this login starts; our own sessions run with pg_catalog alone."""
     row = await session.row(question("search_path", session))
     text = str(row["path"]) if row else ""
-    names = next(csv.reader([text], skipinitialspace=True), [])
     login = str(row["login"]) if row else ""
-    return [login if n.strip() == "$user" else n.strip() for n in names if n.strip()]
+    # without quotes PostgreSQL reads small letters, and of ASCII alone, as bytes.lower does
+    names = [quoted.replace('""', '"') or bare.encode().lower().decode() for quoted, bare in _NAME.findall(text)]
+    return [login if name == "$user" else name for name in names if name]
 
 
 async def find_relation(session: Session, schema: str | None, name: str, what: str) -> dict[str, Any]:
