@@ -54,13 +54,14 @@ def printing(text: str, **more: Any) -> dict[str, Any]:
 
 def configured(
     ctx: GateContext, *, metrics: dict[str, Any] | None = None, environment: str | None = None,
-    target: dict[str, Any] | None = None, **safeguards: dict[str, Any],
+    target: dict[str, Any] | None = None, targets: dict[str, Any] | None = None, **safeguards: dict[str, Any],
 ) -> GateContext:  # fmt: skip
     """The same evaluation with other settings, and nothing remembered of the one before."""
     data = ctx.settings.model_dump()
     for section, values in safeguards.items():
         data["production_safeguards"][section] |= values
     data["metrics"] = metrics or {}
+    data["targets"] |= targets or {}
     if environment not in (None, "development") and "write_performance" not in safeguards:
         # the workshop's traffic is kept out of pg_stat_statements, so production would not know its writes
         data["production_safeguards"]["write_performance"]["enabled"] = False

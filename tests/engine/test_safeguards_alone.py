@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from indexpilot_tui.engine.model.verdict import Status
+from indexpilot_tui.engine.model.verdict import Status, Verdict
 from indexpilot_tui.engine.postgres.query_rate import QueryRate
 from indexpilot_tui.engine.postgres.tls import TlsFacts
 from indexpilot_tui.engine.safeguards.context import GateContext
 from indexpilot_tui.engine.safeguards.gates import GATES, evaluate
+from indexpilot_tui.errors import ServerError
+from indexpilot_tui.localpg import LocalCluster
+from tests.engine import alone_load, alone_replicas, alone_writers
+from tests.engine.alone import TRIED, Place, play
 from tests.engine.gates_room import approved, configured, printing, refusing, workshop
-from tests.faults.workshop import OWNER, Workshop
+from tests.faults.workshop import OWNER, Workshop, make_workshop
+from tests.standby import Standby, standby_of
 
-__all__ = ["workshop"]
+__all__ = ["alone_load", "alone_replicas", "alone_writers", "workshop"]
 
 Scene = Callable[[Workshop, GateContext], Awaitable[GateContext]]
 SCENES: dict[str, tuple[str, Status, Scene]] = {}  # guard of the verdict -> (gate, status, what makes it so)
@@ -131,23 +137,9 @@ async def _(workshop: Workshop, ctx: GateContext) -> GateContext:
     return ctx
 
 
-@scene("load", "load.oldest_transaction", Status.WAIT)
-async def _(workshop: Workshop, ctx: GateContext) -> GateContext:
-    workshop.blocker("select 1")
-    time.sleep(0.3)
-    return configured(ctx, throttle={"enabled": True, "max_oldest_xact_seconds": 0.2})
-
-
 @scene("cpu_throttle", "cpu_throttle", Status.WAIT)
 async def _(workshop: Workshop, ctx: GateContext) -> GateContext:
     return configured(ctx, metrics={"m": printing("81")}, cpu_throttle={"metric": "m"})
-
-
-@scene("replicas", "replicas.slots", Status.BLOCK)
-async def _(workshop: Workshop, ctx: GateContext) -> GateContext:
-    workshop.sql("select pg_create_physical_replication_slot('alone', true)")
-    workshop.sql("update app.t set v = v")
-    return configured(ctx, replicas={"max_retained_wal_mb": 0.1})
 
 
 @scene("disk", "disk", Status.BLOCK)
@@ -209,8 +201,9 @@ async def _(workshop: Workshop, ctx: GateContext) -> GateContext:
     return ctx
 
 
-def test_every_gate_has_its_scene() -> None:
-    assert {gate for gate, _, _ in SCENES.values()} == {gate.name for gate in GATES}
+@pytest.mark.parametrize("guard", [guard for guard, scene in TRIED.items() if not scene.followed])
+async def test_a_change_that_is_tried_is_refused_by_it_alone(workshop: Workshop, guard: str) -> None:
+    await play(Place(workshop), guard, TRIED[guard])
 
 
 @pytest.mark.parametrize("guard", SCENES)
@@ -224,10 +217,61 @@ async def test_it_alone_refuses(workshop: Workshop, guard: str) -> None:
         without = [g for g in GATES if g.name != gate]
         assert [v.guard for v in await evaluate(there, without) if not v.allows] == []
     finally:
-        if gate == "replicas":
-            workshop.sql("select pg_drop_replication_slot('alone')")
         if guard == "blockers.prepared":
             workshop.sql("rollback prepared 'alone'")
         if guard == "one_at_a_time":
             workshop.sql("update indexpilot.changes set state = 'failed' where state = 'starting'")
     assert {v.guard: v.status for v in refused.values()} == {guard: status}
+
+
+@pytest.fixture(scope="module")
+def followed() -> Iterator[tuple[LocalCluster, Standby]]:
+    settings = {"shared_preload_libraries": "pg_stat_statements", "autovacuum": "off", "wal_receiver_status_interval": "1s"}
+    cluster = asyncio.run(LocalCluster.start("alone", settings=settings))
+    try:
+        with standby_of(cluster) as standby:
+            yield cluster, standby
+    finally:
+        asyncio.run(cluster.stop())
+
+
+@pytest.mark.parametrize("guard", [guard for guard, scene in TRIED.items() if scene.followed])
+async def test_a_change_on_a_server_with_a_standby_is_refused_by_it_alone(
+    workshop: Workshop, followed: tuple[LocalCluster, Standby], guard: str
+) -> None:
+    async with make_workshop(followed[0], control=workshop) as there:
+        followed[1].caught_up()
+        await play(Place(there, followed[1]), guard, TRIED[guard])
+
+
+def test_every_safeguard_has_a_scene() -> None:
+    """Of each name that a verdict may have; that of a gate which judges in parts is only said where nothing can be read."""
+    named = {guard for gate in GATES for guard in gate.guards}
+    unread = {gate.name for gate in GATES if gate.parts} - SCENES.keys()
+    assert unread == {"load", "replicas", "storage_budget", "write_performance", "blockers"}
+    assert SCENES.keys() | TRIED.keys() | unread == named
+    assert SCENES.keys() & TRIED.keys() == set()
+
+
+async def test_what_one_gate_cannot_read_refuses_alone(workshop: Workshop) -> None:
+    ctx = configured(await approved(workshop), throttle={"sample_seconds": 0.1})
+
+    async def broken(_: GateContext) -> list[Verdict]:
+        raise ServerError("no answer")
+
+    for gate in GATES:
+        gates = [replace(g, read=broken) if g is gate else g for g in GATES]
+        refused = {v.guard: v.status for v in await evaluate(ctx, gates) if not v.allows}
+        assert refused == {gate.name: Status.UNKNOWN}
+
+
+async def test_nothing_is_said_under_a_name_without_a_scene(workshop: Workshop) -> None:
+    ctx = await approved(workshop)
+
+    async def more(_: GateContext) -> list[Verdict]:
+        return [Verdict("load.heat", Status.PASS, "", "", "", "")]
+
+    gates = [replace(g, read=more) if g.name == "load" else g for g in GATES]
+    (refused,) = [v for v in await evaluate(ctx, gates) if not v.allows]
+    assert (refused.guard, refused.status) == ("load", Status.UNKNOWN)
+    assert "load.heat" in refused.evidence

@@ -93,4 +93,5 @@ async def settled(ctx: GateContext, question: str, params: dict[str, object]) ->
     raise ValueError("the age of a transaction is hidden")
 
 
-GATE = Gate(NAME, SETTING, read, target_wide=True)
+PARTS = ("snapshots", "lock_holders", "prepared")
+GATE = Gate(NAME, SETTING, read, target_wide=True, parts=PARTS)

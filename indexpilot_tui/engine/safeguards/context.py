@@ -175,7 +175,8 @@ Reader = Callable[[GateContext], Awaitable[list[Verdict]]]
 class Gate:
     """One safeguard. `target_wide`: can be asked without a plan. `holds_rollback`: False where a way back is not held up.
     `lifted_by`: the scope of an emergency bypass that lifts it (of BYPASS_SCOPES); empty: nothing does. `prime` is asked
-    before all gates, and takes a first reading that `read` compares with."""
+    before all gates, and takes a first reading that `read` compares with. `parts`: what it judges each for itself; nothing
+    may be said under another name (`guards`)."""
 
     name: str
     setting: str
@@ -184,6 +185,12 @@ class Gate:
     holds_rollback: bool = True
     lifted_by: str = ""
     prime: Callable[[GateContext], Awaitable[None]] | None = None
+    parts: tuple[str, ...] = ()
+
+    @property
+    def guards(self) -> tuple[str, ...]:
+        """Every name that a verdict of it may have: its own, and one for each part."""
+        return (self.name, *(f"{self.name}.{part}" for part in self.parts))
 
     def __post_init__(self) -> None:
         if self.lifted_by and self.lifted_by not in BYPASS_SCOPES:

@@ -133,4 +133,5 @@ async def _wal_is_kept(ctx: GateContext) -> bool:
     return (archiver.enabled and archiver.failing) or any(not s.active and s.retained_bytes is not None for s in found.slots)
 
 
-GATE = Gate(NAME, SETTING, read, target_wide=True)
+PARTS = ("tablespace",)
+GATE = Gate(NAME, SETTING, read, target_wide=True, parts=PARTS)

@@ -126,4 +126,14 @@ def cooled(verdicts: Sequence[Verdict], previous: Sequence[Verdict], now: dateti
     return found
 
 
-GATE = Gate(NAME, SETTING, read, target_wide=True, holds_rollback=False, lifted_by="load", prime=prime)
+PARTS = (
+    "active_backends",
+    "oldest_transaction",
+    "lock_waiters",
+    "lwlock_waits",
+    "io_waits",
+    "transactions",
+    "wal",
+    "checkpoints",
+)
+GATE = Gate(NAME, SETTING, read, target_wide=True, holds_rollback=False, lifted_by="load", prime=prime, parts=PARTS)

@@ -173,4 +173,5 @@ async def _readers(ctx: GateContext, name: str) -> Readers:
     return Readers(name) if oldest is None else Readers(name, len(rows), float(oldest["age_s"]), str(oldest["who"]))
 
 
-GATE = Gate(NAME, SETTING, read, target_wide=True)
+PARTS = ("lag", "slots", "synchronous", "sessions")
+GATE = Gate(NAME, SETTING, read, target_wide=True, parts=PARTS)

@@ -48,4 +48,5 @@ def judge(which: str, used: float, more: float, most: float, warn_pct: float, *,
     return Verdict(name, Status.PASS, *facts, what + warned)
 
 
-GATE = Gate(NAME, SETTING, read, target_wide=True, holds_rollback=False)
+PARTS = ("total", "per_table")
+GATE = Gate(NAME, SETTING, read, target_wide=True, holds_rollback=False, parts=PARTS)

@@ -136,4 +136,5 @@ def judge_latency(writes: Writes, seconds: float, policy: WritePerformance) -> V
     return Verdict(name, status, f"{writes.mean_ms:.2f} ms", f"{most:g} ms", setting, what)
 
 
-GATE = Gate(NAME, SETTING, read, holds_rollback=False, prime=prime)
+PARTS = ("indexes", "hot", "latency", "writes")
+GATE = Gate(NAME, SETTING, read, holds_rollback=False, prime=prime, parts=PARTS)
