@@ -201,7 +201,7 @@ async def settle(work: Work) -> None:
         truth = await truth_of(work)
     if truth.wrong:
         await needs_operator(work, truth.wrong, [f"\\d+ {clean_line(f'{work.plan.schema}.{work.plan.table}')}"])
-    elif not truth.todo and not work.give_up:
+    elif not truth.todo and truth.leftover is None and not work.give_up:  # one may be left on a partition that went
         await work.hold.advance(State.VERIFYING, "verify.intent", {"oid": truth.root.oid if truth.root else None})
     elif work.plan.kind == "drop":
         await back_or_failed(work, "requeued", "the index stands as before")

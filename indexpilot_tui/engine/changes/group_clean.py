@@ -62,24 +62,26 @@ async def clean(work: Work) -> None:
             minutes = f"{PAGE_AFTER_S / 60:.0f} min"
             await needs_operator(work, f"{name} could not be removed in {minutes} ({last})", [f"DROP INDEX {name};"])
             return
-        last = await _drop_once(work, victim)
+        last = await _drop_once(work, victim) or await _forget(work, victim, truth)
         if last:
             await asyncio.sleep(pause(tries, unique=victim[1].unique and victim[1].ready and not victim[1].valid))
             tries += 1
         else:
-            await _forget(work, victim, truth)
             end, tries = time.monotonic() + PAGE_AFTER_S, 0
 
 
-async def _forget(work: Work, victim: Victim, truth: Truth) -> None:
-    """The journal's rows of what has gone: the index, and when it was that of a partitioned table, all that hung on it."""
+async def _forget(work: Work, victim: Victim, truth: Truth) -> str:
+    """The journal's rows of what has gone: the index, and when it was that of a partitioned table, all that hung on it.
+    Why it has not gone, or an empty string."""
     gone = [victim[0]]
     if victim[1].partitioned:
         gone += [n for n in truth.made if truth.attached(n)]
     still = await truth_of(work)
+    stands = [*still.made, *([still.leftover[0]] if still.leftover is not None else [])]
     for position in gone:
-        if position not in still.made and (still.leftover is None or still.leftover[0] != position):
+        if position not in stands:
             await work.hold.set_part(position, "cleaned", None)
+    return "the server said that it is gone, the catalog has it yet" if victim[0] in stands else ""
 
 
 async def _cleaned(work: Work) -> None:
