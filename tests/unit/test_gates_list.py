@@ -77,6 +77,20 @@ async def test_a_way_back_is_held_by_some(rollback: bool, holds: bool, allowed: 
     assert v.evidence == "said"
 
 
+@pytest.mark.parametrize(
+    ("name", "parts", "said"), [("g", (), True), ("h", (), False), ("g.heat", (), False), ("g.heat", ("heat",), True)]
+)
+async def test_a_gate_says_nothing_under_a_name_that_it_has_not_declared(
+    name: str, parts: tuple[str, ...], said: bool
+) -> None:
+    async def read(ctx: GateContext) -> list[Verdict]:
+        return [Verdict(name, Status.PASS, "", "", "", "said")]
+
+    (v,) = await evaluate(context(), [Gate("g", "", read, parts=parts)])
+    assert (v.guard, v.status) == ((name, Status.PASS) if said else ("g", Status.UNKNOWN))
+    assert said or f"a name that it does not have: {name}" in v.evidence
+
+
 async def test_a_gate_about_a_plan_is_asked_with_one() -> None:
     primed: list[str] = []
 

@@ -124,7 +124,8 @@ async def _ask(gate: Gate, ctx: GateContext) -> list[Verdict]:
     try:
         async with asyncio.timeout(GATE_TIMEOUT_S):
             verdicts = await gate.read(ctx)
-        if strange := {v.guard for v in verdicts} - set(gate.guards):
+        strange = {v.guard for v in verdicts}.difference(gate.guards)
+        if strange:
             raise ValueError(f"the gate said something under a name that it does not have: {', '.join(sorted(strange))}")
     except _UNREADABLE as exc:
         return [unreadable(gate, exc)]
