@@ -23,7 +23,9 @@ from typing import Any
 import pytest
 
 from tests.bench.mutants import Mutant, mutants
-from tests.bench.mutation import JOB, NOT_RUN
+from tests.bench.mutation import JOB, NEVER, NOT_RUN
+
+NEVER_S = 30.0  # a test has 10
 
 
 class Reached:
@@ -187,7 +189,11 @@ class Mutating:
             with in_place(self.root, mutant) as put:
                 if not put:
                     return NOT_RUN
+                watch = threading.Timer(NEVER_S, self._never, (mutant, attempt))
+                watch.daemon = True
+                watch.start()
                 passed = self._run(self.tests[attempt])
+                watch.cancel()
             if passed:
                 continue
             if self._run(self.tests[attempt]):
@@ -195,6 +201,11 @@ class Mutating:
             self._say({"unsteady": attempt, "after": mutant.key})
             del self.tests[attempt]
         return ""
+
+    def _never(self, mutant: Mutant, attempt: str) -> None:
+        """Where a mutant goes round without a pause its test's time-out ends the test, and the loop of events never."""
+        self._say({"key": mutant.key, "line": mutant.line, "killer": f"{attempt} never ends", "seconds": NEVER_S})
+        os._exit(NEVER)
 
     def _run(self, item: pytest.Item) -> bool:
         self.outcome = []

@@ -25,6 +25,7 @@ ROOT = Path(__file__).parents[2]
 DATA = Path(__file__).with_name("data") / "mutants.yaml"
 ENGINE = "indexpilot_tui/engine/"
 JOB = "INDEXPILOT_MUTATION_JOB"  # path of the job's JSON, for the plugin
+NEVER = 71  # its status after a mutant that never ends
 NOT_RUN = "not run"  # it could not be put in place
 Key = tuple[str, str, str, str]
 
@@ -56,8 +57,15 @@ def explained(data: dict[str, Any]) -> dict[Key, str]:
 
 
 def run(chosen: dict[str, list[str]], answers: Path, place: Path) -> None:
-    """One pytest for all of them, in a copy of the tree."""
+    """One pytest for all of them, and another for the rest after a mutant that never ends."""
+    while _run(chosen, answers, place) == NEVER:
+        pass
+
+
+def _run(chosen: dict[str, list[str]], answers: Path, place: Path) -> int:
+    """In a copy of the tree; returns pytest's status."""
     copy = place / "copy"
+    shutil.rmtree(copy, ignore_errors=True)
     nothing = shutil.ignore_patterns("__pycache__", ".*", "*.svg")
     for part in ("indexpilot_tui", "tests", "themes"):
         shutil.copytree(ROOT / part, copy / part, ignore=nothing)
@@ -72,8 +80,9 @@ def run(chosen: dict[str, list[str]], answers: Path, place: Path) -> None:
     argv = [sys.executable, "-m", "pytest", "-p", "tests.bench.mutating", "-p", "no:cacheprovider", "-p", "no:terminal",
             "--timeout=10", "-o", "addopts=", *dict.fromkeys(tests)]  # fmt: skip
     done = subprocess.run(argv, cwd=copy, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode not in (0, 1):
+    if done.returncode not in (0, 1, NEVER):
         raise SystemExit(f"pytest ended with {done.returncode}\n{done.stdout[-4000:]}{done.stderr[-4000:]}")
+    return done.returncode
 
 
 def _lines(answers: Path) -> list[dict[str, Any]]:
