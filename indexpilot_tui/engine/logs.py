@@ -94,9 +94,11 @@ def log(event: str, level: str = "info", **context: Any) -> None:
         _Sink.trouble = (
             f"the log cannot be written any more ({getattr(exc, 'strerror', None) or exc}); the work goes on without"
         )
-        if _Sink.opened is not None and not _Sink.on_screen:
-            sys.stderr.write(f"indexpilot: {_Sink.trouble}\n")
+        ours = _Sink.opened is not None
         _close()
+        if ours and not _Sink.on_screen and sys.stderr is not None:
+            with contextlib.suppress(OSError, ValueError):  # nobody is there to be told, either
+                sys.stderr.write(f"indexpilot: {_Sink.trouble}\n")
 
 
 def trouble() -> str:

@@ -132,6 +132,7 @@ class Mutating:
         self.seconds: dict[str, float] = {}
         self.reach: dict[str, set[tuple[str, int]]] = {}
         self.outcome: list[pytest.TestReport] = []
+        self.now: tuple[Mutant, str] | None = None
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self.outcome.append(report)
@@ -189,11 +190,13 @@ class Mutating:
             with in_place(self.root, mutant) as put:
                 if not put:
                     return NOT_RUN
+                self.now = mutant, attempt
                 watch = threading.Timer(NEVER_S, self._never, (mutant, attempt))
                 watch.daemon = True
                 watch.start()
                 passed = self._run(self.tests[attempt])
                 watch.cancel()
+                self.now = None
             if passed:
                 continue
             if self._run(self.tests[attempt]):
@@ -201,6 +204,11 @@ class Mutating:
             self._say({"unsteady": attempt, "after": mutant.key})
             del self.tests[attempt]
         return ""
+
+    def pytest_internalerror(self) -> None:
+        """The time-out of a test that goes round for ever can break pytest itself."""
+        if self.now is not None:
+            self._never(*self.now)
 
     def _never(self, mutant: Mutant, attempt: str) -> None:
         """Where a mutant goes round without a pause its test's time-out ends the test, and the loop of events never."""

@@ -195,7 +195,10 @@ async def test_a_full_pg_stat_statements_forgets_and_the_gate_is_read_all_the_sa
     await GATE.prime(third)  # type: ignore[misc]
     assert len(workshop.sql(FORGET)) == 1
     workshop.sql("update app.h set w = w where id = 1")
-    assert (await verdict(third, "write_performance.latency")).evidence.startswith("mean of 1 writes of the table")
+    # that one write is not all that was done meanwhile: it is looked once more, from there
+    found = await verdict(third, "write_performance.latency")
+    assert found.allows
+    assert "no write" in found.evidence
 
 
 async def test_partitions_count_together(workshop: Workshop) -> None:

@@ -226,9 +226,13 @@ def statements(*found: Written, unavailable: str = "") -> Statements:
 UPDATES = statements(Written(80, frozenset({"name"})), Written(20, frozenset({"customer_id"})))
 
 
+def _counts(times: dict[tuple[int, ...], tuple[float, float]], updated: float, hot_updated: float) -> Counts:
+    return Counts(times, updated, hot_updated, frozenset((1, 2, 3)))
+
+
 def counted(calls: float, ms: float, updated: float, hot_updated: float) -> Counts:
     """Of a table that one statement writes."""
-    return Counts({1: (calls, ms)}, updated, hot_updated)
+    return _counts({(1,): (calls, ms)}, updated, hot_updated)
 
 
 QUIET = counted(0, 0, 0, 0)
@@ -281,7 +285,7 @@ async def test_what_a_new_index_would_cost_its_writers(monkeypatch: pytest.Monke
     assert "not known" in found["hot"].evidence
 
 
-ONE, TWO, NONE = Counts({1: (9, 9)}, 9, 9), Counts({1: (9, 9), 2: (1, 1)}, 9, 9), Counts({}, 9, 9)
+ONE, TWO, NONE = _counts({(1,): (9, 9)}, 9, 9), _counts({(1,): (9, 9), (2,): (1, 1)}, 9, 9), _counts({}, 9, 9)
 
 
 @pytest.mark.parametrize(
@@ -369,21 +373,41 @@ def test_counters_between_two_moments() -> None:
 
 
 def test_a_statement_that_was_forgotten_takes_none_of_the_others_with_it() -> None:
-    before = Counts({1: (5, 50.0), 2: (100, 900.0)}, 0, 0)
-    assert between(before, Counts({2: (110, 1000.0)}, 0, 0)) == Writes(10, 10.0, None)
+    before = _counts({(1,): (5, 50.0), (2,): (100, 900.0)}, 0, 0)
+    assert between(before, _counts({(2,): (110, 1000.0)}, 0, 0)) == Writes(10, 10.0, None)
     # it came again: all that it shows is since then, whether calls went back, or only their time, or
     # as many took another time
-    assert between(before, Counts({1: (2, 6.0), 2: (100, 900.0)}, 0, 0)) == Writes(2, 3.0, None)
-    assert between(before, Counts({1: (6, 6.0), 2: (100, 900.0)}, 0, 0)) == Writes(6, 1.0, None)
-    assert between(before, Counts({1: (5, 55.0), 2: (100, 900.0)}, 0, 0)) == Writes(5, 11.0, None)
-    assert between(before, Counts({1: (5, 50.0), 2: (100, 900.0), 3: (4, 8.0)}, 0, 0)) == Writes(4, 2.0, None)
+    assert between(before, _counts({(1,): (2, 6.0), (2,): (100, 900.0)}, 0, 0)) == Writes(2, 3.0, None)
+    assert between(before, _counts({(1,): (6, 6.0), (2,): (100, 900.0)}, 0, 0)) == Writes(6, 1.0, None)
+    assert between(before, _counts({(1,): (5, 55.0), (2,): (100, 900.0)}, 0, 0)) == Writes(5, 11.0, None)
+    assert between(before, _counts({(1,): (5, 50.0), (2,): (100, 900.0), (3,): (4, 8.0)}, 0, 0)) == Writes(4, 2.0, None)
 
 
 def test_where_the_forgotten_are_all_there_is_nothing_is_known() -> None:
-    before = Counts({1: (5, 50.0), 2: (100, 900.0), 3: (1, 1.0)}, 0, 0)
-    for after in ({}, {2: (100, 900.0)}):
+    before = _counts({(1,): (5, 50.0), (2,): (100, 900.0), (3,): (1, 1.0)}, 0, 0)
+    for after in ({}, {(2,): (100, 900.0)}):
         with pytest.raises(ValueError, match=rf"forgotten {3 - len(after)} statements .*pg_stat_statements.max"):
-            between(before, Counts(after, 0, 0))
+            between(before, _counts(after, 0, 0))
+
+
+def test_a_reset_is_not_taken_for_the_one_quick_write_after_it() -> None:
+    before = _counts({(1,): (5, 50.0), (2,): (100, 900.0)}, 0, 0)
+    for after in ({(3,): (1, 0.1)}, {(1,): (1, 0.1), (3,): (7, 7.0)}, {(1,): (1, 0.1), (2,): (3, 9.0)}):
+        with pytest.raises(ValueError, match="forgotten 2 statements"):
+            between(before, _counts(after, 0, 0))
+
+
+def test_the_entries_of_several_users_are_no_sum() -> None:
+    """The small one of a user is forgotten: what another did in that time is not hidden behind a lifetime of quick calls."""
+    before = _counts({(1, 10, 0): (1e6, 1e5), (1, 11, 0): (10, 1.0)}, 0, 0)
+    assert between(before, _counts({(1, 10, 0): (1e6 + 5, 1e5 + 2500)}, 0, 0)) == Writes(5, 500.0, None)
+
+
+def test_only_what_was_asked_for_both_times_is_compared() -> None:
+    """A statement that comes onto the list brings a lifetime along, and one that leaves it was not forgotten."""
+    one = Counts({(1,): (5, 50.0), (2,): (7, 7.0)}, 0, 0, frozenset((1, 2)))
+    two = Counts({(1,): (6, 550.0), (3,): (1e5, 1e4)}, 0, 0, frozenset((1, 3)))
+    assert between(one, two) == Writes(1, 500.0, None)
 
 
 async def test_what_the_server_does_not_tell_of_a_table() -> None:
@@ -408,8 +432,8 @@ async def test_statements_that_write_the_table(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(table_writes, "read_tables", tables)
     facts = Facts(1, (7, 8), frozenset())
-    desk: Any = Desk({"other": [{"queryid": 1, "calls": 5, "total_ms": 50.0}]})
-    assert await counts_of(desk, facts, found) == Counts({1: (5, 50.0)}, 20, 8)
+    desk: Any = Desk({"other": [{"queryid": 1, "userid": 10, "toplevel": True, "calls": 5, "total_ms": 50.0}]})
+    assert await counts_of(desk, facts, found) == Counts({(1, 10, 1): (5, 50.0)}, 20, 8, frozenset({1}))
     assert desk.asked == [("other", {"queryids": [1]})]
     nobody: Any = Desk({})
     assert await counts_of(nobody, facts, statements()) == Counts({}, 20, 8)

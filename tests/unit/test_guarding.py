@@ -180,7 +180,7 @@ async def test_cpu_that_cannot_be_read_is_not_idle() -> None:
 
 
 async def test_writers_are_compared_from_the_second_look_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    counted = [Counts({1: (0, 0.0)}, 0, 0), Counts({1: (10, 5000.0)}, 0, 0)]
+    counted = [Counts({(1,): (n, 500.0 * n)}, 0, 0, frozenset({1})) for n in (0, 10)]
 
     async def counts(*_: Any) -> Counts:
         return counted.pop(0)

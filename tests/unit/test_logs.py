@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -71,3 +72,15 @@ def test_a_stderr_that_nobody_has_open_stops_no_work(monkeypatch: pytest.MonkeyP
         logs.configure(_settings(None), on_screen=False)
     logs.log("one", "error")
     assert "closed file" in logs.trouble()
+
+
+@pytest.mark.parametrize("end", ["/dev/full", None])
+def test_nobody_to_be_told_stops_no_work_either(end: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    stderr = open(end, "w", buffering=1) if end else None  # noqa: SIM115 - closed below
+    monkeypatch.setattr(sys, "stderr", stderr)
+    logs.configure(_settings(Path("/dev/full")), on_screen=False)
+    logs.log("one", "error")
+    assert "No space left" in logs.trouble()
+    if stderr is not None:
+        with contextlib.suppress(OSError):
+            stderr.close()

@@ -33,7 +33,15 @@ def room(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """Each try to drop takes a minute and answers what `tries` has (nothing: it is dropped). `keeps`: so often the catalog
     has the index all the same; `loses`: a part that is detached at that moment."""
     said = room_of_parts(monkeypatch)
-    said.tries, said.dropped, said.clock, said.takes, said.keeps, said.loses = [], [], 0.0, 60.0, 0, None
+    said.tries, said.dropped, said.clock, said.takes, said.keeps, said.loses, said.renames = (
+        [],
+        [],
+        0.0,
+        60.0,
+        0,
+        None,
+        False,
+    )
 
     async def drop(work: Any, find: Any, *, position: int, made_by_us: bool) -> str:
         facts, wrong = await find(work, None)
@@ -41,6 +49,8 @@ def room(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         said.clock += said.takes
         answer = said.tries.pop(0) if said.tries else ""
         if answer:
+            if said.renames:
+                said.table.made[position] = replace(facts, name=f"ixp_leftover_{facts.oid}")
             return str(answer)
         if said.keeps:
             said.keeps -= 1
@@ -120,6 +130,22 @@ async def test_the_index_of_a_partition_goes_before_the_one_above_it(room: Simpl
     made = cleaning(room, 0, 1, 2, 3, give_up=True)
     await group_clean.clean(made)
     assert (room.dropped, forgotten(made), made.hold.state) == ([1, 0], [0, 1, 2], State.FAILED)
+
+
+async def test_an_index_that_nobody_saw_is_found_again_under_the_name_it_has_for_its_drop(room: SimpleNamespace) -> None:
+    room.renames = True
+    for give_up, state in ((False, State.QUEUED), (True, State.FAILED)):
+        made = cleaning(room, give_up=give_up)
+        room.table.take(1, valid=False)
+        made.hold.rows[1] = Part("begun", None)
+        room.tries, room.dropped[:] = ["canceling statement due to lock timeout"], []
+        await group_clean.clean(made)
+        assert (room.dropped, room.table.made, forgotten(made), made.hold.state) == ([1], {}, [1], state)
+    made = cleaning(room, 0, 1, give_up=True)
+    made.hold.rows[1] = Part("begun", None)  # it is valid, and was not written down as done
+    room.tries = ["canceling statement due to lock timeout"]
+    await group_clean.clean(made)
+    assert (room.table.made, made.hold.state) == ({}, State.FAILED)
 
 
 async def test_what_stands_yet_is_not_forgotten(room: SimpleNamespace) -> None:

@@ -62,6 +62,8 @@ async def clean(work: Work) -> None:
             minutes = f"{PAGE_AFTER_S / 60:.0f} min"
             await needs_operator(work, f"{name} could not be removed in {minutes} ({last})", [f"DROP INDEX {name};"])
             return
+        if victim[0] in truth.unseen:  # the deed renames it first: by its old name nobody would find it again
+            await work.hold.set_part(victim[0], "begun", victim[1].oid)
         last = await _drop_once(work, victim) or await _forget(work, victim, truth)
         if last:
             await asyncio.sleep(pause(tries, unique=victim[1].unique and victim[1].ready and not victim[1].valid))

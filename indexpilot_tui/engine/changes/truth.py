@@ -17,12 +17,13 @@ from indexpilot_tui.engine.postgres.text import clean_line
 @dataclass(slots=True)
 class Truth:
     """`made`: indexes of ours by the position of the step that made them; `leftover`: the one that is INVALID; `todo`: steps
-    that are still to be taken; `gone`: positions whose partition is no part of the table any more; `wrong`: why a person
-    has to look."""
+    that are still to be taken; `unseen`: positions of which the journal has no OID; `gone`: positions whose partition is
+    no part of the table any more; `wrong`: why a person has to look."""
 
     made: dict[int, IndexFacts] = field(default_factory=dict)
     leftover: tuple[int, IndexFacts] | None = None
     todo: list[int] = field(default_factory=list)
+    unseen: list[int] = field(default_factory=list)
     gone: list[int] = field(default_factory=list)
     wrong: str = ""
 
@@ -84,6 +85,7 @@ async def _made(
             truth.todo.append(position)
         return
     if part.index_oid is None:  # begun, and nobody saw its OID
+        truth.unseen.append(position)
         text = await index_text(session, facts.oid)
         different = differences(step.ddl, text[0]) if text is not None else ["gone while it was looked at"]
         if facts.table_oid != step.table_oid or (different and facts.valid):

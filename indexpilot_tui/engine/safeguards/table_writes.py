@@ -40,14 +40,19 @@ class Statements:
         return self.source.unavailable
 
 
+Entry = tuple[int, ...]  # of pg_stat_statements: queryid, user, whether it was called by itself
+Times = Mapping[Entry, tuple[float, float]]  # calls, ms
+
+
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Counters at one moment: of the table's writing statements by their id (calls, ms; one that is not there was never
-    counted, or is not any more), and of its rows since the reset."""
+    """Counters at one moment: of the entries of the table's writing statements (one that was asked for and is not there was
+    never counted, or is not any more), and of its rows since the reset. `asked`: the queryids that were asked for."""
 
-    statements: Mapping[int, tuple[float, float]]
+    statements: Times
     updated: float
     hot_updated: float
+    asked: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,40 +100,44 @@ async def statements_of(session: Session, plan: PlanView) -> Statements:
 
 async def counts_of(session: Session, facts: Facts, statements: Statements) -> Counts:
     """The counters now. Raises IndexPilotError or ValueError when they cannot be read."""
-    times: dict[int, tuple[float, float]] = {}
+    times: dict[Entry, tuple[float, float]] = {}
     if statements.queryids:
         text = sql.SQL(load(PACKAGE, "statement_times", statements.source.variant))
         asked = text.format(schema=sql.Identifier(statements.source.schema))
-        rows = await session.rows(asked, {"queryids": list(statements.queryids)})
-        times = {int(row["queryid"]): (float(row["calls"]), float(row["total_ms"])) for row in rows}
+        for row in await session.rows(asked, {"queryids": list(statements.queryids)}):
+            entry = int(row["queryid"]), int(row["userid"]), int(row["toplevel"])
+            times[entry] = float(row["calls"]), float(row["total_ms"])
     tables = (await read_tables(session, facts.oids)).values()
-    return Counts(times, float(sum(t.updated for t in tables)), float(sum(t.hot_updated for t in tables)))
+    updated, hot = float(sum(t.updated for t in tables)), float(sum(t.hot_updated for t in tables))
+    return Counts(times, updated, hot, frozenset(statements.queryids))
 
 
 def between(before: Counts, after: Counts) -> Writes:
-    """By each statement's own growth, as pg_stat_statements forgets single ones when it is full (those that run least): one
-    whose counters went back came again, and has done all that it shows since.
+    """By each entry's own growth, as pg_stat_statements forgets single ones when it is full (those that run least): one
+    whose counters went back came again, and has done all that it shows since. Statements that were asked for at one of the
+    two moments only are left out.
 
-    Raises ValueError when nothing is known of the time between: a table's counters went back, or statements were forgotten
-    and no other has run."""
-    calls, ms = _growth(before.statements, after.statements)
+    Raises ValueError when nothing is known of the time between: a table's counters went back, no entry of before has gone
+    on, or some were forgotten and no other has run."""
     updated, hot = after.updated - before.updated, after.hot_updated - before.hot_updated
     if min(updated, hot) < 0:
         raise ValueError("the table's counters were reset between two readings")
-    gone = len(before.statements.keys() - after.statements.keys())
-    if gone and not calls:
+    both = before.asked & after.asked
+    earlier, later = ({e: t for e, t in side.items() if e[0] in both} for side in (before.statements, after.statements))
+    gone = set(earlier.keys() - later.keys())
+    back = {e for e in earlier.keys() & later.keys() if _went_back(earlier[e], later[e])}
+    calls = ms = 0.0
+    for entry, (calls_now, ms_now) in later.items():
+        calls_then, ms_then = (0.0, 0.0) if entry in back else earlier.get(entry, (0.0, 0.0))
+        calls, ms = calls + calls_now - calls_then, ms + ms_now - ms_then
+    lost = gone | back
+    if (lost and lost == earlier.keys()) or (gone and not calls):
         raise ValueError(
-            f"pg_stat_statements has forgotten {gone} statements that write the table between two readings: it was reset, or"
-            " it is full (raise pg_stat_statements.max)"
+            f"pg_stat_statements has forgotten {len(lost)} statements that write the table between two readings:"
+            " it was reset, or it is full (raise pg_stat_statements.max)"
         )
     return Writes(calls, ms / calls if calls else None, hot / updated if updated else None)
 
 
-def _growth(before: Mapping[int, tuple[float, float]], after: Mapping[int, tuple[float, float]]) -> tuple[float, float]:
-    calls = ms = 0.0
-    for queryid, (calls_now, ms_now) in after.items():
-        calls_then, ms_then = before.get(queryid, (0.0, 0.0))
-        if calls_now < calls_then or ms_now < ms_then or (calls_now == calls_then and ms_now != ms_then):
-            calls_then = ms_then = 0.0
-        calls, ms = calls + calls_now - calls_then, ms + ms_now - ms_then
-    return calls, ms
+def _went_back(then: tuple[float, float], now: tuple[float, float]) -> bool:
+    return now[0] < then[0] or now[1] < then[1] or (now[0] == then[0] and now[1] != then[1])
