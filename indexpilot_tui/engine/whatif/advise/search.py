@@ -18,6 +18,7 @@ MIN_GAIN = 1e-5  # of the workload's cost: below it a gain is rounding
 MAX_SEEDS = 24
 MAX_PASSES = 12
 MAX_LARGE = 16  # of the groups that do not fit beside a set, how many are tried in place of some of it
+MAX_SPARE = 12  # members, of those that would be missed least, that go in pairs
 MAX_GROUP = 3  # candidates that are added in one step because a plan needs them together
 PAGE = 8192
 
@@ -135,6 +136,16 @@ class Problem:
         """The bound for a set, upkeep included."""
         return sum(self.costs(chosen)) + self.upkeep_of(chosen)
 
+    def losses(self, chosen: int) -> list[tuple[float, int]]:
+        """What each member is worth to a set, upkeep included: (loss without it, number)."""
+        now = self.costs(chosen)
+        found = []
+        for n in numbers_of(chosen):
+            rest, bit = chosen & ~(1 << n), 1 << n
+            lost = sum([self._cost(u, rest & r) - now[u] for u, r in enumerate(self._reach) if r & bit])
+            found.append((lost - self.upkeep_of(bit), n))
+        return found
+
     def size(self, chosen: int) -> int:
         return sum([self.sizes[n] for n in numbers_of(chosen)])
 
@@ -206,8 +217,7 @@ class Search:
 
     def losses(self, chosen: int) -> list[tuple[float, int]]:
         """What each member of a set is worth to it: (loss without it, number)."""
-        total = self.p.total(chosen)
-        return [(self.p.total(chosen & ~(1 << n)) - total, n) for n in numbers_of(chosen)]
+        return self.p.losses(chosen)
 
     def prune(self, chosen: int) -> int:
         """Take out what brings less than it must."""
@@ -246,7 +256,8 @@ class Search:
         held = numbers_of(best)
         outs = [0, *(1 << n for n in held)]
         if pairs:
-            outs = [1 << a | 1 << b for i, a in enumerate(held) for b in held[i + 1 :]]
+            least = sorted(n for _, n in sorted(self.losses(best))[:MAX_SPARE])
+            outs = [1 << a | 1 << b for i, a in enumerate(least) for b in least[i + 1 :]]
         steps: list[tuple[float, int]] = []
         large: list[tuple[float, int]] = []  # what needs room made for it
         for out in outs:
