@@ -410,6 +410,15 @@ def test_only_what_was_asked_for_both_times_is_compared() -> None:
     assert between(one, two) == Writes(1, 500.0, None)
 
 
+def test_other_statements_than_a_moment_ago_tell_nothing_of_the_time_between() -> None:
+    """The table's first write brings the list along: that none was compared is not that none was slow."""
+    nobody, one = Counts({}, 0, 0, frozenset()), Counts({(1,): (1, 500.0)}, 0, 0, frozenset({1}))
+    for before, after in ((nobody, one), (one, nobody)):
+        with pytest.raises(ValueError, match="others than a moment ago"):
+            between(before, after)
+    assert between(nobody, nobody) == Writes(0, None, None)
+
+
 async def test_what_the_server_does_not_tell_of_a_table() -> None:
     for ask, text in ((facts_of, "which indexes"), (statements_of, "where pg_stat_statements is")):
         with pytest.raises(ValueError, match=text):
@@ -436,7 +445,7 @@ async def test_statements_that_write_the_table(monkeypatch: pytest.MonkeyPatch) 
     assert await counts_of(desk, facts, found) == Counts({(1, 10, 1): (5, 50.0)}, 20, 8, frozenset({1}))
     assert desk.asked == [("other", {"queryids": [1]})]
     nobody: Any = Desk({})
-    assert await counts_of(nobody, facts, statements()) == Counts({}, 20, 8)
+    assert await counts_of(nobody, facts, statements()) == Counts({}, 20, 8, frozenset())
     assert nobody.asked == []
 
 

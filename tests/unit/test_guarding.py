@@ -203,7 +203,7 @@ async def test_writers_are_compared_from_the_second_look_on(monkeypatch: pytest.
 
     monkeypatch.setattr(pressure, "facts_of", facts)
     monkeypatch.setattr(pressure, "statements_of", statements)
-    counted += [Counts({}, 0, 0)] * 2
+    counted += [Counts({}, 0, 0, frozenset())] * 2
     fresh = pressing()
     fresh._known = None
     await fresh._writes(Desk({}), None)

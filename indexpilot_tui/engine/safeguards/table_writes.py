@@ -52,7 +52,7 @@ class Counts:
     statements: Times
     updated: float
     hot_updated: float
-    asked: frozenset[int] = frozenset()
+    asked: frozenset[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,12 +117,14 @@ def between(before: Counts, after: Counts) -> Writes:
     whose counters went back came again, and has done all that it shows since. Statements that were asked for at one of the
     two moments only are left out.
 
-    Raises ValueError when nothing is known of the time between: a table's counters went back, no entry of before has gone
-    on, or some were forgotten and no other has run."""
+    Raises ValueError when nothing is known of the time between: a table's counters went back, other statements were
+    asked for, no entry of before has gone on, or some were forgotten and no other has run."""
     updated, hot = after.updated - before.updated, after.hot_updated - before.hot_updated
     if min(updated, hot) < 0:
         raise ValueError("the table's counters were reset between two readings")
     both = before.asked & after.asked
+    if (before.asked or after.asked) and not both:
+        raise ValueError("the statements that write the table are others than a moment ago")
     earlier, later = ({e: t for e, t in side.items() if e[0] in both} for side in (before.statements, after.statements))
     gone = set(earlier.keys() - later.keys())
     back = {e for e in earlier.keys() & later.keys() if _went_back(earlier[e], later[e])}

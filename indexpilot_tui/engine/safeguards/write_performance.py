@@ -26,7 +26,6 @@ from indexpilot_tui.settings.safeguards import WritePerformance
 
 NAME = "write_performance"
 SETTING = "production_safeguards.write_performance"
-NOTHING = Counts({}, 0, 0)
 AGAIN_S = 1.0  # both waits are below what a gate may take
 SUMMARIZING = 160000  # from here on an index that summarizes (BRIN) keeps no update from being HOT
 
@@ -67,9 +66,10 @@ async def read(ctx: GateContext) -> list[Verdict]:
     await must_see_everybody(ctx)
     two, writes = await _compared(ctx)
     verdicts += _hot(ctx, facts, statements, two.second, policy)
-    lifetime = between(NOTHING, two.second)  # of HOT updates a second tells too little
+    now = two.second
+    hot = now.hot_updated / now.updated if now.updated else None  # since the reset: a second tells too little
     xacts = (await signals(ctx)).second.rates.xacts if two_needed(ctx) else None
-    ctx.memory.before = Before(replace(writes, hot=lifetime.hot), xacts)
+    ctx.memory.before = Before(replace(writes, hot=hot), xacts)
     verdicts.append(judge_latency(writes, two.seconds, policy))
     return verdicts
 
