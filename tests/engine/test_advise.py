@@ -32,6 +32,9 @@ insert into child select g, 1 + g % 20000, g % 5000 from generate_series(1, 1000
 create index child_v on child (v);
 create index child_v_twice on child (v);
 create unique index child_v_id on child (v, id);
+create table ticket (id int, state char(10) not null, kind char(8) not null, v int not null, note text not null);
+insert into ticket select g, case when g % 50 = 0 then 'OPEN' else 'SHUT' end, case g % 3 when 0 then 'BUG' else 'WISH' end,
+    g % 1000, repeat('x', 40) from generate_series(1, 100000) g;
 create function public.own(int) returns int language sql volatile as 'select $1';
 """
 
@@ -87,6 +90,23 @@ async def test_an_update_that_loses_hot_makes_an_index_not_worth_it(server: Shad
     read, write = "select id from child where parent_id = $1", "update child set parent_id = $1 where id = $2"
     case = await read_case(session, [Statement("1", read, 1.0), Statement("2", write, 1_000_000.0)])
     assert not (await advise(server, case, Options())).indexes
+
+
+async def test_a_partial_index_on_a_padded_value_that_every_arm_of_an_or_asks_for(
+    server: ShadowServer, session: Session, cluster18: LocalCluster, database: str
+) -> None:
+    """And the server, when it has that index, uses it for the statement as it is written."""
+    query = "select sum(v) from ticket where (state = 'OPEN' and v < 10) or (v > 990 and kind = 'BUG' and state = 'OPEN')"
+    advice = await ask(server, session, query, budget_bytes=100 << 10)
+    (index,) = advice.indexes
+    assert "WHERE state = 'OPEN'" in index.ddl
+    assert advice.queries[0].cost_after < advice.queries[0].cost_before / 10
+    with psycopg.connect(cluster18.conninfo(database)) as conn:
+        conn.execute(index.ddl.replace(" CONCURRENTLY", "").encode())
+        row = conn.execute(b"explain (format json) " + query.encode()).fetchone()
+        assert row is not None
+        assert row[0][0]["Plan"]["Total Cost"] == pytest.approx(advice.queries[0].cost_after, rel=0.1)
+        conn.rollback()
 
 
 async def test_budget_order_and_leave_one_out(server: ShadowServer, session: Session) -> None:

@@ -8,14 +8,14 @@ import random
 import pytest
 
 from indexpilot_tui.engine.whatif.advise.candidate import Candidate, btree
-from indexpilot_tui.engine.whatif.advise.generate import merged
+from indexpilot_tui.engine.whatif.advise.generate import merged, value_share
 from indexpilot_tui.engine.whatif.advise.masks import mask_of, numbers_of
 from indexpilot_tui.engine.whatif.advise.report import knee
 from indexpilot_tui.engine.whatif.advise.scope import Use
 from indexpilot_tui.engine.whatif.advise.search import Problem, Search
 from indexpilot_tui.engine.whatif.advise.uses import uses_of
 from indexpilot_tui.engine.whatif.model import Statement
-from indexpilot_tui.engine.whatif.snapshot import Column, Relation, ServerTraits, Snapshot
+from indexpilot_tui.engine.whatif.snapshot import Column, ColumnStats, Relation, ServerTraits, Snapshot
 from indexpilot_tui.engine.whatif.statements import parse
 
 
@@ -86,6 +86,43 @@ def test_an_expression_with_a_parameter_is_an_obstacle() -> None:
     (use,) = read("select 1 from u where name || $1 = $2")
     assert not use.equal
     assert use.obstacles
+
+
+def test_what_every_arm_of_an_or_asks_for_holds_for_the_whole() -> None:
+    first, second = read(
+        "select 1 from t, u where (owner = u.id and a = 5 and b < 3) or (t.a = 5 and (c > 4 and u.id = owner) and b = 2)"
+        " or (owner = u.id and a = 5 and b = 9)"
+    )
+    assert first.equal['"a"'] == "5"
+    assert list(first.predicates) == ["a = 5"]
+    assert first.columns == {'"a"': 1, '"b"': 3, '"c"': 1, '"owner"': 3}  # u.id = owner is written the other way round once
+    assert not second.predicates
+
+
+@pytest.mark.parametrize(
+    ("condition", "predicates", "columns"),
+    [
+        ("a = 5 or a = 6", [], {"a"}),  # an index on a with both could serve; not a condition that always holds
+        ("a = 5 or (b = 1 and a = 5)", ["a = 5"], {"a"}),  # the second arm says nothing that the first does not
+        ("not (a = 5 or a = 5)", ["NOT (a = 5 OR a = 5)"], {"a"}),
+        ("(t.* is not null and a = 5) or (a = 5 and t.* is null)", ["a = 5"], {"a"}),
+        ("b = 1 and (a = 5 or c = 4)", ["b = 1"], {"a", "b", "c"}),
+    ],
+)
+def test_an_or_is_factored_as_the_planner_does(condition: str, predicates: list[str], columns: set[str]) -> None:
+    (use,) = read(f"select 1 from t where {condition}")
+    assert list(use.predicates) == predicates
+    assert set(use.columns) == {f'"{c}"' for c in columns}
+
+
+@pytest.mark.parametrize(
+    ("value", "padded", "share"), [("OPEN", True, 0.25), ("OPEN", False, 0.0), ("OPEN      ", True, 0.25)]
+)
+def test_a_padded_value_is_known_without_its_blanks(value: str, padded: bool, share: float) -> None:
+    stats = ColumnStats(
+        "public", "t", "a", False, "0", 11, 2.0, '{"SHUT      ","OPEN      "}', "{0.75,0.25}", *[None] * 8
+    )  # type: ignore[arg-type]  # fmt: skip
+    assert value_share(stats, value, padded=padded) == share
 
 
 def test_order_and_keyset() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from indexpilot_tui.engine.whatif.advise.candidate import quote
 from indexpilot_tui.engine.whatif.advise.scope import Output, Scope, Use
-from indexpilot_tui.engine.whatif.advise.trees import add, bare, constant_of
+from indexpilot_tui.engine.whatif.advise.trees import NOT_EXPR, add, bare, constant_of, factored
 
 RANGE = {"<", "<=", ">", ">=", "~<~", "~<=~", "~>~", "~>=~"}
 CONTAINMENT = {"@>", "<@", "&&", "?", "?|", "?&", "@@", "@?", "-|-"}
@@ -23,11 +23,13 @@ class Conditions(ABC):
     def _condition(self, node: Any, scope: Scope, ctes: dict[str, Any], *, top: bool) -> None:
         kind = node.WhichOneof("node")
         if kind == "bool_expr":
-            negated = node.bool_expr.boolop == 3  # NOT_EXPR
-            if negated and top:
+            if node.bool_expr.boolop == NOT_EXPR and top:
                 self._predicate(node, scope)
-            for arg in node.bool_expr.args:
-                self._condition(arg, scope, ctes, top=top and node.bool_expr.boolop == 1)  # AND_EXPR
+            shared, rest = factored(node, lambda part: self._identity(part, scope))
+            for arg in shared:
+                self._condition(arg, scope, ctes, top=top)
+            for arg in rest:
+                self._condition(arg, scope, ctes, top=False)
             return
         if kind == "sub_link":
             self._sublink(node.sub_link, scope, ctes)
@@ -133,6 +135,18 @@ class Conditions(ABC):
             return None
         names = {tuple(f.string.sval for f in c.fields): o[1] for c, o in zip(columns, owners, strict=True) if o}
         return use, f"({bare(node, names)})"
+
+    def _identity(self, node: Any, scope: Scope) -> str:
+        """An expression as SQL in which every column is named by its use: however it is qualified, it is the same column."""
+        from postgast import find_nodes
+        from postgast import pg_query_pb2 as pb
+
+        names = {}
+        for column in find_nodes(node, pb.ColumnRef):
+            parts = tuple(f.string.sval for f in column.fields)  # '' for the star of a whole row
+            found = scope.find(list(parts)) if all(parts) else None
+            names[parts] = f"{id(found[0])} {found[1]}" if found is not None else ".".join(map(quote, parts))
+        return bare(node, names)
 
     def _predicate(self, node: Any, scope: Scope) -> None:
         """Remember a conjunct that could be the predicate of a partial index: constants only, one table."""

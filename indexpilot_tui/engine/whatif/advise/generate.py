@@ -191,7 +191,8 @@ class Generator:
         elif kind == "bool_expr" and where.bool_expr.args[0].WhichOneof("node") == "column_ref":
             share = value_share(first, "f")
         elif kind == "a_expr" and where.a_expr.name[-1].string.sval == "=" and 1 < first.n_distinct <= FEW_VALUES:
-            share = sum(value_share(first, v) for v in _literals(where)) or None
+            padded = _kind({quote(c.name): c for c in relation.columns if not c.dropped}, columns[0]) in PADDED
+            share = sum(value_share(first, v, padded=padded) for v in _literals(where)) or None
         if share is None or share > MAX_SHARE:
             return None
         return Predicate(text, columns, columns if kind != "null_test" or share < 1 else (), (text,))
@@ -261,6 +262,7 @@ class Generator:
                 yield Candidate(oid, "brin", (key,), ("",))
 
 
+PADDED = {"character", "bpchar"}
 _PATTERN = {"character varying": "varchar_pattern_ops", "character": "bpchar_pattern_ops", "text": "text_pattern_ops"}
 
 
@@ -269,9 +271,12 @@ def _kind(types: dict[str, Column], key: str) -> str:
     return types[key].type.split("(")[0] if key in types else ""
 
 
-def value_share(stats: ColumnStats, value: str) -> float:
-    """The share of the rows with a value: of a common one its frequency, else the mean of the others (var_eq_const)."""
+def value_share(stats: ColumnStats, value: str, *, padded: bool = False) -> float:
+    """The share of the rows with a value: of a common one its frequency, else the mean of the others (var_eq_const).
+    `padded`: of a type that stores blanks up to its length and compares without them."""
     values, frequencies = array_items(stats.mcv), numbers(stats.mcf)
+    if padded:
+        value, values = value.rstrip(" "), [v.rstrip(" ") if v is not None else v for v in values]
     if len(values) == len(frequencies) and value in values:
         return frequencies[values.index(value)]
     rest = max(0.0, 1.0 - sum(frequencies) - float(stats.null_frac))

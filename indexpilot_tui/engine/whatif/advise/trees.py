@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from indexpilot_tui.engine.whatif.advise.scope import Output
+
+AND_EXPR, OR_EXPR, NOT_EXPR = 1, 2, 3  # pg_query's BoolExprType
 
 
 def pb_node(kind: str, message: Any) -> Any:
@@ -48,6 +51,26 @@ def constant_of(node: Any) -> str | None:
     if kind == "ival":
         return str(node.a_const.ival.ival)
     return str(node.a_const.fval.fval) if kind == "fval" else None
+
+
+def _conjuncts(node: Any) -> list[Any]:
+    if node.WhichOneof("node") == "bool_expr" and node.bool_expr.boolop == AND_EXPR:
+        return [c for arg in node.bool_expr.args for c in _conjuncts(arg)]
+    return [node]
+
+
+def factored(node: Any, text_of: Callable[[Any], str]) -> tuple[list[Any], list[Any]]:
+    """The arguments of AND, OR and NOT: those that must hold for the whole to hold, and the others. As the planner does
+    (process_duplicate_ors in prepqual.c), what stands in every arm of an OR is taken out of it, and an arm that says no more
+    than that makes the OR say no more. `text_of` gives what two equal expressions have in common."""
+    args = list(node.bool_expr.args)
+    if node.bool_expr.boolop != OR_EXPR:
+        return (args, []) if node.bool_expr.boolop == AND_EXPR else ([], args)
+    arms = [{text_of(c): c for c in _conjuncts(arg)} for arg in args]
+    shared = {text: c for text, c in arms[0].items() if all(text in arm for arm in arms)}
+    if any(len(arm) == len(shared) for arm in arms):
+        return list(shared.values()), []
+    return list(shared.values()), [c for arm in arms for text, c in arm.items() if text not in shared]
 
 
 def add(items: list[str], item: str) -> None:
