@@ -1,17 +1,15 @@
 """How good is the advice? 19 TPC-H queries on PostgreSQL 15 without an index, judged by somebody else's planner.
 
     python -m tests.bench.advisor [--scale 0.2] [--budgets 40,85,145,240] [--mode whole|partial]
-        [--sizes hypopg|asked|layout|model] [--seeds N] [--really] [--build]
+        [--sizes hypopg|layout|model] [--seeds N] [--really] [--build]
 
-Two judges: HypoPG 1.3.1 (hypothetical indexes on the 15 server, its own sizes), and the server itself with the indexes
-really built. --sizes: what a budget's MiB are. `hypopg`: HypoPG's formula, so that the figures compare with other advisors';
-it counts 12 bytes of overhead a column, so that covering indexes are far too large. `layout`: tuples as a B-tree stores them,
-without deduplication. `model`: the product's own model. `asked`: HypoPG's sizes of partial indexes too, for the budget alone:
-the planner sees the sizes of the product's model, and the judge is the server with the set really built, because HypoPG
-1.3.1 does not use a partial index in a join, unless its table comes first (`blind` shows it). --mode: `whole` tables only,
-`partial` indexes too where the evidence is there (the default of `indexpilot advise`). --seeds: repeat in fresh interpreters
-with other hash seeds and compare the bytes. --really: ask the server with each set really built.
---build: wall time before and after, and what verification would say of each query.
+Two judges (tests/bench/judges.py): HypoPG 1.3.1 with its own sizes, and the server itself with the indexes really built.
+--sizes: what a budget's MiB are, and what the planner is told. `hypopg`: HypoPG's sizes, so that the figures compare with other
+advisors'; it counts 12 bytes of overhead a column, so that covering indexes are far too large. `layout`: tuples as a
+B-tree stores them, without deduplication. `model`: the product's own model. --mode: `whole` tables only, `partial` indexes
+too where the evidence is there (the default of `indexpilot advise`). --seeds: repeat in fresh interpreters with other hash
+seeds and compare the bytes. --really: ask the server with each set really built. --build: wall time before and after, and
+what verification would say of each query.
 """
 
 from __future__ import annotations
@@ -19,7 +17,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import math
 import os
 import statistics
 import subprocess
@@ -27,7 +24,6 @@ import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +31,12 @@ import psycopg
 
 from indexpilot_tui.engine.postgres.session import Purpose, connect
 from indexpilot_tui.engine.whatif.advise.advisor import Options, advise, read_case
-from indexpilot_tui.engine.whatif.advise.candidate import Candidate
 from indexpilot_tui.engine.whatif.advise.model import Advice
 from indexpilot_tui.engine.whatif.model import Statement
 from indexpilot_tui.engine.whatif.shadow import ShadowServer
-from indexpilot_tui.engine.whatif.sizes import PAGE, IndexShape
 from indexpilot_tui.localpg import LocalCluster
 from indexpilot_tui.settings.model import Settings, Target
+from tests.bench.judges import HypopgSizes, Judgement, blind, costs, judge, layout_size, really
 from tests.bench.tpch_server import DATA, DATABASE, DEBIAN_15, load
 
 BUDGETS = (40, 85, 145, 240)
@@ -53,45 +48,8 @@ REPEATS = 5
 VERSION = 150000  # of the target
 
 
-def hypopg_size(candidate: Candidate, shape: IndexShape) -> int:
-    """HypoPG 1.3.1's formula for a B-tree (hypo_estimate_index): 8 bytes of tuple and 4 of line pointer for every column,
-    50 bytes for an expression, no deduplication, 130 % of the pages. Checked against the extension by `judge`."""
-    columns = [*shape.keys, *shape.included]
-    widths = [50.0 if text.startswith("(") else c.width for text, c in zip(candidate.keys, shape.keys, strict=True)]
-    line = sum(widths) + sum(c.width for c in shape.included) + 8 * len(columns) + math.ceil(4 * len(columns) / 8) * 8
-    return int(shape.rows * line * 1.3 / (PAGE - 24 - 16)) * PAGE
-
-
-def layout_size(candidate: Candidate, shape: IndexShape) -> int:
-    """A B-tree as it is stored, pages 90 % full, without deduplication and inner pages."""
-    del candidate
-    tuple_ = 8 + math.ceil(sum(math.ceil(c.width / c.align) * c.align for c in (*shape.keys, *shape.included)) / 8) * 8 + 4
-    return math.ceil(shape.rows / math.floor((PAGE - 40) * 0.9 / tuple_)) * PAGE
-
-
-class HypopgSizes:
-    """What HypoPG says of partial indexes, of which its planner's selectivity is a part; of whole ones its formula."""
-
-    def __init__(self, conn: psycopg.Connection[Any]) -> None:
-        self.conn, self.seconds = conn, 0.0  # spent in asking, which no advice of the product does
-        rows = conn.execute("select oid::int8, oid::regclass::text from pg_class where relkind = 'r'").fetchall()
-        self.tables = dict(rows)
-
-    def __call__(self, candidate: Candidate, shape: IndexShape) -> int:
-        if not candidate.predicate:
-            return hypopg_size(candidate, shape)
-        include = f" include ({', '.join(candidate.include)})" if candidate.include else ""
-        ddl = f"create index on {self.tables[candidate.table]} ({candidate.key_text}){include} where {candidate.predicate}"
-        started = time.perf_counter()
-        row = self.conn.execute("select hypopg_relation_size(indexrelid) from hypopg_create_index(%s)", (ddl,)).fetchone()
-        self.conn.execute("select hypopg_reset()")
-        self.seconds += time.perf_counter() - started
-        assert row is not None
-        return int(row[0])
-
-
-SIZES = {"hypopg": hypopg_size, "layout": layout_size, "model": None}
-ASKED = "asked"
+SIZES = {"layout": layout_size, "model": None}
+HYPOPG = "hypopg"
 
 
 def statements() -> list[Statement]:
@@ -119,75 +77,6 @@ async def bare_server(scale: float) -> AsyncIterator[str]:
         yield cluster.conninfo(DATABASE)
 
 
-def costs(conn: psycopg.Connection[Any], asked: Sequence[Statement]) -> dict[str, float]:
-    """What the server's planner says."""
-    found = {}
-    for s in asked:
-        row = conn.execute(b"explain (format json) " + s.sql.encode()).fetchone()
-        assert row is not None
-        found[s.key] = float(row[0][0]["Plan"]["Total Cost"])
-    return found
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """Per cent of the cost without an index, and the bytes, by HypoPG."""
-
-    percent: float
-    size: int
-    same_sizes: bool  # our formula gives HypoPG's figure
-
-
-def judge(conninfo: str, advice: Advice, asked: Sequence[Statement]) -> Judgement:
-    """Ask HypoPG in a session of its own."""
-    with psycopg.connect(conninfo, autocommit=True) as conn:
-        before = sum(costs(conn, asked).values())
-        size, same = 0, True
-        for i in advice.indexes:
-            row = conn.execute(
-                "select hypopg_relation_size(indexrelid) from hypopg_create_index(%s)",
-                (i.ddl.replace(" CONCURRENTLY", ""),),
-            ).fetchone()
-            assert row is not None
-            size += row[0]
-            same = same and abs(row[0] - i.size_bytes) <= 2 * PAGE
-        after = sum(costs(conn, asked).values())
-    return Judgement(100 * after / before, size, same)
-
-
-def really(conninfo: str, advice: Advice, asked: Sequence[Statement]) -> tuple[float, int]:
-    """Per cent of the cost without an index, by the server with the set really built, and the bytes on its disk. All in one
-    transaction that is rolled back."""
-    with psycopg.connect(conninfo) as conn:
-        before = sum(costs(conn, asked).values())
-        for i in advice.indexes:
-            conn.execute(i.ddl.replace(" CONCURRENTLY", "").encode())
-        row = conn.execute("select sum(pg_relation_size(indexrelid)) from pg_index where indexrelid >= 16384").fetchone()
-        assert row is not None
-        after = sum(costs(conn, asked).values())
-        conn.rollback()
-    return 100 * after / before, int(row[0])
-
-
-def blind(conninfo: str) -> str:
-    """What one join costs with a partial index, by HypoPG and by the server that has it."""
-    ddl = "create index on lineitem (l_orderkey) include (l_discount) where l_returnflag = 'R'"
-    query = (
-        "select sum(l_discount) from orders, lineitem where l_orderkey = o_orderkey"
-        " and o_orderdate >= date '1993-04-01' and o_orderdate < date '1993-04-08' and l_returnflag = 'R'"
-    )
-    asked = [Statement("join", query, 1.0)]
-    with psycopg.connect(conninfo) as conn:
-        plain = costs(conn, asked)["join"]
-        conn.execute("select hypopg_create_index(%s)", (ddl,))
-        hypothetical = costs(conn, asked)["join"]
-        conn.execute("select hypopg_reset()")
-        conn.execute(ddl)
-        real = costs(conn, asked)["join"]
-        conn.rollback()
-    return f"a join with a partial index on its second table: {plain:,.0f} without, {hypothetical:,.0f} by HypoPG, {real:,.0f} really"
-
-
 async def advise_once(
     conninfo: str, asked: Sequence[Statement], options: Options, server: ShadowServer
 ) -> tuple[Advice, float]:
@@ -201,11 +90,8 @@ async def advise_once(
         await session.close()
 
 
-def options_of(mode: str, budget: int, sizes: str = "hypopg", asked_of: HypopgSizes | None = None) -> Options:
-    partial = mode != "whole"
-    if sizes == ASKED:
-        return Options(budget_bytes=budget * MIB, counted_by=asked_of, partial=partial)
-    return Options(budget_bytes=budget * MIB, size_of=SIZES[sizes], partial=partial)
+def options_of(mode: str, budget: int, sizes: str, hypopg: HypopgSizes) -> Options:
+    return Options(budget_bytes=budget * MIB, size_of=hypopg if sizes == HYPOPG else SIZES[sizes], partial=mode != "whole")
 
 
 def digest(advice: Advice) -> str:
@@ -272,7 +158,7 @@ def build(conninfo: str, advice: Advice, asked: Sequence[Statement]) -> list[str
 
 
 async def run(
-    conninfo: str, mode: str, budgets: Sequence[int], sizes: str = "hypopg", *, show: bool = True
+    conninfo: str, mode: str, budgets: Sequence[int], sizes: str = HYPOPG, *, show: bool = True
 ) -> list[tuple[int, Advice, float, Judgement]]:
     """The advice for each budget, with its judgement; the shadow's server runs already, as in a console."""
     asked = statements()
@@ -281,12 +167,12 @@ async def run(
     sizing = psycopg.connect(conninfo, autocommit=True)
     try:
         await server.warm(VERSION)
-        asking = HypopgSizes(sizing)
+        hypopg = HypopgSizes(sizing)
         for budget in budgets:
-            options = options_of(mode, budget, sizes, asking)
-            spent = asking.seconds
+            options = options_of(mode, budget, sizes, hypopg)
+            spent = hypopg.seconds
             advice, seconds = await advise_once(conninfo, asked, options, server)
-            seconds -= asking.seconds - spent
+            seconds -= hypopg.seconds - spent
             results.append((budget, advice, seconds, judge(conninfo, advice, asked)))
             if show:
                 print(line(mode, *results[-1], sizes=sizes), flush=True)
@@ -296,15 +182,15 @@ async def run(
     return results
 
 
-def line(mode: str, budget: int, advice: Advice, seconds: float, found: Judgement, *, sizes: str = "hypopg") -> str:
+def line(mode: str, budget: int, advice: Advice, seconds: float, found: Judgement, *, sizes: str = HYPOPG) -> str:
     """One result as text."""
     bar = f"bar {BARS[budget]}, Extend {EXTEND[budget]}" if budget in BARS else ""
     shadow = 100 * advice.cost_after / advice.cost_before
     return (
-        f"{mode:>7} {budget:>4} MiB: HypoPG {found.percent:5.2f} % ({bar}), shadow {shadow:5.2f} %, "
+        f"{mode:>7} {budget:>4} MiB: HypoPG {found.percent:5.2f} % ({bar}; {found.as_written:.2f} as the queries are written), shadow {shadow:5.2f} %, "
         f"{len(advice.indexes)} indexes, "
         f"{found.size / MIB:.1f} MiB of HypoPG's, {advice.candidates} candidates, {advice.explains} EXPLAINs, {seconds:.2f} s"
-        + ("" if found.same_sizes or mode != "whole" or sizes != "hypopg" else " SIZES DIFFER FROM HYPOPG")
+        + ("" if found.same_sizes or sizes != HYPOPG else " SIZES DIFFER FROM HYPOPG")
     )
 
 
@@ -315,8 +201,8 @@ def with_seeds(conninfo: str, mode: str, budget: int, seeds: int, sizes: str) ->
         "async def main():\n"
         "    server = ShadowServer()\n"
         "    try:\n"
-        "        asked_of = HypopgSizes(psycopg.connect(sys.argv[1], autocommit=True))\n"
-        "        options = options_of(sys.argv[2], int(sys.argv[3]), sys.argv[4], asked_of)\n"
+        "        hypopg = HypopgSizes(psycopg.connect(sys.argv[1], autocommit=True))\n"
+        "        options = options_of(sys.argv[2], int(sys.argv[3]), sys.argv[4], hypopg)\n"
         "        advice, _ = await advise_once(sys.argv[1], statements(), options, server)\n"
         "    finally:\n"
         "        await server.close()\n"
@@ -338,7 +224,7 @@ async def main() -> int:
     parser.add_argument("--scale", type=float, default=0.2)
     parser.add_argument("--budgets", default=",".join(map(str, BUDGETS)))
     parser.add_argument("--mode", action="append", choices=("whole", "partial"))
-    parser.add_argument("--sizes", choices=(*SIZES, ASKED), default="hypopg")
+    parser.add_argument("--sizes", choices=(HYPOPG, *SIZES), default=HYPOPG)
     parser.add_argument("--seeds", type=int, default=0)
     parser.add_argument("--build", action="store_true")
     parser.add_argument("--really", action="store_true", help="build each set and ask the server itself")
@@ -351,18 +237,16 @@ async def main() -> int:
         missed = 0
         for mode in args.mode or ["whole", "partial"]:
             results = await run(conninfo, mode, budgets, args.sizes)
-            if args.sizes == ASKED:
+            if mode != "whole":
                 print(blind(conninfo))
             for budget, advice, seconds, found in results:
-                percent = found.percent
                 if args.show:
                     lines = [f"    {i.ddl}  {i.size_bytes / MIB:.1f} MiB, gain {i.gain:,.0f}" for i in advice.indexes]
                     print(budget, *lines, sep="\n")
-                if args.really or args.sizes == ASKED:
+                if args.really:
                     built, size = really(conninfo, advice, statements())
                     print(f"{mode:>7} {budget:>4} MiB: the server with it really built {built:5.2f} %, {size / MIB:.1f} MiB")
-                    percent = built if args.sizes == ASKED else percent
-                missed += percent > BARS.get(budget, 100.0) or seconds > 5
+                missed += found.percent > BARS.get(budget, 100.0) or seconds > 5
             if args.seeds:
                 for budget in budgets:
                     different = len(with_seeds(conninfo, mode, budget, args.seeds, args.sizes))
