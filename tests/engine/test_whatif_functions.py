@@ -13,7 +13,7 @@ from indexpilot_tui.engine.whatif.bundle.capture import CaptureOptions, capture
 from indexpilot_tui.engine.whatif.bundle.file import read_bundle, write_bundle
 from indexpilot_tui.engine.whatif.bundle.redact import redacted
 from indexpilot_tui.engine.whatif.bundle.session import BundleSession
-from indexpilot_tui.engine.whatif.functions import names_in
+from indexpilot_tui.engine.whatif.calls import names_in
 from indexpilot_tui.engine.whatif.model import Statement
 from indexpilot_tui.engine.whatif.simulate import Simulator
 from indexpilot_tui.localpg import LocalCluster

@@ -8,7 +8,7 @@ place of any other stands one of the same properties that raises an error: a pla
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import postgast
@@ -17,21 +17,12 @@ from psycopg import sql
 from indexpilot_tui.engine.postgres import parsing
 from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.engine.whatif.restore import Step, name_of
-from indexpilot_tui.engine.whatif.snapshot import Function, Index, Relation, Snapshot, TableConstraint
+from indexpilot_tui.engine.whatif.snapshot import Function, Snapshot
 
 STANDS_IN = "IX901"  # SQLSTATE of a function that only stands in for the target's
-_CALL = re.compile(r'(?:"((?:[^"]|"")+)"|([A-Za-z_\u0080-\uffff][\w$\u0080-\uffff]*))\s*\(')
 _RETURN = re.compile(r"\n\s*RETURN (.+)\Z", re.DOTALL)
 _VOLATILITY = {"i": "immutable", "s": "stable", "v": "volatile"}
 _PARALLEL = {"s": "safe", "r": "restricted", "u": "unsafe"}
-_MOST_NAMES = 5_000
-
-
-def names_in(text: str) -> set[str]:
-    """Whatever looks like a call in a text of the catalog: more than there are functions does no harm."""
-    return {
-        quoted.replace('""', '"') if quoted else plain.lower() for quoted, plain in _CALL.findall(text)
-    }  # fmt: skip
 
 
 def names_of(tree: Any) -> set[str]:
@@ -39,19 +30,6 @@ def names_of(tree: Any) -> set[str]:
     from postgast import pg_query_pb2 as pb
 
     return {c.funcname[-1].string.sval for c in postgast.find_nodes(tree, pb.FuncCall) if c.funcname}
-
-
-def of_definitions(
-    relations: Iterable[Relation], indexes: Iterable[Index], constraints: Iterable[TableConstraint]
-) -> set[str]:
-    """What definitions may call: indexes, views, checks, defaults, generated columns, partition keys."""
-    texts: list[str | None] = [i.definition for i in indexes]
-    texts += [c.definition for c in constraints if c.kind == "c"]
-    for r in relations:
-        texts += [r.view, r.part_key]
-        texts += [t for c in r.columns for t in (c.expression, c.default)]
-    found = {name for text in texts if text for name in names_in(text)}
-    return set(sorted(found)[:_MOST_NAMES])
 
 
 def runs(function: Function, snapshot: Snapshot, volatile: Collection[str]) -> bool:
@@ -77,11 +55,6 @@ def runs(function: Function, snapshot: Snapshot, volatile: Collection[str]) -> b
     if called & set(volatile) or any(f.oid >= function.oid for f in others):
         return False
     return all(runs(f, snapshot, volatile) for f in others)
-
-
-def called_by_bodies(functions: Sequence[Function]) -> set[str]:
-    """Names that the texts of functions call: they have to be read, too."""
-    return {name for f in functions if f.body or f.definition for name in names_in(f"{f.body} {f.definition}")}
 
 
 def stand_ins(snapshot: Snapshot, volatile: Collection[str]) -> list[Function]:

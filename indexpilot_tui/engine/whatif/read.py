@@ -16,7 +16,7 @@ from psycopg.sql import Composed
 
 from indexpilot_tui.engine.postgres.queries import load
 from indexpilot_tui.engine.postgres.session import Session
-from indexpilot_tui.engine.whatif.functions import called_by_bodies, of_definitions
+from indexpilot_tui.engine.whatif.calls import called_by_bodies, of_definitions
 from indexpilot_tui.engine.whatif.snapshot import (
     Activity,
     Collation,

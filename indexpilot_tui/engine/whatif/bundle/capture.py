@@ -13,7 +13,7 @@ from indexpilot_tui.engine.postgres.session import Session
 from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.engine.whatif.bundle.model import Bundle, Cost, Header, Row
 from indexpilot_tui.engine.whatif.bundle.session import Recorder
-from indexpilot_tui.engine.whatif.functions import names_in
+from indexpilot_tui.engine.whatif.calls import names_in
 from indexpilot_tui.engine.whatif.model import Statement
 from indexpilot_tui.engine.whatif.read import Reader, read_snapshot, server_traits
 from indexpilot_tui.engine.whatif.workload import read_statements
