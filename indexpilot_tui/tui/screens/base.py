@@ -16,7 +16,7 @@ from textual.worker import WorkType
 from indexpilot_tui.errors import RefusedError
 from indexpilot_tui.tui.actions import GLOBAL_ACTIONS, Action
 from indexpilot_tui.tui.faults import Fault, explain
-from indexpilot_tui.tui.lines import Line, line, pad
+from indexpilot_tui.tui.lines import TONES, Line, line, pad
 from indexpilot_tui.tui.terminal import MIN_COLUMNS, MIN_ROWS
 from indexpilot_tui.tui.widgets.footer import ActionFooter, footer_line
 from indexpilot_tui.tui.widgets.lineview import LineView
@@ -38,6 +38,24 @@ class ConsoleScreen(Screen[None]):
     not touched, and is brought up to date when it comes back.
     """
 
+    # the tones of all its lines: held by every widget of lines they were most of what Textual keeps of a screen
+    COMPONENT_CLASSES: ClassVar[set[str]] = {f"line--{tone}" for tone in (*TONES, "cursor")}
+    DEFAULT_CSS = """
+    ConsoleScreen > .line--plain { color: $foreground; }
+    ConsoleScreen > .line--dim { color: $ip-dim; }
+    ConsoleScreen > .line--bold { color: $foreground; text-style: bold; }
+    ConsoleScreen > .line--head { color: $ip-head; text-style: bold; }
+    ConsoleScreen > .line--accent { color: $accent; text-style: bold; }
+    ConsoleScreen > .line--ok { color: $ip-ok; }
+    ConsoleScreen > .line--warn { color: $ip-warn; text-style: bold; }
+    ConsoleScreen > .line--crit { color: $ip-crit; text-style: bold; }
+    ConsoleScreen > .line--add { color: $ip-ok; }
+    ConsoleScreen > .line--del { color: $ip-crit; }
+    ConsoleScreen > .line--badge { background: $ip-frame-development; color: $ip-frame-text; text-style: bold; }
+    ConsoleScreen > .line--inverse { background: $foreground; color: $background; text-style: bold; }
+    ConsoleScreen > .line--alarm { background: $ip-frame-production; color: $ip-frame-text; text-style: bold; }
+    ConsoleScreen > .line--cursor { background: $ip-cursor; color: $foreground; text-style: bold; }
+    """
     ACTIONS: ClassVar[tuple[Action, ...]] = ()
     HELP_TITLE: ClassVar[str] = ""
     AUTO_FOCUS: ClassVar[str | None] = ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from rich.segment import Segment as RichSegment
 from rich.style import Style
@@ -12,15 +12,12 @@ from textual.geometry import Region, Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from indexpilot_tui.tui.lines import TONES, Line, changed_cells, flat
-
-COMPONENTS = frozenset(f"line--{tone}" for tone in TONES) | {"line--cursor", "line--cursor-away"}
+from indexpilot_tui.tui.lines import Line, changed_cells, flat
 
 
 class LineView(ScrollView, can_focus=True):
     """Shows `Line`s and scrolls. `set_lines` compares with what is shown and repaints the difference."""
 
-    COMPONENT_CLASSES: ClassVar[set[str]] = set(COMPONENTS)
     DEFAULT_CSS = """
     LineView {
         overflow-x: hidden; overflow-y: auto; scrollbar-size-vertical: 1; scrollbar-gutter: stable;
@@ -28,21 +25,6 @@ class LineView(ScrollView, can_focus=True):
         scrollbar-background: $background; scrollbar-background-hover: $background;
         scrollbar-color: $panel; scrollbar-color-hover: $panel; scrollbar-color-active: $primary;
     }
-    LineView > .line--plain { color: $foreground; }
-    LineView > .line--dim { color: $ip-dim; }
-    LineView > .line--bold { color: $foreground; text-style: bold; }
-    LineView > .line--head { color: $ip-head; text-style: bold; }
-    LineView > .line--accent { color: $accent; text-style: bold; }
-    LineView > .line--ok { color: $ip-ok; }
-    LineView > .line--warn { color: $ip-warn; text-style: bold; }
-    LineView > .line--crit { color: $ip-crit; text-style: bold; }
-    LineView > .line--add { color: $ip-ok; }
-    LineView > .line--del { color: $ip-crit; }
-    LineView > .line--badge { background: $ip-frame-development; color: $ip-frame-text; text-style: bold; }
-    LineView > .line--inverse { background: $foreground; color: $background; text-style: bold; }
-    LineView > .line--alarm { background: $ip-frame-production; color: $ip-frame-text; text-style: bold; }
-    LineView > .line--cursor { background: $ip-cursor; color: $foreground; text-style: bold; }
-    LineView > .line--cursor-away { background: $background; color: $foreground; }
     """
 
     def __init__(
@@ -117,10 +99,11 @@ class LineView(ScrollView, can_focus=True):
         return max(1, self.scrollable_content_region.width)
 
     def tone(self, name: str) -> Style:
-        """The theme's style of a tone."""
+        """The theme's style of a tone, on this widget's ground."""
         style = self._tones.get(name)
         if style is None:
-            style = self._tones[name] = self.get_component_rich_style(f"line--{name}", default=self.rich_style)
+            drawn = self.screen.get_component_rich_style(f"line--{name}", partial=True, default=Style())
+            style = self._tones[name] = self.rich_style + drawn
         return style
 
     def render_line(self, y: int) -> Strip:
