@@ -23,6 +23,7 @@ _TIMES = ("date", "timestamp", "time")
 _STEEP, _FLAT = 9.0, 1.02  # the exponents between which a power law is looked for
 
 
+@lru_cache(maxsize=512)
 def numbers(text: str | None) -> tuple[float, ...]:
     """A float array in its text form."""
     return tuple(float(x) for x in (text or "").strip("{}").split(",") if x)

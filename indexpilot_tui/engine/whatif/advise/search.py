@@ -3,9 +3,10 @@ bounds until an EXPLAIN has made them exact. No clock and no chance decides anyt
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from heapq import heapify, heappop, heappush
+from heapq import heapify, heappop, heappush, nsmallest
 from math import inf
 
 from indexpilot_tui.engine.whatif.advise.masks import numbers_of
@@ -35,16 +36,26 @@ class Problem:
     budget: int | None
     upkeep_budget: float | None
     atoms: list[list[tuple[int, float]]] = field(default_factory=list)
-    groups: dict[int, int] = field(default_factory=dict)  # added in one step: the units concerned, a mask
+    groups: dict[int, list[int]] = field(default_factory=dict)  # added in one step: the units concerned
     _reach: list[int] = field(default_factory=list)  # of each unit: all candidates in its atoms
     _holding: dict[int, list[int]] = field(default_factory=dict)  # of each candidate: the groups that hold it
+    _with: dict[int, list[int]] = field(default_factory=dict)  # of each set: the groups that hold all of it
     _gains: list[dict[int, dict[int, float]]] = field(default_factory=list)
     _known: list[dict[int, float]] = field(default_factory=list)
     _loaded: list[dict[int, float]] = field(default_factory=list)
+    _members: dict[int, list[int]] = field(default_factory=dict)  # of each group
+    _bytes: dict[int, int] = field(default_factory=dict)
+    _ascending: list[int] = field(default_factory=list)  # the sizes
+    _below: list[int] = field(default_factory=list)  # the candidates of the first so many of them
     _costly: bool = True
 
     def __post_init__(self) -> None:
         self._costly = any(self.upkeep)
+        order = sorted(range(len(self.sizes)), key=lambda n: self.sizes[n])
+        self._ascending = [self.sizes[n] for n in order]
+        self._below = [0]
+        for n in order:
+            self._below.append(self._below[-1] | 1 << n)
 
     def load(self, atoms: Sequence[dict[int, float]]) -> None:
         """Take over the atoms that are known now, dominated ones left out. `groups` are single candidates and what an atom
@@ -53,9 +64,10 @@ class Problem:
         old, self.atoms, self._reach = self.atoms, [], []
         units_of: dict[int, int] = {}
         masks: set[int] = set()
+        same = 0  # units of which nothing new is known
         for unit, known in enumerate(atoms):
             if unit < len(old) and self._loaded[unit] == known:
-                kept = old[unit]
+                kept, same = old[unit], same | 1 << unit
             else:
                 kept = self._undominated(unit, known, tolerance)
                 self._loaded[unit : unit + 1], self._known[unit : unit + 1] = [dict(known)], [{}]
@@ -69,15 +81,22 @@ class Problem:
             for n in numbers_of(reach):
                 units_of[n] = units_of.get(n, 0) | 1 << unit
         masks.update(1 << n for n in units_of)
-        self.groups, self._holding, self._gains = {}, {}, [{} for _ in atoms]
+        before, self.groups, self._holding, self._with = self.groups, {}, {}, {}
         for group in sorted(masks):
             if self.budget is not None and self.size(group) > self.budget:
                 continue
+            members = self._members.get(group)
+            if members is None:
+                members = self._members[group] = numbers_of(group)
             units = 0
-            for n in numbers_of(group):
+            for n in members:
                 units |= units_of[n]
                 self._holding.setdefault(n, []).append(group)
-            self.groups[group] = units
+            self.groups[group] = numbers_of(units)
+        moved = 0
+        for group in before.keys() ^ self.groups.keys():
+            moved |= group
+        self._gains = [self._gains[u] if same >> u & 1 and not r & moved else {} for u, r in enumerate(self._reach)]
 
     def _undominated(self, unit: int, known: dict[int, float], tolerance: float) -> list[tuple[int, float]]:
         """The atoms that are cheaper than all those which need less."""
@@ -114,23 +133,47 @@ class Problem:
             if cost >= now:
                 break
             missing = mask & out
-            first = (missing & -missing).bit_length() - 1
-            for group in self._holding.get(first, ()):
-                if not missing & ~group and group not in found:
+            groups = self._with.get(missing)
+            if groups is None:
+                first = (missing & -missing).bit_length() - 1
+                groups = self._with[missing] = [g for g in self._holding.get(first, ()) if not missing & ~g]
+            for group in groups:
+                if group not in found:
                     found[group] = now - cost
         return found
 
-    def gains(self, chosen: int) -> dict[int, float]:
-        """What adding each group would save of the bounds, upkeep left out; groups that save nothing are not in it."""
+    def gains(self, chosen: int, room: float = inf) -> dict[int, float]:
+        """What adding each group would save of the bounds, upkeep left out; groups that save nothing are not in it. Of
+        groups with a candidate larger than `room` it may say nothing."""
         found: dict[int, float] = {}
+        fitting = self._fitting(room) & ~chosen
         for unit, reach in enumerate(self._reach):
+            if not reach & fitting:
+                continue
             for group, gain in self._gains_in(unit, chosen & reach).items():
                 found[group] = found.get(group, 0.0) + gain
         return found
 
+    def gains_without(self, chosen: int, out: int, gains: dict[int, float]) -> dict[int, float]:
+        """The same of a set without some of it, from the `gains` of all of it: few units feel the difference. A group that
+        saves nothing may be in it with what rounding leaves."""
+        found = dict(gains)
+        rest = chosen & ~out
+        for unit, reach in enumerate(self._reach):
+            if reach & out:
+                for group, gain in self._gains_in(unit, chosen & reach).items():
+                    found[group] -= gain
+                for group, gain in self._gains_in(unit, rest & reach).items():
+                    found[group] = found.get(group, 0.0) + gain
+        return found
+
+    def _fitting(self, room: float) -> int:
+        """The candidates that take no more than `room` bytes."""
+        return self._below[bisect_right(self._ascending, room)] if room != inf else -1
+
     def gain(self, group: int, chosen: int) -> float:
         """The same of one group."""
-        return sum([self._gains_in(u, chosen & self._reach[u]).get(group, 0.0) for u in numbers_of(self.groups[group])])
+        return sum([self._gains_in(u, chosen & self._reach[u]).get(group, 0.0) for u in self.groups[group]])
 
     def total(self, chosen: int) -> float:
         """The bound for a set, upkeep included."""
@@ -147,7 +190,10 @@ class Problem:
         return found
 
     def size(self, chosen: int) -> int:
-        return sum([self.sizes[n] for n in numbers_of(chosen)])
+        known = self._bytes.get(chosen)
+        if known is None:
+            known = self._bytes[chosen] = sum([self.sizes[n] for n in numbers_of(chosen)])
+        return known
 
     def upkeep_of(self, chosen: int) -> float:
         return sum([self.upkeep[n] for n in numbers_of(chosen)]) if self._costly else 0.0
@@ -181,8 +227,9 @@ class Search:
         again = True
         while again:
             size, upkeep = p.size(chosen), p.upkeep_of(chosen)
-            gains = sorted(p.gains(chosen).items())
-            heap = [(-s, g) for g, gain in gains if (s := self._score(g, gain, chosen, size, upkeep, exponent)) > 0]
+            gains = p.gains(chosen, inf if p.budget is None else p.budget - size)
+            heap = [(-s, g) for g, gain in gains.items()
+                    if gain > self.least and (s := self._score(g, gain, chosen, size, upkeep, exponent)) > 0]  # fmt: skip
             heapify(heap)
             again = False
             while heap:
@@ -260,19 +307,24 @@ class Search:
             outs = [1 << a | 1 << b for i, a in enumerate(least) for b in least[i + 1 :]]
         steps: list[tuple[float, int]] = []
         large: list[tuple[float, int]] = []  # what needs room made for it
+        parts = {g: (new, p.size(new), p.upkeep_of(new)) for g in p.groups if (new := g & ~best)}
+        gains = {0: p.gains(best)}
         for out in outs:
             base = best & ~out
             value = p.total(base)
             size, upkeep = p.size(base), p.upkeep_of(base)
             room = inf if p.budget is None else p.budget - size
             spare = inf if p.upkeep_budget is None else p.upkeep_budget - upkeep
+            first = out & -out
+            if first not in gains:
+                gains[first] = p.gains_without(best, first, gains[0])
+            found = gains[first] if out == first else p.gains_without(best & ~first, out ^ first, gains[first])
             if out:
                 steps.append((value, base))
-            for group, saved in p.gains(base).items():
-                new = group & ~base
-                if not new or new & out:
+            for group, saved in found.items():
+                if saved <= self.least or group & out or group not in parts:
                     continue
-                bytes_, cost = self._bulk[group] if new == group else (p.size(new), p.upkeep_of(new))
+                new, bytes_, cost = parts[group]
                 gain = saved - cost
                 if gain <= self.least:
                     continue
@@ -284,13 +336,10 @@ class Search:
             made = self.squeeze(best | new, new)
             if made:
                 steps.append((p.total(made), made))
-        found: dict[int, None] = {}
-        for _, made in sorted(steps)[: count * 2]:
-            found[self.fill(made, 1.0)] = None
-            found[self.fill(made, 0.5)] = None
-        found.pop(best, None)
-        found.pop(0, None)
-        return sorted(found, key=lambda s: (p.total(s), s))[:count]
+        made_ = dict.fromkeys(self.fill(made, e) for _, made in nsmallest(count * 2, steps) for e in (1.0, 0.5))
+        made_.pop(best, None)
+        made_.pop(0, None)
+        return sorted(made_, key=lambda s: (p.total(s), s))[:count]
 
     def starts(self) -> list[int]:
         """Greedy sets, each once, the best first: from nothing, and around each of the candidates that bring most alone,
