@@ -38,7 +38,7 @@ def configure(settings: Settings, *, on_screen: bool) -> None:
     _Sink.level = _LEVELS[chosen.log_level.lower()]
     if chosen.file is not None:
         try:
-            _Sink.stream = _Sink.opened = chosen.file.open("a", encoding="utf-8", buffering=1)
+            _Sink.stream = _Sink.opened = chosen.file.open("a", encoding="utf-8", errors="backslashreplace", buffering=1)
         except OSError as exc:
             raise ConfigError(
                 f"cannot be opened ({exc.strerror})",

@@ -30,6 +30,18 @@ def test_one_json_event_a_line_with_context(tmp_path: Path) -> None:
     assert event["timestamp"].endswith("Z")
 
 
+def test_what_utf8_cannot_write_is_written_escaped(tmp_path: Path) -> None:
+    """A file name can hold bytes that are no text; the log goes on."""
+    path = tmp_path / "log"
+    logs.configure(_settings(path), on_screen=True)
+    logs.log("saved", "error", files=["a\udcff.sql"])
+    logs.log("and", "error")
+    first, second = path.read_text("utf-8").splitlines()
+    assert json.loads(first)["files"] == ["a\udcff.sql"]
+    assert json.loads(second)["event"] == "and"
+    assert logs.trouble() == ""
+
+
 def test_nothing_is_written_onto_a_screen(capfd: pytest.CaptureFixture[str]) -> None:
     logs.configure(_settings(None, "DEBUG"), on_screen=True)
     logs.log("x", "error")
