@@ -6,13 +6,13 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from textual.app import ComposeResult
-from textual.containers import Vertical
 from textual.content import Content
 
 from indexpilot_tui.tui import format as fmt
 from indexpilot_tui.tui.feed import change_tone
 from indexpilot_tui.tui.gates import STATUS_TONES, closed_first, guard_label
 from indexpilot_tui.tui.lines import Line, line
+from indexpilot_tui.tui.widgets.lean import LeanVertical
 from indexpilot_tui.tui.widgets.lineview import LineView
 from indexpilot_tui.tui.widgets.table import Column, KeyedTable, Row
 
@@ -61,7 +61,7 @@ def build_lines(builds: tuple[BuildProgress, ...], width: int) -> list[Line]:
     return out
 
 
-class ThrottlePane(Vertical):
+class ThrottlePane(LeanVertical):
     """The target-wide gates and, below them, running builds and open changes."""
 
     def __init__(self) -> None:

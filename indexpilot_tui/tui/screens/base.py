@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar, cast
 
 from textual import events
 from textual.app import ComposeResult
-from textual.containers import Vertical
 from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Input
@@ -19,6 +18,7 @@ from indexpilot_tui.tui.faults import Fault, explain
 from indexpilot_tui.tui.lines import TONES, Line, line, pad
 from indexpilot_tui.tui.terminal import MIN_COLUMNS, MIN_ROWS
 from indexpilot_tui.tui.widgets.footer import ActionFooter, footer_line
+from indexpilot_tui.tui.widgets.lean import Lean, LeanVertical
 from indexpilot_tui.tui.widgets.lineview import LineView
 from indexpilot_tui.tui.widgets.strip import StatusStrip, strip_lines
 
@@ -31,7 +31,7 @@ T = TypeVar("T")
 PRINTABLE = ("slash", "question_mark", "space", "less_than_sign", "greater_than_sign")
 
 
-class ConsoleScreen(Screen[None]):
+class ConsoleScreen(Lean, Screen[None]):
     """A full, opaque screen. Subclasses give `ACTIONS`, `BINDINGS`, `body` and, where something lives, `live`.
 
     `live` is called with each new snapshot and once a second, but only while the screen is in front: a covered screen is
@@ -97,7 +97,7 @@ class ConsoleScreen(Screen[None]):
         yield StatusStrip(strip_lines(self.console.strip_state(), width), id="strip")
         if self.console.banner:
             yield LineView([self._banner(width)], id="banner", focusable=False)
-        with Vertical(id="body"):
+        with LeanVertical(id="body"):
             yield from self.body()
         yield ActionFooter()
         yield LineView(id="too-small", focusable=False)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, ClassVar
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.containers import Container
 from textual.widget import Widget
 from textual.widgets import Input
 
@@ -26,6 +25,7 @@ from indexpilot_tui.tui.screens.base import ConsoleScreen
 from indexpilot_tui.tui.screens.detail import finding_screen, gate_screen
 from indexpilot_tui.tui.screens.query import QueryScreen
 from indexpilot_tui.tui.screens.signals import SignalsScreen
+from indexpilot_tui.tui.widgets.lean import LeanContainer
 from indexpilot_tui.tui.widgets.lineview import LineView
 from indexpilot_tui.tui.widgets.table import KeyedTable
 
@@ -66,7 +66,7 @@ class Dashboard(ConsoleScreen):
 
     def body(self) -> ComposeResult:
         yield LineView(id="tabs", focusable=False)
-        with Container(id="grid"):
+        with LeanContainer(id="grid"):
             for pane in (HotspotsPane(), ThrottlePane(), HealthPane(), EventsPane()):
                 pane.add_class("pane")
                 yield pane

@@ -13,9 +13,10 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from indexpilot_tui.tui.lines import Line, changed_cells, flat
+from indexpilot_tui.tui.widgets.lean import Lean
 
 
-class LineView(ScrollView, can_focus=True):
+class LineView(Lean, ScrollView, can_focus=True):
     """Shows `Line`s and scrolls. `set_lines` compares with what is shown and repaints the difference."""
 
     DEFAULT_CSS = """
