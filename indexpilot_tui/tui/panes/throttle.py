@@ -81,12 +81,16 @@ class ThrottlePane(LeanVertical):
             gates.set_rows([gate_row(v, known=known) for v in closed_first(snapshot.throttle)])
         elif snapshot.throttle_error:
             gates.set_rows([], empty=f"UNKNOWN: {snapshot.throttle_error}")
-        below = self.query_one("#builds", LineView)
-        below.set_lines(self._below(snapshot, now, below.line_width))
+        self.age(snapshot, now)
         word = {True: "OPEN", False: "CLOSED", None: "UNKNOWN"}[snapshot.gate_open]
         if word != self._title:
             self._title = word
             self.border_title = Content(f"3 Throttle & build · {word}")
+
+    def age(self, snapshot: Snapshot, now: datetime) -> None:
+        """Draw what is below the gates, as old as it is now."""
+        below = self.query_one("#builds", LineView)
+        below.set_lines(self._below(snapshot, now, below.line_width))
 
     def _below(self, snapshot: Snapshot, now: datetime, width: int) -> list[Line]:
         builds = snapshot.observation.builds if snapshot.observation else ()

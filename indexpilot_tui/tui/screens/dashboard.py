@@ -27,6 +27,7 @@ from indexpilot_tui.tui.screens.query import QueryScreen
 from indexpilot_tui.tui.screens.signals import SignalsScreen
 from indexpilot_tui.tui.widgets.lean import LeanContainer
 from indexpilot_tui.tui.widgets.lineview import LineView
+from indexpilot_tui.tui.widgets.strip import StatusStrip
 from indexpilot_tui.tui.widgets.table import KeyedTable
 
 if TYPE_CHECKING:
@@ -64,6 +65,9 @@ class Dashboard(ConsoleScreen):
         ("greater_than_sign", "sort(1)", "Sort by the next column"),
     ]
 
+    _of: Snapshot | None = None  # what was drawn last
+    _drawn: tuple[object, ...] = ()
+
     def body(self) -> ComposeResult:
         yield LineView(id="tabs", focusable=False)
         with LeanContainer(id="grid"):
@@ -100,6 +104,24 @@ class Dashboard(ConsoleScreen):
                 self.query_one(f"#{name}").set_class(name == node.id, "-current")
             self.refresh_footer()
             self._show_tabs(self.snapshot)
+
+    def tick(self) -> None:
+        """Most seconds bring no new data: the panes stay as they are, but for the ages of open changes."""
+        if not (self.ready and self.is_current and self._of is self.snapshot and self._drawn == self._state()):
+            self.touch()
+            return
+        self.query_one(StatusStrip).show(self.console.strip_state())
+        self.query_one(ThrottlePane).age(self.snapshot, self.console.clock.wall())
+
+    def _state(self) -> tuple[object, ...]:
+        """What decides beside the snapshot how panes and keys look. Where the operator's keys change more, they draw it."""
+        tables = self.query(KeyedTable).results(KeyedTable)
+        return (self.query_one(EventsPane).size, *((t.size, t.rows, t.selected) for t in tables))
+
+    def touch(self) -> None:
+        super().touch()
+        if self.ready:
+            self._of, self._drawn = self.snapshot, self._state()
 
     def live(self, snapshot: Snapshot) -> None:
         self.query_one(HotspotsPane).show(snapshot)

@@ -1,0 +1,49 @@
+"""What the first screen does not do: draw what has not changed, and keep what was cut out of its lines."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from textual.widget import Widget
+
+from indexpilot_tui.tui.panes.hotspots import HotspotsPane
+from tests.tui.stage import NARROW, WIDE, press, settle, stage
+
+
+async def test_a_second_without_new_data_moves_the_clock_and_draws_no_pane(monkeypatch: pytest.MonkeyPatch) -> None:
+    on, drawn = stage(), []
+    show = HotspotsPane.show
+    monkeypatch.setattr(HotspotsPane, "show", lambda self, snapshot: (drawn.append(snapshot), show(self, snapshot)))
+    async with on.app.run_test(size=WIDE) as pilot:
+        await settle(pilot)
+        on.app._tick()
+        drawn.clear()
+        before = on.text("#strip")
+        on.clock.push(1.0)
+        on.app._tick()
+        assert on.text("#strip") != before
+        assert not drawn
+        on.app.shown = replace(on.app.shown)
+        on.app._tick()
+        assert drawn == [on.app.shown]
+        await pilot.resize_terminal(*NARROW)
+        await settle(pilot)
+        assert len(drawn) > 1
+
+
+async def test_a_painted_line_is_kept_once() -> None:
+    on = stage()
+    async with on.app.run_test(size=WIDE) as pilot:
+        await settle(pilot)
+        await press(pilot, "j", "k", "j", "3", "2", "1")
+        widgets = [on.app.screen, *on.app.screen.query(Widget).results(Widget)]
+        parts = {
+            str(widget): sum(
+                len(strip._divide_cache) + len(strip._crop_cache) for strip in widget._styles_cache._cache.values()
+            )
+            for widget in widgets
+            if widget.size.area > 40 and widget._styles_cache._cache
+        }
+        assert len(parts) > 5
+        assert not {name: count for name, count in parts.items() if count}
