@@ -79,7 +79,6 @@ class Prices:
         self.atoms: list[dict[int, float]] = [{0: u.base} for u in units]
         self.relevant = [mask_of(u.relevant) for u in units]
         self.affected: dict[int, list[int]] = {}  # units that a candidate can matter to
-        self.taken = [0 for _ in units]  # the candidates that some plan of a unit used
         self._answers: list[list[tuple[int, int, float]]] = [[] for _ in units]
         self._exact: list[dict[int, float]] = [{0: u.base} for u in units]
         # the shadow's planner can skip-scan and the target's cannot
@@ -132,7 +131,6 @@ class Prices:
         self.explains += asked
         self._answers[position].append((used, wanted, cost))
         self._exact[position][wanted] = cost
-        self.taken[position] |= used
         if cost < self.atoms[position].get(used, inf):
             self.atoms[position][used] = cost
         return used, cost

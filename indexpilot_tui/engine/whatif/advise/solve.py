@@ -184,39 +184,27 @@ class Solver:
 
     async def _greedy(self, problem: Problem, exponent: float) -> int:
         """The plain greedy search by exact prices, lazily: gains only get smaller as a rule, so the best of the old ones is
-        worked out again until it stays the best. A candidate is weighed by the units of which some plan took it; of the
-        rest (nine in ten did not gain either) those are asked that it may concern once it is in the set."""
+        worked out again until it stays the best."""
         prices = self.prices
         chosen, costs = 0, await prices.exact(0)
         heap = [(-gain / max(PAGE, problem.sizes[n]) ** exponent, n) for n, gain in sorted(self.singles.items()) if gain > 0]
         heapify(heap)
-        least = MIN_GAIN * sum(problem.costs(0))
         while heap:
             _, n = heappop(heap)
-            wanted, size = chosen | 1 << n, max(PAGE, problem.sizes[n]) ** exponent
-            if not problem.fits(wanted):
+            if not problem.fits(chosen | 1 << n):
                 continue
-            most = {p: prices.units[p].weight * g for p in prices.affected.get(n, ()) if prices.taken[p] >> n & 1
-                    and (g := costs[p] - prices.least(p, wanted)) > 0}  # fmt: skip
-            bound = sum(most.values()) - problem.upkeep[n]
-            if bound <= least:
-                continue
-            if heap and bound / size < -heap[0][0]:
-                heappush(heap, (-bound / size, n))
-                continue
-            await prices.ask(most, wanted)
-            after = {p: await prices.cost(p, wanted) for p in most}
+            await prices.ask(prices.affected.get(n, ()), chosen | 1 << n)
+            after = {p: await prices.cost(p, chosen | 1 << n) for p in prices.affected.get(n, ())}
             gain = sum(prices.units[p].weight * (costs[p] - c) for p, c in after.items()) - problem.upkeep[n]
-            if gain <= least:
+            if gain <= MIN_GAIN * sum(problem.costs(0)):
                 continue
-            score = gain / size
+            score = gain / max(PAGE, problem.sizes[n]) ** exponent
             if heap and score < -heap[0][0]:
                 heappush(heap, (-score, n))
                 continue
-            chosen = wanted
-            await prices.ask(prices.affected.get(n, ()), wanted)
-            for p in prices.affected.get(n, ()):
-                costs[p] = await prices.cost(p, wanted)
+            chosen |= 1 << n
+            for p, c in after.items():
+                costs[p] = c
         return chosen
 
     def _prefix(self, number: int, chosen: int) -> bool:
