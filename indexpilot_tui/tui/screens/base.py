@@ -18,7 +18,7 @@ from indexpilot_tui.tui.faults import Fault, explain
 from indexpilot_tui.tui.lines import TONES, Line, line, pad
 from indexpilot_tui.tui.terminal import MIN_COLUMNS, MIN_ROWS
 from indexpilot_tui.tui.widgets.footer import ActionFooter, footer_line
-from indexpilot_tui.tui.widgets.lean import Lean, LeanVertical
+from indexpilot_tui.tui.widgets.lean import Ground, LeanVertical
 from indexpilot_tui.tui.widgets.lineview import LineView
 from indexpilot_tui.tui.widgets.strip import StatusStrip, strip_lines
 
@@ -31,7 +31,7 @@ T = TypeVar("T")
 PRINTABLE = ("slash", "question_mark", "space", "less_than_sign", "greater_than_sign")
 
 
-class ConsoleScreen(Lean, Screen[None]):
+class ConsoleScreen(Ground, Screen[None]):
     """A full, opaque screen. Subclasses give `ACTIONS`, `BINDINGS`, `body` and, where something lives, `live`.
 
     `live` is called with each new snapshot and once a second, but only while the screen is in front: a covered screen is

@@ -22,13 +22,24 @@ class Lean(Widget):
         """The lines of a part of the widget."""
         width = self.region.width
         copies = [Strip(list(s), s.cell_length) for s in super().render_lines(Region(0, crop.y, width, crop.height))]
-        left, right = crop.column_span
-        return copies if (left, right) == (0, width) else [strip.crop(left, right) for strip in copies]
+        return copies if crop.column_span == (0, width) else [strip.crop(*crop.column_span) for strip in copies]
 
 
-class LeanVertical(Lean, Vertical):
+class Ground(Lean):
+    """What only lies behind others: without a frame all its lines are one."""
+
+    def render_lines(self, crop: Region) -> list[Strip]:
+        """The lines of a part of the widget."""
+        if self.styles.gutter:
+            return super().render_lines(crop)
+        width = self.region.width
+        line = super(Lean, self).render_lines(Region(0, 0, width, 1))[0]
+        return [line if crop.column_span == (0, width) else line.crop(*crop.column_span)] * crop.height
+
+
+class LeanVertical(Ground, Vertical):
     """From top to bottom."""
 
 
-class LeanContainer(Lean, Container):
+class LeanContainer(Ground, Container):
     """As its style sheet lays it out."""
