@@ -79,6 +79,7 @@ class Prices:
         self.atoms: list[dict[int, float]] = [{0: u.base} for u in units]
         self.relevant = [mask_of(u.relevant) for u in units]
         self.affected: dict[int, list[int]] = {}  # units that a candidate can matter to
+        self.taken = [0 for _ in units]  # the candidates that some plan of a unit used
         self._answers: list[list[tuple[int, int, float]]] = [[] for _ in units]
         self._exact: list[dict[int, float]] = [{0: u.base} for u in units]
         # the shadow's planner can skip-scan and the target's cannot
@@ -112,6 +113,11 @@ class Prices:
         unit = self.units[position]
         return self._learn(position, wanted, await self._ask(unit, wanted))
 
+    def knows(self, position: int, config: int) -> bool:
+        """Whether `choice` has the answer already."""
+        wanted = config & self.relevant[position]
+        return wanted in self._exact[position] or self._known(position, wanted) is not None
+
     def _known(self, position: int, wanted: int) -> tuple[int, float] | None:
         """The answer, where it follows from what this search has heard, or was given to an earlier one."""
         out = ~wanted
@@ -131,6 +137,7 @@ class Prices:
         self.explains += asked
         self._answers[position].append((used, wanted, cost))
         self._exact[position][wanted] = cost
+        self.taken[position] |= used
         if cost < self.atoms[position].get(used, inf):
             self.atoms[position][used] = cost
         return used, cost
