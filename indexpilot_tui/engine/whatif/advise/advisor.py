@@ -43,13 +43,11 @@ MEMORY = "advice"  # among the shadow's plans, which are kept by their SQL; this
 class Options:
     """`budget_bytes`: of all new indexes together (drops do not count: an index is dropped after its successor has proved
     itself, so both exist for a while). `write_budget_pct`: how much dearer the workload's writes may get, per cent of what
-    they cost now. `size_of` replaces the size model; `counted_by` says what an index takes of the
-    budget, and the planner sees the other. `partial` False: whole-table indexes only."""
+    they cost now. `size_of` replaces the size model. `partial` False: whole-table indexes only."""
 
     budget_bytes: int | None = None
     write_budget_pct: float | None = None
     size_of: SizeOf | None = None
-    counted_by: SizeOf | None = None
     partial: bool = True
 
 
@@ -120,7 +118,7 @@ async def _advise(shadow: ShadowDatabase, case: Case, options: Options, started:
     planned = await plans_before(shadow, case.parsed)
     units = await units_of(shadow, case.parsed, planned, case.references)
     plans = {k: p.plan for k, p in planned.items() if p.plan is not None}
-    pool, planners = Pool(shadow, options.size_of, options.counted_by), Planners(shadow)
+    pool, planners = Pool(shadow, options.size_of), Planners(shadow)
     try:
         await planners.open()
         prices = Prices(pool, units, snapshot.server.version, planners, _memory(shadow, options))

@@ -44,12 +44,12 @@ class Entry:
 class Pool:
     """The candidates of one advice. Numbers are positions in `entries`, in the order in which they came."""
 
-    def __init__(self, shadow: ShadowDatabase, size_of: SizeOf | None, counted_by: SizeOf | None = None) -> None:
+    def __init__(self, shadow: ShadowDatabase, size_of: SizeOf | None) -> None:
         self.shadow = shadow
         self.entries: list[Entry] = []
         self.refused: dict[Candidate, str] = {}
         self.by_name: dict[str, int] = {}
-        self._size_of, self._counted_by = size_of, counted_by
+        self._size_of = size_of
         self._known: set[Candidate] = set()
         self._roots: list[str] = []
         self._shown: frozenset[int] = frozenset()
@@ -156,8 +156,7 @@ class Pool:
                     pages = max(2, self._size_of(candidate, shape) // sizes.PAGE)
                     size = sizes.SizeEstimate(pages, "given", size.rough, size.entries, size.entry_pages)
                 work.append((part, size, shape))
-                counted = size.size_bytes if self._counted_by is None else self._counted_by(candidate, shape)
-                total, rough = total + counted, rough or size.rough
+                total, rough = total + size.size_bytes, rough or size.rough
                 largest = shape if largest is None or shape.rows > largest.rows else largest
             if largest is None:
                 self.refused[candidate] = "the table has no partition to index"
