@@ -2,16 +2,16 @@
 
 HypoPG 1.3.1 keeps the condition of a hypothetical partial index as if its table were the first of the statement's range
 table, so the planner can prove that condition only for the table that comes first in FROM (`blind` shows it; a real index has
-no such limit). So HypoPG is asked for a statement as it is written and with each table of its FROM put first, which changes
-neither its answer nor, without indexes, its cost (`judge` makes sure), and the cheapest plan is what HypoPG sees. What stands
-in EXISTS or in a derived table stays out of its sight.
+no such limit). So HypoPG is asked for a statement as it is written and with each table of its FROM list put first: inner
+joins all, so it stays the same question, and `judge` makes sure that it costs the same without indexes. The cheapest plan is
+what HypoPG sees, against the cheapest without indexes. What stands in EXISTS or in a derived table stays out of its sight.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,20 +76,17 @@ def cost(conn: psycopg.Connection[Any], query: str) -> float:
 
 
 def each_first(query: str) -> Iterator[str]:
-    """A statement as it is written, then with each further table of its FROM list put first. A derived table that is all of
-    FROM is looked into; joins that are written as such stay as they are."""
+    """A statement as it is written, then with each further table of its FROM list put first; nothing further where FROM has
+    joins that are written as such."""
     yield query
-    tree = sqlglot.parse_one(query, read="postgres")
-    select: Any = tree
-    while not select.args.get("joins") and isinstance(inner := select.args["from_"].this, sqlglot.exp.Subquery):
-        select = inner.this
-    joins = select.args.get("joins") or []
-    if any(j.args.get(word) for j in joins for word in ("on", "using", "side", "kind", "method")):
+    tree: Any = sqlglot.parse_one(query, read="postgres")
+    joins = tree.args.get("joins") or []
+    if not joins or any(j.args.get(word) for j in joins for word in ("on", "using", "side", "kind", "method")):
         return
-    tables = [select.args["from_"].this, *(j.this for j in joins)]
+    tables = [tree.args["from_"].this, *(j.this for j in joins)]
     for i in range(1, len(tables)):
         first, *rest = [tables[i], *tables[:i], *tables[i + 1 :]]
-        select.args["from_"].set("this", first.copy())
+        tree.args["from_"].set("this", first.copy())
         for join, table in zip(joins, rest, strict=True):
             join.set("this", table.copy())
         yield tree.sql(dialect="postgres")
@@ -122,10 +119,11 @@ def judge(conninfo: str, advice: Advice, asked: Sequence[Statement]) -> Judgemen
             size += row[0]
             same = same and abs(row[0] - i.size_bytes) <= 2 * PAGE
         after = {key: [cost(conn, q) for q in queries] for key, queries in ways.items()}
-    total = sum(found[0] for found in before.values()) / 100
-    return Judgement(
-        sum(min(found) for found in after.values()) / total, sum(found[0] for found in after.values()) / total, size, same
-    )
+
+    def percent(pick: Callable[[list[float]], float]) -> float:
+        return 100 * sum(pick(found) for found in after.values()) / sum(pick(found) for found in before.values())
+
+    return Judgement(percent(min), percent(lambda found: found[0]), size, same)
 
 
 def really(conninfo: str, advice: Advice, asked: Sequence[Statement]) -> tuple[float, int]:

@@ -68,7 +68,7 @@ class Poison:
 @pytest.mark.family(23, no_oracle="screens only, nothing is changed")
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_keys_at_random_on_poisoned_data(seed: int) -> None:
-    poison, on = Poison(seed), stage()
+    poison, fingers, on = Poison(seed), random.Random(seed), stage()
     engine: FrozenEngine = on.engine
     for name in (
         "query_detail", "index_detail", "candidates", "simulate", "gates", "plans", "blocking", "extras", "gauges", "throttle",
@@ -83,12 +83,12 @@ async def test_keys_at_random_on_poisoned_data(seed: int) -> None:
         await settle(pilot)
         for _ in range(14):
             engine.observation = poison(sample.observation())
-            key = poison.random.choice(KEYS)
+            key = fingers.choice(KEYS)
             await press(pilot, key)
-            if poison.random.random() < 0.2 and on.app.screen.focused.__class__.__name__ == "Input":
-                await typed(pilot, clean_line(poison.random.choice(PIECES)))
-            if poison.random.random() < 0.3:
-                await tick(on, pilot, poison.random.choice((1.0, 30.0, 4000.0)))
+            if fingers.random() < 0.2 and on.app.screen.focused.__class__.__name__ == "Input":
+                await typed(pilot, clean_line(fingers.choice(PIECES)))
+            if fingers.random() < 0.3:
+                await tick(on, pilot, fingers.choice((1.0, 30.0, 4000.0)))
             strips = on.app.screen._compositor.render_strips()
             assert on.app.is_running
             drawn = " ".join(strip.text for strip in strips)

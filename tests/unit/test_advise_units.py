@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import itertools
 import random
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from indexpilot_tui.engine.whatif.advise.candidate import Candidate, btree
 from indexpilot_tui.engine.whatif.advise.generate import merged, value_share
 from indexpilot_tui.engine.whatif.advise.masks import mask_of, numbers_of
+from indexpilot_tui.engine.whatif.advise.planners import Planners
+from indexpilot_tui.engine.whatif.advise.pool import Pool
+from indexpilot_tui.engine.whatif.advise.pricing import Memory, Prices, Unit
 from indexpilot_tui.engine.whatif.advise.report import knee
 from indexpilot_tui.engine.whatif.advise.scope import Use
 from indexpilot_tui.engine.whatif.advise.search import Problem, Search
 from indexpilot_tui.engine.whatif.advise.uses import uses_of
+from indexpilot_tui.engine.whatif.database import ShadowDatabase
 from indexpilot_tui.engine.whatif.model import Statement
 from indexpilot_tui.engine.whatif.snapshot import Column, ColumnStats, Relation, ServerTraits, Snapshot
 from indexpilot_tui.engine.whatif.statements import parse
@@ -104,13 +110,20 @@ def test_what_every_arm_of_an_or_asks_for_holds_for_the_whole() -> None:
     [
         ("a = 5 or a = 6", [], {"a"}),  # an index on a with both could serve; not a condition that always holds
         ("a = 5 or (b = 1 and a = 5)", ["a = 5"], {"a"}),  # the second arm says nothing that the first does not
-        ("not (a = 5 or a = 5)", ["NOT (a = 5 OR a = 5)"], {"a"}),
+        ("not (a = 5 or (a = 5 and b = 1))", ["NOT (a = 5 OR (a = 5 AND b = 1))"], {"a", "b"}),
+        ("(a = 5 and b = 1) or ((a = 5 and b = 2) or (a = 5 and b = 3))", ["a = 5"], {"a", "b"}),
+        ("(((a = 5 and b = 1) or (b = 2 and a = 5)) and c = 3) or (a = 5 and b = 9)", ["a = 5"], {"a", "b", "c"}),
+        (
+            "(b in (select u.id from u where x = a) and a = 5) or (a = 5 and b in (select u.id from u where x = t.a))",
+            ["a = 5"],
+            {"a", "b"},
+        ),
         ("(t.* is not null and a = 5) or (a = 5 and t.* is null)", ["a = 5"], {"a"}),
         ("b = 1 and (a = 5 or c = 4)", ["b = 1"], {"a", "b", "c"}),
     ],
 )
 def test_an_or_is_factored_as_the_planner_does(condition: str, predicates: list[str], columns: set[str]) -> None:
-    (use,) = read(f"select 1 from t where {condition}")
+    use, *_ = read(f"select 1 from t where {condition}")
     assert list(use.predicates) == predicates
     assert set(use.columns) == {f'"{c}"' for c in columns}
 
@@ -138,6 +151,21 @@ def test_ddl_quotes_and_says_concurrently() -> None:
     assert made.ddl(table, concurrently=True) == (
         'CREATE INDEX CONCURRENTLY ON "public"."we""ird" ("x" DESC) INCLUDE ("y z") WHERE x IS NULL'
     )
+
+
+async def test_a_search_knows_what_it_heard_and_not_what_an_earlier_one_did() -> None:
+    unit = Unit("1", "", "select 1", False, (), 1.0, [], {}, 100.0)
+    memory = Memory(said={(unit.text, unit.generic, unit.path): {0b111: (0b001, 5.0, 1)}})
+    pool = SimpleNamespace(shadow=SimpleNamespace(cluster=SimpleNamespace(version=180000)))
+    prices = Prices(cast(Pool, pool), [unit], 180000, Planners(cast(ShadowDatabase, pool.shadow)), memory)
+    prices.relevant = [0b111]
+    assert not prices.knows(0, 0b111)
+    assert (prices.explains, prices.taken, prices.least(0, 0b001)) == (0, [0], 0.0)
+    assert await prices.choice(0, 0b111) == (0b001, 5.0)
+    assert prices.explains == 1  # as if it had been asked anew
+    assert prices.knows(0, 0b111)
+    assert prices.knows(0, 0b011)  # nothing of the rest was wanted
+    assert not prices.knows(0, 0b110)
 
 
 def test_merging_covers_both() -> None:

@@ -112,6 +112,7 @@ class Dashboard(ConsoleScreen):
             return
         self.query_one(StatusStrip).show(self.console.strip_state())
         self.query_one(ThrottlePane).age(self.snapshot, self.console.clock.wall())
+        self.refresh_footer()  # an engine may have come meanwhile: keys that were greyed are none now
 
     def _state(self) -> tuple[object, ...]:
         """What decides beside the snapshot how panes and keys look. Where the operator's keys change more, they draw it."""

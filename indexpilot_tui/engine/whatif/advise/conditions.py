@@ -25,7 +25,7 @@ class Conditions(ABC):
         if kind == "bool_expr":
             if node.bool_expr.boolop == NOT_EXPR and top:
                 self._predicate(node, scope)
-            shared, rest = factored(node, lambda part: self._identity(part, scope))
+            shared, rest = factored(node, lambda part: self._identity(part, scope), top=top)
             for arg in shared:
                 self._condition(arg, scope, ctes, top=top)
             for arg in rest:
@@ -137,14 +137,15 @@ class Conditions(ABC):
         return use, f"({bare(node, names)})"
 
     def _identity(self, node: Any, scope: Scope) -> str:
-        """An expression as SQL in which every column is named by its use: however it is qualified, it is the same column."""
+        """An expression as SQL in which every column is named by its use, however it is qualified."""
         from postgast import find_nodes
         from postgast import pg_query_pb2 as pb
 
         names = {}
+        foreign = any(True for _ in find_nodes(node, pb.SubLink))  # has a scope of its own
         for column in find_nodes(node, pb.ColumnRef):
             parts = tuple(f.string.sval for f in column.fields)  # '' for the star of a whole row
-            found = scope.find(list(parts)) if all(parts) else None
+            found = scope.find(list(parts)) if all(parts) and not foreign else None
             names[parts] = f"{id(found[0])} {found[1]}" if found is not None else ".".join(map(quote, parts))
         return bare(node, names)
 

@@ -114,17 +114,23 @@ class Prices:
         return self._learn(position, wanted, await self._ask(unit, wanted))
 
     def knows(self, position: int, config: int) -> bool:
-        """Whether `choice` has the answer already."""
+        """Whether the answer follows from what this search has heard; what an earlier one was told does not count."""
         wanted = config & self.relevant[position]
-        return wanted in self._exact[position] or self._known(position, wanted) is not None
+        return wanted in self._exact[position] or self._follows(position, wanted) is not None
 
-    def _known(self, position: int, wanted: int) -> tuple[int, float] | None:
-        """The answer, where it follows from what this search has heard, or was given to an earlier one."""
+    def _follows(self, position: int, wanted: int) -> tuple[int, float] | None:
         out = ~wanted
         for used, seen, cost in self._answers[position]:
             if not used & out and not wanted & ~seen:
-                self._exact[position][wanted] = cost
                 return used, cost
+        return None
+
+    def _known(self, position: int, wanted: int) -> tuple[int, float] | None:
+        """The answer, where it follows from what this search has heard, or was given to an earlier one."""
+        heard = self._follows(position, wanted)
+        if heard is not None:
+            self._exact[position][wanted] = heard[1]
+            return heard
         said = self._said(position).get(wanted)
         return self._learn(position, wanted, said) if said is not None else None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from indexpilot_tui.engine.whatif.advise.scope import Output
@@ -53,24 +53,48 @@ def constant_of(node: Any) -> str | None:
     return str(node.a_const.fval.fval) if kind == "fval" else None
 
 
-def _conjuncts(node: Any) -> list[Any]:
-    if node.WhichOneof("node") == "bool_expr" and node.bool_expr.boolop == AND_EXPR:
-        return [c for arg in node.bool_expr.args for c in _conjuncts(arg)]
-    return [node]
-
-
-def factored(node: Any, text_of: Callable[[Any], str]) -> tuple[list[Any], list[Any]]:
+def factored(node: Any, text_of: Callable[[Any], str], *, top: bool) -> tuple[list[Any], list[Any]]:
     """The arguments of AND, OR and NOT: those that must hold for the whole to hold, and the others. As the planner does
-    (process_duplicate_ors in prepqual.c), what stands in every arm of an OR is taken out of it, and an arm that says no more
-    than that makes the OR say no more. `text_of` gives what two equal expressions have in common."""
-    args = list(node.bool_expr.args)
-    if node.bool_expr.boolop != OR_EXPR:
-        return (args, []) if node.bool_expr.boolop == AND_EXPR else ([], args)
-    arms = [{text_of(c): c for c in _conjuncts(arg)} for arg in args]
+    (find_duplicate_ors in prepqual.c), what stands in every arm of an OR is taken out of it, and an arm that says no more
+    than that makes the OR say no more. `text_of` gives what two equal expressions have in common; `top`: the condition
+    itself must hold (under NOT the planner would turn it round first)."""
+    args, kind = list(node.bool_expr.args), node.bool_expr.boolop
+    if kind == AND_EXPR:
+        return args, []
+    return _out_of_or(node, text_of) if kind == OR_EXPR and top else ([], args)
+
+
+def _out_of_or(node: Any, text_of: Callable[[Any], str]) -> tuple[list[Any], list[Any]]:
+    arms = [{text_of(c): c for c in _conjuncts(arm, text_of)} for arm in _parts(node, OR_EXPR)]
     shared = {text: c for text, c in arms[0].items() if all(text in arm for arm in arms)}
     if any(len(arm) == len(shared) for arm in arms):
         return list(shared.values()), []
     return list(shared.values()), [c for arm in arms for text, c in arm.items() if text not in shared]
+
+
+def _conjuncts(node: Any, text_of: Callable[[Any], str]) -> Iterator[Any]:
+    """What must hold for an arm to hold; an OR in it gives what stands in each of its own arms, and itself."""
+    for part in _parts(node, AND_EXPR):
+        if not _is(part, OR_EXPR):
+            yield part
+            continue
+        shared, rest = _out_of_or(part, text_of)
+        yield from shared
+        if rest:
+            yield part
+
+
+def _is(node: Any, kind: int) -> bool:
+    return bool(node.WhichOneof("node") == "bool_expr" and node.bool_expr.boolop == kind)
+
+
+def _parts(node: Any, kind: int) -> Iterator[Any]:
+    """The arguments of one operator, however they are put in brackets."""
+    if not _is(node, kind):
+        yield node
+        return
+    for arg in node.bool_expr.args:
+        yield from _parts(arg, kind)
 
 
 def add(items: list[str], item: str) -> None:
