@@ -276,7 +276,7 @@ def value_share(stats: ColumnStats, value: str, *, padded: bool = False) -> floa
     `padded`: of a type that stores blanks up to its length and compares without them."""
     values, frequencies = array_items(stats.mcv), numbers(stats.mcf)
     if padded:
-        value, values = value.rstrip(" "), [v.rstrip(" ") if v is not None else v for v in values]
+        value, values = value.rstrip(" "), [v.rstrip(" ") for v in values]
     if len(values) == len(frequencies) and value in values:
         return frequencies[values.index(value)]
     rest = max(0.0, 1.0 - sum(frequencies) - float(stats.null_frac))
