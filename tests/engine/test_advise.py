@@ -33,8 +33,9 @@ create index child_v on child (v);
 create index child_v_twice on child (v);
 create unique index child_v_id on child (v, id);
 create table ticket (id int, state char(10) not null, kind char(8) not null, v int not null, note text not null);
-insert into ticket select g, case when g % 50 = 0 then 'OPEN' else 'SHUT' end, case g % 3 when 0 then 'BUG' else 'WISH' end,
+insert into ticket select g, case when g / 1000 % 50 = 0 then 'OPEN' else 'SHUT' end, case g % 3 when 0 then 'BUG' else 'WISH' end,
     g % 1000, repeat('x', 40) from generate_series(1, 100000) g;
+alter table ticket alter v set statistics 1000;
 create function public.own(int) returns int language sql volatile as 'select $1';
 """
 
@@ -105,6 +106,8 @@ async def test_a_partial_index_on_a_padded_value_that_every_arm_of_an_or_asks_fo
         conn.execute(index.ddl.replace(" CONCURRENTLY", "").encode())
         row = conn.execute(b"explain (format json) " + query.encode()).fetchone()
         assert row is not None
+        assert "ticket_" in str(row)
+        # Equal while the server has not marked the pages all-visible; then it is an Index Only Scan of 10 pages, which we take for 9.
         assert row[0][0]["Plan"]["Total Cost"] == pytest.approx(advice.queries[0].cost_after, rel=0.1)
         conn.rollback()
 
