@@ -6,6 +6,8 @@ import asyncio
 import os
 from collections.abc import Iterator
 
+from indexpilot_tui.settings.validated import validated
+
 for _name in list(os.environ):
     if _name.startswith(("PG", "INDEXPILOT__", "DB_")) or _name in ("INDEXPILOT_CONFIG_FILE", "TEXTUAL_THEME", "NO_COLOR"):
         del os.environ[_name]
@@ -127,7 +129,7 @@ def socket_target(cluster: LocalCluster, dbname: str, user: str | None = None, *
         "name": "test", "environment": "development", "dsn": cluster.conninfo(dbname, user),
         "allow_unix_socket_changes": True,
     } | fields  # fmt: skip
-    return Target.model_validate(values)
+    return validated(Target, values)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from indexpilot_tui.errors import UsageError
-from indexpilot_tui.settings import Settings, Target, load_settings
+from indexpilot_tui.settings import Settings, Target
+from indexpilot_tui.settings.model import Environment
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -27,12 +28,14 @@ class Common:
     config: Path | None
     demo: bool
     scenario: str
-    environment: str | None
+    environment: Environment | None
     json: bool
     bundle: Path | None = None
 
     def settings(self, **flags: Any) -> Settings:
         """The effective settings; in the demo those that would keep a first-time user waiting are made short."""
+        from indexpilot_tui.settings.load import load_settings
+
         loaded = load_settings(self.config, flags=flags)
         return _demo_settings(loaded) if self.demo else loaded
 
@@ -40,7 +43,7 @@ class Common:
         """The target that `name` means: a configured one, a URI or conninfo, or the default."""
         found = resolve_target(settings, name)
         if self.environment is not None:
-            found = found.model_copy(update={"environment": self.environment})
+            found = replace(found, environment=self.environment)
         return found
 
 
@@ -57,7 +60,13 @@ def common_options(function: F) -> F:
     @click.option("--json", "as_json", is_flag=True, help="Result as JSON on stdout.")
     @functools.wraps(function)
     def wrapper(
-        *args: Any, config: Path | None, demo: bool, scenario: str, environment: str | None, as_json: bool, **kwargs: Any
+        *args: Any,
+        config: Path | None,
+        demo: bool,
+        scenario: str,
+        environment: Environment | None,
+        as_json: bool,
+        **kwargs: Any,
     ) -> Any:
         return function(*args, common=Common(config, demo, scenario, environment, as_json), **kwargs)
 
@@ -67,7 +76,6 @@ def common_options(function: F) -> F:
 def bundle_option(function: F) -> F:
     """`--bundle FILE` beside `common_options`, for a verb that only reads: `common.bundle` then is the file."""
     import functools
-    from dataclasses import replace
 
     @click.option("--bundle", type=click.Path(path_type=Path, dir_okay=False),
                   help="A captured target (indexpilot capture) in place of TARGET.")  # fmt: skip
@@ -124,15 +132,15 @@ def _demo_settings(settings: Settings) -> Settings:
         "observe.unused_min_age_days": 0.0,
         "bypass.emergency.enabled": True,
     }
-    data = settings.model_dump(exclude={"origins"})
-    origins = dict(settings.origins)
+    made, origins = settings, dict(settings.origins)
     for key, value in defaults.items():
-        if key in settings.origins:
-            continue
-        *path, last = key.split(".")
-        inner: dict[str, Any] = data
-        for part in path:
-            inner = inner[part]
-        inner[last] = value
-        origins[key] = "demo"
-    return Settings.model_validate({**data, "origins": origins})
+        if key not in settings.origins:
+            made = _with(made, key.split("."), value)
+            origins[key] = "demo"
+    return replace(made, origins=origins)
+
+
+def _with(section: Any, path: list[str], value: Any) -> Any:
+    """The section with another value at `path`."""
+    first, *rest = path
+    return replace(section, **{first: _with(getattr(section, first), rest, value) if rest else value})

@@ -11,6 +11,7 @@ from indexpilot_tui.cli.options import Common, common_options
 from indexpilot_tui.cli.running import print_json
 from indexpilot_tui.errors import OK
 from indexpilot_tui.settings import Settings
+from indexpilot_tui.settings.validated import plain
 
 
 @click.command("setup-sql")
@@ -38,7 +39,7 @@ def _values(data: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[
 
 def effective(settings: Settings) -> dict[str, dict[str, Any]]:
     """Each key with its value and its source. Passwords are in none: they do not stand in a configuration."""
-    values = _values(settings.model_dump(mode="json", exclude={"origins"}))
+    values = _values({k: v for k, v in plain(settings).items() if k != "origins"})
     return {key: {"value": value, "source": settings.origins.get(key, "default")} for key, value in values}
 
 

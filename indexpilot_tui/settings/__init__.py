@@ -1,6 +1,5 @@
 """Configuration file, environment and flags become one frozen Settings."""
 
-from indexpilot_tui.settings.load import load_settings
 from indexpilot_tui.settings.model import Settings, Target
 
-__all__ = ["Settings", "Target", "load_settings"]
+__all__ = ["Settings", "Target"]

@@ -5,16 +5,16 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Hashable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import platformdirs
 import yaml
-from pydantic import BaseModel, ValidationError
 
 from indexpilot_tui.errors import ConfigError
-from indexpilot_tui.settings.model import Settings
+from indexpilot_tui.settings.model import Settings, Target
+from indexpilot_tui.settings.validated import ValidationError, validated
 
 ENV_PREFIX = "INDEXPILOT__"
 FILE_VARIABLE = "INDEXPILOT_CONFIG_FILE"
@@ -181,27 +181,21 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 def _known_keys(path: tuple[str, ...]) -> list[str]:
     """The keys that the model has at `path` (targets are named freely)."""
-    model: type[BaseModel] | None = Settings
+    section: Any = Settings
     for key in path:
-        if model is None:
+        if section is dict:
+            section = Target  # the name of a target
+        elif is_dataclass(section):
+            hint = get_type_hints(section).get(key)
+            section = dict if section is Settings and key == "targets" else hint
+        else:
             return []
-        if model is Settings and key == "targets":
-            from indexpilot_tui.settings.model import Target
-
-            model = Target
-            continue
-        info = model.model_fields.get(key)
-        annotation = info.annotation if info else None
-        if annotation is None and model.__name__ == "Target":
-            continue  # the name of a target
-        model = annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
-    return list(model.model_fields) if model else []
+    return [f.name for f in fields(section)] if is_dataclass(section) else []
 
 
 _WORDS = {
     "dict_type": "must hold keys and values",
-    "model_type": "must hold keys and values",
-    "model_attributes_type": "must hold keys and values",
+    "dataclass_type": "must hold keys and values",
     "invalid_key": "a key must be a word",
 }
 
@@ -215,7 +209,7 @@ def _faults(error: ValidationError, origins: Mapping[str, str]) -> list[Fault]:
             continue  # what is wrong inside makes the whole wrong as well
         source = _source(path, origins)
         value = None if isinstance(item.get("input"), dict) else repr(item.get("input"))
-        if item["type"] == "extra_forbidden":
+        if item["type"] == "unexpected_keyword_argument":
             close = difflib.get_close_matches(path[-1], [k for k in _known_keys(path[:-1]) if k != "origins"], 1)
             remedy = f"did you mean {close[0]}?" if close else "see config.example.yaml for the keys there are"
             faults.append(Fault(key, value, source, "there is no such key", remedy))
@@ -258,7 +252,7 @@ def load_settings(
         del data["origins"]
     secret_keys = {fault.key for fault in faults}
     try:
-        settings = Settings.model_validate(_named(data))
+        settings = validated(Settings, _named(data))
     except ValidationError as exc:
         faults += [f for f in _faults(exc, origins) if f.key not in secret_keys]
         settings = None
@@ -274,7 +268,7 @@ def load_settings(
         faults += _unknown_references(settings, origins)
     if faults or settings is None:
         raise ConfigError("\n".join(str(fault) for fault in faults))
-    return settings.model_copy(update={"origins": origins})
+    return replace(settings, origins=origins)
 
 
 def _unknown_references(settings: Settings, origins: Mapping[str, str]) -> list[Fault]:

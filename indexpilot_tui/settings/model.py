@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import field
 from datetime import time
 from pathlib import Path
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import Field, field_validator, model_validator
+from annotated_types import Ge, Gt, Interval, MinLen
 
 from indexpilot_tui.settings.metrics import Metric, MetricName
 from indexpilot_tui.settings.safeguards import (
@@ -21,23 +22,33 @@ from indexpilot_tui.settings.safeguards import (
     Throttle,
     WritePerformance,
 )
-from indexpilot_tui.settings.strict import Strict
+from indexpilot_tui.settings.section import Check, section
 
-Weekday = Annotated[int, Field(ge=0, le=6)]  # Monday is 0
+Weekday = Annotated[int, Interval(ge=0, le=6)]  # Monday is 0
+Environment = Literal["production", "staging", "development", "demo"]
 SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
 
 
-class Target(Strict):
+def _known_zone(value: str) -> str:
+    try:
+        ZoneInfo(value)
+    except (ValueError, OSError, ZoneInfoNotFoundError):
+        raise ValueError("not an IANA time zone, e.g. Europe/Berlin or UTC") from None
+    return value
+
+
+@section
+class Target:
     """One database. Either `dsn` (a libpq URI or conninfo without a password) or the single fields; what neither says
     comes from libpq's own sources (PG* variables, service file, .pgpass)."""
 
     name: str = ""
-    environment: Literal["production", "staging", "development", "demo"] = "production"
+    environment: Environment = "production"
     dsn: str | None = None
     service: str | None = None
     host: str | None = None
     hostaddr: str | None = None
-    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    port: Annotated[int, Interval(ge=1, le=65535)] | None = None
     dbname: str | None = None
     user: str | None = None
     sslmode: SslMode | None = None
@@ -45,10 +56,10 @@ class Target(Strict):
     sslcert: str | None = None
     sslkey: str | None = None
     passfile: str | None = None
-    connect_timeout: Annotated[int, Field(ge=1, le=60)] = 10  # seconds
+    connect_timeout: Annotated[int, Interval(ge=1, le=60)] = 10  # seconds
     password_env: str | None = None  # name of the environment variable that holds the password
     password_command: tuple[str, ...] = ()  # argv, no shell; run again at each connect
-    cores: Annotated[int, Field(ge=1, le=10_000)] | None = None  # CPUs of the server's machine: SQL cannot see them
+    cores: Annotated[int, Interval(ge=1, le=10_000)] | None = None  # CPUs of the server's machine: SQL cannot see them
     allow_unix_socket_changes: bool = False  # a unix socket has no TLS; changes through one only with this
     standbys: tuple[str, ...] = ()  # names of targets: its standbys, to see who reads there before a drop or a rebuild
     disk_capacity_mb: Megabytes | None = None  # of the volume that all of the cluster is on
@@ -58,53 +69,43 @@ class Target(Strict):
         return self.environment == "production"
 
 
-class Observe(Strict):
-    interval_seconds: Annotated[float, Field(ge=1, le=60)] = 2.0
-    health_interval_seconds: Annotated[float, Field(ge=5, le=3600)] = 30.0
-    statement_timeout_ms: Annotated[int, Field(ge=100, le=60_000)] = 5_000
-    lock_timeout_ms: Annotated[int, Field(ge=10, le=10_000)] = 100
-    server_ms_per_minute_budget: Annotated[float, Field(gt=0)] = 60.0  # 0.1 % of one core
-    unused_min_age_days: Annotated[float, Field(ge=0)] = 14.0  # a younger statistics window says so instead of "unused"
+@section
+class Observe:
+    interval_seconds: Annotated[float, Interval(ge=1, le=60)] = 2.0
+    health_interval_seconds: Annotated[float, Interval(ge=5, le=3600)] = 30.0
+    statement_timeout_ms: Annotated[int, Interval(ge=100, le=60_000)] = 5_000
+    lock_timeout_ms: Annotated[int, Interval(ge=10, le=10_000)] = 100
+    server_ms_per_minute_budget: Annotated[float, Gt(0)] = 60.0  # 0.1 % of one core
+    unused_min_age_days: Annotated[float, Ge(0)] = 14.0  # a younger statistics window says so instead of "unused"
 
 
-class Connections(Strict):
-    min_connections: Annotated[int, Field(ge=1)] = 1
-    max_connections: Annotated[int, Field(ge=1, le=100)] = 3
+@section
+class Connections:
+    min_connections: Annotated[int, Ge(1)] = 1
+    max_connections: Annotated[int, Interval(ge=1, le=100)] = 3
 
-    @model_validator(mode="after")
-    def _ordered(self) -> Connections:
+    def __post_init__(self) -> None:
         if self.max_connections < self.min_connections:
             raise ValueError(f"max_connections ({self.max_connections}) is below min_connections ({self.min_connections})")
-        return self
 
 
-class Window(Strict):
+@section
+class Window:
     """Hours in which changes may start. A window over midnight belongs to the day on which it starts; both ends are
     wall-clock times in `timezone` (IANA)."""
 
     enabled: bool = True
-    start_hour: Annotated[int, Field(ge=0, le=23)] = 2
-    start_minute: Annotated[int, Field(ge=0, le=59)] = 0
-    end_hour: Annotated[int, Field(ge=0, le=23)] = 6
-    end_minute: Annotated[int, Field(ge=0, le=59)] = 0
-    days_of_week: Annotated[tuple[Weekday, ...], Field(min_length=1)] = (0, 1, 2, 3, 4, 5, 6)
-    timezone: str = "UTC"
-    max_clock_skew_seconds: Annotated[float, Field(gt=0, le=60)] = 5.0  # this machine against the database
+    start_hour: Annotated[int, Interval(ge=0, le=23)] = 2
+    start_minute: Annotated[int, Interval(ge=0, le=59)] = 0
+    end_hour: Annotated[int, Interval(ge=0, le=23)] = 6
+    end_minute: Annotated[int, Interval(ge=0, le=59)] = 0
+    days_of_week: Annotated[tuple[Weekday, ...], MinLen(1)] = (0, 1, 2, 3, 4, 5, 6)
+    timezone: Annotated[str, Check(_known_zone)] = "UTC"
+    max_clock_skew_seconds: Annotated[float, Interval(gt=0, le=60)] = 5.0  # this machine against the database
 
-    @field_validator("timezone")
-    @classmethod
-    def _known_zone(cls, value: str) -> str:
-        try:
-            ZoneInfo(value)
-        except (ValueError, OSError, ZoneInfoNotFoundError):
-            raise ValueError("not an IANA time zone, e.g. Europe/Berlin or UTC") from None
-        return value
-
-    @model_validator(mode="after")
-    def _not_empty(self) -> Window:
+    def __post_init__(self) -> None:
         if self.enabled and self.start == self.end:
             raise ValueError("start and end are equal, so the window would never open; set enabled: false to lift it")
-        return self
 
     @property
     def start(self) -> time:
@@ -119,43 +120,49 @@ class Window(Strict):
         return ZoneInfo(self.timezone)
 
 
-class Rate(Strict):
-    max_requests: Annotated[int, Field(ge=1)] = 5
-    time_window_seconds: Annotated[int, Field(ge=1)] = 3600
+@section
+class Rate:
+    max_requests: Annotated[int, Ge(1)] = 5
+    time_window_seconds: Annotated[int, Ge(1)] = 3600
 
 
-class RateLimiter(Strict):
+@section
+class RateLimiter:
     query: Rate = Rate(max_requests=1000, time_window_seconds=60)  # statements that one console sends to a target
     index_creation: Rate = Rate()
 
 
-class Blockers(Strict):
-    max_snapshot_age_seconds: Annotated[float, Field(ge=0)] = 30.0
-    max_writer_age_seconds: Annotated[float, Field(ge=0)] = 30.0
+@section
+class Blockers:
+    max_snapshot_age_seconds: Annotated[float, Ge(0)] = 30.0
+    max_writer_age_seconds: Annotated[float, Ge(0)] = 30.0
 
 
-class Observer(Strict):
+@section
+class Observer:
     """Limits of the guards that run during a build; seconds."""
 
-    poll_seconds: Annotated[float, Field(ge=0.1, le=2)] = 0.5
-    yield_after_seconds: Annotated[float, Field(ge=0.2, le=10)] = 1.5  # somebody waits for us
-    yield_access_exclusive_after_seconds: Annotated[float, Field(ge=0.2, le=10)] = 0.8
-    initial_lock_seconds: Annotated[float, Field(ge=1, le=60)] = 5.0
-    waiting_phase_seconds: Annotated[float, Field(ge=1)] = 300.0
-    requeue_delay_seconds: Annotated[float, Field(ge=1)] = 15.0
-    max_attempts: Annotated[int, Field(ge=1, le=20)] = 3
-    lease_seconds: Annotated[int, Field(ge=5, le=300)] = 10
+    poll_seconds: Annotated[float, Interval(ge=0.1, le=2)] = 0.5
+    yield_after_seconds: Annotated[float, Interval(ge=0.2, le=10)] = 1.5  # somebody waits for us
+    yield_access_exclusive_after_seconds: Annotated[float, Interval(ge=0.2, le=10)] = 0.8
+    initial_lock_seconds: Annotated[float, Interval(ge=1, le=60)] = 5.0
+    waiting_phase_seconds: Annotated[float, Ge(1)] = 300.0
+    requeue_delay_seconds: Annotated[float, Ge(1)] = 15.0
+    max_attempts: Annotated[int, Interval(ge=1, le=20)] = 3
+    lease_seconds: Annotated[int, Interval(ge=5, le=300)] = 10
 
 
-class UniquePrecheck(Strict):
+@section
+class UniquePrecheck:
     """Looking for duplicates before a UNIQUE index is built: a read-only count, given up after `max_seconds`. `required`:
     whether a check that did not end in time refuses the change."""
 
-    max_seconds: Annotated[float, Field(ge=0.1, le=3600)] = 60.0
+    max_seconds: Annotated[float, Interval(ge=0.1, le=3600)] = 60.0
     required: bool = True
 
 
-class Safeguards(Strict):
+@section
+class Safeguards:
     maintenance_window: Window = Window()
     throttle: Throttle = Throttle()
     cpu_throttle: CpuThrottle = CpuThrottle()
@@ -170,56 +177,60 @@ class Safeguards(Strict):
     observer: Observer = Observer()
 
 
-class ApprovalPolicy(Strict):
-    expires_after_hours: Annotated[float, Field(gt=0, le=168)] = 24.0
+@section
+class ApprovalPolicy:
+    expires_after_hours: Annotated[float, Interval(gt=0, le=168)] = 24.0
 
 
-class VerificationPolicy(Strict):
+@section
+class VerificationPolicy:
     """Before and after, per queryid. Gates: enough calls on both sides, a change large enough to matter, and larger
     than the spread explains (Welch's t)."""
 
-    window_seconds: Annotated[float, Field(ge=5, le=86_400)] = 300.0
-    min_calls: Annotated[int, Field(ge=5)] = 30
-    min_change_pct: Annotated[float, Field(ge=1, le=100)] = 10.0
-    min_t: Annotated[float, Field(ge=1.5, le=20)] = 3.0
+    window_seconds: Annotated[float, Interval(ge=5, le=86_400)] = 300.0
+    min_calls: Annotated[int, Ge(5)] = 30
+    min_change_pct: Annotated[float, Interval(ge=1, le=100)] = 10.0
+    min_t: Annotated[float, Interval(ge=1.5, le=20)] = 3.0
     # whose plans are compared: those of the target's own EXPLAIN, the shadow's where the login may not ask for them, or none
     plans: Literal["auto", "target", "off"] = "auto"
     auto_revert: Literal["propose", "perform", "off"] = "propose"  # what a regression leads to
 
 
-class EmergencyBypass(Strict):
+@section
+class EmergencyBypass:
     """`enabled`: whether this configuration may switch a bypass on (one of somebody else holds here, too);
     `auto_recover_after_seconds`: how long it lasts unless told otherwise. The control schema allows an hour at most."""
 
     enabled: bool = False
-    auto_recover_after_seconds: Annotated[int, Field(ge=1, le=3600)] = 3600
+    auto_recover_after_seconds: Annotated[int, Interval(ge=1, le=3600)] = 3600
 
 
-class BypassPolicy(Strict):
+@section
+class BypassPolicy:
     emergency: EmergencyBypass = EmergencyBypass()
 
 
-class AnchorPolicy(Strict):
+@section
+class AnchorPolicy:
     """Where the head of the log's chain is kept outside of the database, at each end of a change: appended to `file`, or
     given as JSON to the stdin of `command` (argv, no shell). `required`: no change starts while that fails."""
 
     file: Path | None = None
     command: tuple[str, ...] = ()
-    timeout_seconds: Annotated[float, Field(gt=0, le=60)] = 10.0
+    timeout_seconds: Annotated[float, Interval(gt=0, le=60)] = 10.0
     required: bool = False
 
-    @model_validator(mode="after")
-    def _one_place(self) -> AnchorPolicy:
+    def __post_init__(self) -> None:
         if self.file is not None and self.command:
             raise ValueError("give a file or a command, not both")
         if self.file is not None and not self.file.is_absolute():
             raise ValueError("the file needs an absolute path: executors run in a directory of their own")
         if self.required and self.file is None and not self.command:
             raise ValueError("required needs a file or a command")
-        return self
 
 
-class Control(Strict):
+@section
+class Control:
     """Where the control schema lives; the target's own database when `dsn` is empty."""
 
     dsn: str | None = None
@@ -227,56 +238,63 @@ class Control(Strict):
     anchor: AnchorPolicy = AnchorPolicy()
 
 
-class Tui(Strict):
+@section
+class Tui:
     theme: str = "indexpilot-dark"
     mouse: bool = False
 
 
-class System(Strict):
+@section
+class System:
     connection_pool: Connections = Connections()
 
 
-class StructuredLogging(Strict):
+@section
+class StructuredLogging:
     """JSON, one event a line, to a file or stderr; never onto the screen."""
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "WARNING"
     file: Path | None = None
 
 
-class Recording(Strict):
+@section
+class Recording:
     """What a console that operates keeps of what it saw, in the control schema; of several consoles one writes."""
 
     enabled: bool = True
-    query_stats_seconds: Annotated[float, Field(ge=10, le=86_400)] = 300.0
-    index_health_seconds: Annotated[float, Field(ge=10, le=86_400)] = 3_600.0
-    statements: Annotated[int, Field(ge=1, le=100)] = 20  # the busiest of each window
+    query_stats_seconds: Annotated[float, Interval(ge=10, le=86_400)] = 300.0
+    index_health_seconds: Annotated[float, Interval(ge=10, le=86_400)] = 3_600.0
+    statements: Annotated[int, Interval(ge=1, le=100)] = 20  # the busiest of each window
 
 
-class DataRetention(Strict):
+@section
+class DataRetention:
     """How long the control schema keeps what. The administrator's policy.keep_log_days holds for the log and
     the bypasses whatever stands here."""
 
-    query_stats_days: Annotated[int, Field(ge=1)] = 90
-    audit_logs_days: Annotated[int, Field(ge=1)] = 365
-    performance_metrics_days: Annotated[int, Field(ge=1)] = 180  # index health, statistics of changes that have ended
-    bypasses_days: Annotated[int, Field(ge=1)] = 365  # those that are over and were reviewed
-    rate_slots_days: Annotated[int, Field(ge=1)] = 90  # never less than a rate limit's window
-    gate_verdicts_days: Annotated[int, Field(ge=1)] = 180  # the last ones of changes that have ended
+    query_stats_days: Annotated[int, Ge(1)] = 90
+    audit_logs_days: Annotated[int, Ge(1)] = 365
+    performance_metrics_days: Annotated[int, Ge(1)] = 180  # index health, statistics of changes that have ended
+    bypasses_days: Annotated[int, Ge(1)] = 365  # those that are over and were reviewed
+    rate_slots_days: Annotated[int, Ge(1)] = 90  # never less than a rate limit's window
+    gate_verdicts_days: Annotated[int, Ge(1)] = 180  # the last ones of changes that have ended
 
 
-class Operational(Strict):
+@section
+class Operational:
     structured_logging: StructuredLogging = StructuredLogging()
     recording: Recording = Recording()
     data_retention: DataRetention = DataRetention()
 
 
-class Settings(Strict):
-    targets: dict[str, Target] = Field(default_factory=dict)
+@section
+class Settings:
+    targets: dict[str, Target] = field(default_factory=dict)
     default_target: str | None = None
     observe: Observe = Observe()
     system: System = System()
     rate_limiter: RateLimiter = RateLimiter()
-    metrics: dict[MetricName, Metric] = Field(default_factory=dict)
+    metrics: dict[MetricName, Metric] = field(default_factory=dict)
     production_safeguards: Safeguards = Safeguards()
     approval: ApprovalPolicy = ApprovalPolicy()
     bypass: BypassPolicy = BypassPolicy()
@@ -285,5 +303,5 @@ class Settings(Strict):
     tui: Tui = Tui()
     operational: Operational = Operational()
     themes_dir: Path | None = None
-    contacts: dict[str, str] = Field(default_factory=dict)
-    origins: dict[str, str] = Field(default_factory=dict)  # dotted key -> where its value came from; filled by the loader
+    contacts: dict[str, str] = field(default_factory=dict)
+    origins: dict[str, str] = field(default_factory=dict)  # dotted key -> where its value came from; filled by the loader

@@ -29,7 +29,7 @@ from indexpilot_tui.tui.screens.sent import SentScreen
 from indexpilot_tui.tui.screens.steps.route import screen_for
 from indexpilot_tui.tui.screens.steps.walk import Walk
 from indexpilot_tui.tui.screens.trouble import TroubleScreen
-from indexpilot_tui.tui.themes import ThemeSet, load_themes
+from indexpilot_tui.tui.themes import ThemeSet
 from indexpilot_tui.tui.widgets.footer import ActionFooter
 from indexpilot_tui.tui.widgets.strip import StripState
 
@@ -63,7 +63,11 @@ class ConsoleApp(App[int]):
         clock: Clock | None = None,
         themes: ThemeSet | None = None,
     ) -> None:
-        loaded = themes or load_themes(settings.themes_dir)
+        if themes is None:
+            from indexpilot_tui.tui.theme_files import load_themes
+
+            themes = load_themes(settings.themes_dir)
+        loaded = themes
         self._own_variables = next(iter(loaded.themes.values())).variables() if loaded.themes else {}
         # NO_COLOR alone still writes greys; with the terminal's own colours it writes none at all
         super().__init__(ansi_color=True if "NO_COLOR" in os.environ else None)

@@ -1,15 +1,11 @@
-"""Themes from YAML files: checked when they are read, so that a wrong colour is a message and not a crash later."""
+"""What a theme is: colours for the parts of the screen, each checked when its file is read (`theme_files`)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.resources import files
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
-import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from indexpilot_tui.settings.section import Check, section
 
 if TYPE_CHECKING:
     from textual.theme import Theme
@@ -30,16 +26,21 @@ def _known_color(value: str) -> str:
     return str(color.hex)
 
 
-Colour = Annotated[str, AfterValidator(_known_color)]
+def _known_name(value: str) -> str:
+    if not value.replace("-", "").isalnum():
+        raise ValueError(f"{value!r} is not a theme name; letters, digits and hyphens only")
+    return value
 
 
-class ThemeFile(BaseModel):
+Colour = Annotated[str, Check(_known_color)]
+
+
+@section
+class ThemeFile:
     """One file. `ok`, `warn`, `crit`, `dim` and `head` are text colours; `frame_*` is the ground of the badge and the colour
     of the frames in that environment, `frame_text` the text on it; `cursor` is the ground of the selected row."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: Annotated[str, AfterValidator(lambda v: v if v.replace("-", "").isalnum() else _bad_name(v))]
+    name: Annotated[str, Check(_known_name)]
     dark: bool
     primary: Colour
     secondary: Colour
@@ -97,26 +98,6 @@ class ThemeSet:
     refused: tuple[str, ...]
 
 
-def load_themes(user_folder: Path | None = None) -> ThemeSet:
-    """The themes that come with the package, then those of the operator's folder, which may replace them.
-
-    A file that cannot be used is reported in `refused` and never stops the console.
-    """
-    themes: dict[str, ThemeFile] = {}
-    refused: list[str] = []
-    for label, text in _sources(user_folder, refused):
-        try:
-            theme = ThemeFile.model_validate(yaml.safe_load(text))
-        except ValidationError as exc:
-            faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in exc.errors())
-            refused.append(f"theme {label}: {faults}")
-        except yaml.YAMLError as exc:
-            refused.append(f"theme {label}: not YAML ({' '.join(str(exc).split())})")
-        else:
-            themes[theme.name] = theme
-    return ThemeSet(themes, tuple(refused))
-
-
 def contrast(first: str, second: str) -> float:
     """Contrast ratio of two #rrggbb colours, 1..21: (L1 + 0.05) / (L2 + 0.05) of WCAG 2.1, success criterion 1.4.3."""
     high, low = sorted((_luminance(first), _luminance(second)), reverse=True)
@@ -129,25 +110,3 @@ def _luminance(colour: str) -> float:
     channels = [int(value[i : i + 2], 16) / 255 for i in (0, 2, 4)]
     red, green, blue = (c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in channels)
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
-
-
-def _bad_name(value: str) -> Any:
-    raise ValueError(f"{value!r} is not a theme name; letters, digits and hyphens only")
-
-
-def _sources(user_folder: Path | None, refused: list[str]) -> Iterator[tuple[str, str]]:
-    packaged = files("indexpilot_tui").joinpath("themes")
-    if not packaged.is_dir():  # a source tree: the folder is beside the package
-        packaged = Path(__file__).resolve().parents[2] / "themes"
-    folders = [packaged] + ([user_folder] if user_folder is not None else [])
-    for folder in folders:
-        if not folder.is_dir():
-            refused.append(f"theme folder {folder}: does not exist")
-            continue
-        for entry in sorted(folder.iterdir(), key=lambda item: item.name):
-            if not entry.name.endswith((".yaml", ".yml")):
-                continue
-            try:
-                yield entry.name, entry.read_text(encoding="utf-8")
-            except (OSError, UnicodeDecodeError) as exc:
-                refused.append(f"theme {entry.name}: {exc}")

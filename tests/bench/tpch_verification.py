@@ -33,6 +33,7 @@ from indexpilot_tui.engine.model.change import Change, QueryVerdict, State
 from indexpilot_tui.engine.postgres.session import Purpose, connect
 from indexpilot_tui.localpg import LocalCluster
 from indexpilot_tui.settings.model import Settings, Target
+from indexpilot_tui.settings.validated import validated
 from tests.bench.tpch_server import DATABASE, DEBIAN_15, load, queries
 
 SET = ("CREATE INDEX ON public.lineitem (l_partkey)", "CREATE INDEX ON public.lineitem (l_suppkey)")
@@ -81,16 +82,14 @@ class Judged:
 
 def settings(rounds: int) -> Settings:
     """Everything that would hold a change up on a private server is off; the verification is the product's."""
-    return Settings.model_validate(
-        {
+    return validated(Settings, {
             "production_safeguards": {
                 "maintenance_window": {"enabled": False}, "throttle": {"enabled": False}, "backup": {"enabled": False},
                 "disk": {"enabled": False}, "cpu_throttle": {"enabled": False}, "storage_budget": {"enabled": False},
             },
             "observe": {"statement_timeout_ms": 30_000},
             "verification": {"window_seconds": 3600, "min_calls": min(30, max(5, rounds))},
-        }
-    )  # fmt: skip
+        })  # fmt: skip
 
 
 def prepare(cluster: LocalCluster, scale: float) -> None:

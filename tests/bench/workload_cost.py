@@ -28,6 +28,7 @@ import psycopg
 from indexpilot_tui.engine.model.change import State
 from indexpilot_tui.localpg import LocalCluster
 from indexpilot_tui.settings.model import Settings
+from indexpilot_tui.settings.validated import validated
 from tests.bench.tpch_server import DEBIAN_15
 from tests.faults.scenes import LAST_WAIT, Rival, phase
 from tests.faults.workshop import OWNER, Workshop, make_workshop
@@ -61,12 +62,13 @@ class Run:
 
 def cost_settings(seconds: float) -> Settings:
     """The defaults, without the gates that ask whether the machine is busy: it is, on purpose."""
-    return Settings.model_validate(
+    return validated(
+        Settings,
         {
             "production_safeguards": {"maintenance_window": {"enabled": False}, "throttle": {"enabled": False}},
             "verification": {"window_seconds": max(5, round(seconds))},
             "rate_limiter": {"index_creation": {"max_requests": 1000}},
-        }
+        },
     )
 
 

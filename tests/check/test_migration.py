@@ -22,6 +22,7 @@ from indexpilot_tui.engine.whatif.model import Statement
 from indexpilot_tui.errors import UsageError
 from indexpilot_tui.localpg import LocalCluster
 from indexpilot_tui.settings.model import Settings
+from indexpilot_tui.settings.validated import validated
 from tests.conftest import socket_target
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -86,7 +87,7 @@ def database(cluster18: LocalCluster) -> Iterator[str]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def place(cluster18: LocalCluster, database: str) -> AsyncIterator[Place]:
     # all cases together ask more than a console may in a minute, and would wait for the next one
-    patient = Settings.model_validate({"rate_limiter": {"query": {"max_requests": 100_000}}})
+    patient = validated(Settings, {"rate_limiter": {"query": {"max_requests": 100_000}}})
     session = await connect(socket_target(cluster18, database), Purpose.MONITOR, patient)
     forecaster = ShadowForecaster()
     with psycopg.connect(cluster18.conninfo(database), autocommit=True) as owner:

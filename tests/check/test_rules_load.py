@@ -7,6 +7,7 @@ import asyncio
 from indexpilot_tui.check.run import check_target
 from indexpilot_tui.localpg import LocalCluster
 from indexpilot_tui.settings.model import Settings
+from indexpilot_tui.settings.validated import validated
 from tests.check.asking import CRITICAL, OK, UNKNOWN, WARNING, ask
 from tests.conftest import socket_target
 from tests.engine.journal_room import claim_terms, make_plan, make_room
@@ -14,7 +15,7 @@ from tests.engine.observe_room import SETTINGS, Place
 
 
 def strict(**limits: object) -> Settings:
-    return Settings.model_validate({"production_safeguards": limits})
+    return validated(Settings, {"production_safeguards": limits})
 
 
 async def test_old_transactions(place: Place) -> None:

@@ -319,7 +319,7 @@ async def test_a_token_is_asked_for_at_every_reconnect(site: Site, places: tuple
     """The password changes between two connections of each kind: what looks, what is asked beside it, what writes the log."""
     from indexpilot_tui.engine.engine import Engine
     from indexpilot_tui.errors import IndexPilotError
-    from indexpilot_tui.settings import load_settings
+    from indexpilot_tui.settings.load import load_settings
 
     config, env, _ = places
     for name in set(env) - {"PGPASSWORD"}:  # which the test's own connections would take
@@ -374,7 +374,7 @@ async def test_a_token_is_asked_for_at_every_reconnect(site: Site, places: tuple
 async def test_no_canary_on_any_screen(site: Site, places: tuple[str, dict[str, str], Path],
                                        monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
     from indexpilot_tui.engine.engine import Engine
-    from indexpilot_tui.settings import load_settings
+    from indexpilot_tui.settings.load import load_settings
     from indexpilot_tui.tui.app import ConsoleApp
 
     config, env, _ = places

@@ -18,6 +18,7 @@ from indexpilot_tui.engine.safeguards.gates import database_now, evaluate
 from indexpilot_tui.engine.safeguards.memory import Memory
 from indexpilot_tui.localpg import LocalCluster
 from indexpilot_tui.settings.model import Settings
+from indexpilot_tui.settings.validated import plain, validated
 from tests.faults.workshop import Workshop, make_workshop
 
 
@@ -57,7 +58,7 @@ def configured(
     target: dict[str, Any] | None = None, targets: dict[str, Any] | None = None, **safeguards: dict[str, Any],
 ) -> GateContext:  # fmt: skip
     """The same evaluation with other settings, and nothing remembered of the one before."""
-    data = ctx.settings.model_dump()
+    data = plain(ctx.settings)
     for section, values in safeguards.items():
         data["production_safeguards"][section] |= values
     data["metrics"] = metrics or {}
@@ -66,8 +67,8 @@ def configured(
         # the workshop's traffic is kept out of pg_stat_statements, so production would not know its writes
         data["production_safeguards"]["write_performance"]["enabled"] = False
     update = (target or {}) | ({"environment": environment} if environment else {})
-    changed = ctx.target.model_copy(update=update)
-    return replace(ctx, settings=Settings.model_validate(data), target=changed, memory=Memory())
+    changed = replace(ctx.target, **update)
+    return replace(ctx, settings=validated(Settings, data), target=changed, memory=Memory())
 
 
 async def refusing(ctx: GateContext) -> dict[str, Verdict]:

@@ -6,6 +6,7 @@ import asyncio
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from indexpilot_tui.engine.postgres.session import Purpose, connect
 from indexpilot_tui.engine.safeguards.memory import Memory
 from indexpilot_tui.localpg import LocalCluster
 from indexpilot_tui.settings.model import Settings, Target
+from indexpilot_tui.settings.validated import validated
 from tests.conftest import socket_target
 from tests.engine.observe_room import SETTINGS, Place, make_place, own_cluster
 from tests.standby import standby_of
@@ -66,10 +68,10 @@ async def seen_by(place: Place, user: str, *, seconds: float, settings: Settings
 async def test_everything_is_measured_with_its_limit_and_its_past(place: Place) -> None:
     await place.run("create table t (a int, b int) with (fillfactor = 30)")
     user = await place.role("mon", "pg_monitor")
-    throttle = SETTINGS.production_safeguards.throttle.model_copy(update={"max_wal_mb_per_second": 50.0})
-    guards = SETTINGS.production_safeguards.model_copy(update={"throttle": throttle})
-    eager = SETTINGS.observe.model_copy(update={"health_interval_seconds": 5.0})
-    settings = SETTINGS.model_copy(update={"production_safeguards": guards, "observe": eager})
+    throttle = replace(SETTINGS.production_safeguards.throttle, max_wal_mb_per_second=50.0)
+    guards = replace(SETTINGS.production_safeguards, throttle=throttle)
+    eager = replace(SETTINGS.observe, health_interval_seconds=5.0)
+    settings = replace(SETTINGS, production_safeguards=guards, observe=eager)
     seen = await seen_by(place, user, seconds=12.0, settings=settings)
     unknown = {key: gauge.why for key, gauge in seen.items() if gauge.standing(0.0) is Standing.UNKNOWN}
     # HOT is told between two readings of the tables, which come every 30 s
@@ -158,7 +160,7 @@ async def test_the_facade_tells_of_them_and_of_a_server_that_went(place: Place) 
 
 
 async def outside(settings: dict[str, object], **target: object) -> tuple[dict[str, Gauge], Board]:
-    made = Board(Target.model_validate({"name": "orders"} | target), Settings.model_validate(settings), Memory())
+    made = Board(validated(Target, {"name": "orders"} | target), validated(Settings, settings), Memory())
     return by_key(await made.read(facts())), made
 
 

@@ -16,6 +16,7 @@ from indexpilot_tui.engine.model.change import State
 from indexpilot_tui.engine.model.verdict import Status, Verdict
 from indexpilot_tui.errors import ServerError
 from indexpilot_tui.settings.model import Settings
+from indexpilot_tui.settings.validated import validated
 from tests.engine.journal_room import Room, claim_terms, make_plan, refused, walk
 
 pytest_plugins = ["tests.engine.journal_fixtures"]
@@ -171,11 +172,12 @@ async def test_what_a_console_removes_and_what_the_terms_never_undercut(room: Ro
         also = ", until = until - interval '400 d'" if table == "bypasses" else ""
         admin(room, f"update indexpilot.{table} set {column} = {column} - interval '400 d'{also}")
     short = {"bypasses_days": 1, "rate_slots_days": 1, "gate_verdicts_days": 1}
-    settings = Settings.model_validate(
+    settings = validated(
+        Settings,
         {
             "operational": {"data_retention": short},
             "rate_limiter": {"index_creation": {"max_requests": 5, "time_window_seconds": 3 * 86_400}},
-        }
+        },
     )
     kept = await terms(alice, settings)
     assert (kept["bypasses"], kept["rate_slots"], kept["gate_verdicts"]) == (365, 3, 1)

@@ -15,8 +15,9 @@ import pytest
 from indexpilot_tui.engine.metrics.answer import MAX_BYTES, MetricError, figure, parse
 from indexpilot_tui.engine.metrics.reader import Metrics
 from indexpilot_tui.errors import ConfigError
-from indexpilot_tui.settings import load_settings
+from indexpilot_tui.settings.load import load_settings
 from indexpilot_tui.settings.model import Settings, Target
+from indexpilot_tui.settings.validated import validated
 from tests.faults.workshop import alive
 from tests.tui.frozen import facts
 
@@ -24,7 +25,7 @@ FACTS = facts()
 
 
 def metrics(target: str = "orders", **sources: dict[str, Any]) -> Metrics:
-    return Metrics(Settings.model_validate({"metrics": sources}), Target(name=target))
+    return Metrics(validated(Settings, {"metrics": sources}), Target(name=target))
 
 
 def printing(text: str, *, status: int = 0, seconds: float = 0, **more: Any) -> dict[str, Any]:
@@ -122,7 +123,7 @@ async def _reason_of(source: Metrics) -> str:
 async def test_passwords_do_not_reach_it(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("PGPASSWORD", "DB_PASSWORD", "MINE", "OTHER"):
         monkeypatch.setenv(name, "canary")
-    settings = Settings.model_validate({"metrics": {"m": {"command": ["sh", "-c", "env | grep -c canary"]}}})
+    settings = validated(Settings, {"metrics": {"m": {"command": ["sh", "-c", "env | grep -c canary"]}}})
     assert await Metrics(settings, Target(password_env="MINE")).number("m", FACTS) == 1
 
 
@@ -229,7 +230,7 @@ def test_the_configuration_of_a_metric(tmp_path: Path) -> None:
         ("m: {url: 'ftp://h/'}", "begins with http"),
         ("m: {url: 'http://u:p@h/'}", "no user and no password"),
         ("m: {command: [x], timeout_seconds: 30}", "less than or equal to 5"),
-        ("'a.b': {command: [x]}", "match pattern"),
+        ("'a.b': {command: [x]}", "letters, digits"),
     ):
         path.write_text(f"metrics: {{{text}}}\n")
         with pytest.raises(ConfigError, match=why):

@@ -17,6 +17,7 @@ from indexpilot_tui.engine.postgres.session import Purpose, SentStatement, Sessi
 from indexpilot_tui.engine.safeguards import query_rate
 from indexpilot_tui.engine.safeguards.gates import evaluate
 from indexpilot_tui.settings.model import Settings, Target
+from indexpilot_tui.settings.validated import validated
 from tests.conftest import socket_target
 from tests.engine.gates_room import context, workshop
 from tests.faults.workshop import OPERATOR, Workshop
@@ -25,7 +26,7 @@ __all__ = ["workshop"]
 
 
 def limited(most: int, seconds: int) -> Settings:
-    return Settings.model_validate({"rate_limiter": {"query": {"max_requests": most, "time_window_seconds": seconds}}})
+    return validated(Settings, {"rate_limiter": {"query": {"max_requests": most, "time_window_seconds": seconds}}})
 
 
 async def test_the_window_slides_and_its_limit_is_a_limit() -> None:

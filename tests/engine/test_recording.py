@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -128,12 +129,10 @@ async def test_of_two_consoles_one_writes(room: Room) -> None:
 async def test_an_operating_console_on_a_real_server(cluster18: Any) -> None:
     async with make_workshop(cluster18) as workshop:
         # shorter than what can be configured
-        often = Recording().model_copy(update={"query_stats_seconds": 0.5, "index_health_seconds": 0.5})
-        observe = workshop.settings.observe.model_copy(
-            update={"interval_seconds": 0.2, "server_ms_per_minute_budget": 60_000}
-        )
-        operational = workshop.settings.operational.model_copy(update={"recording": often})
-        settings = workshop.settings.model_copy(update={"observe": observe, "operational": operational})
+        often = replace(Recording(), query_stats_seconds=0.5, index_health_seconds=0.5)
+        observe = replace(workshop.settings.observe, interval_seconds=0.2, server_ms_per_minute_budget=60_000)
+        operational = replace(workshop.settings.operational, recording=often)
+        settings = replace(workshop.settings, observe=observe, operational=operational)
         workshop.sql("create index twin_a on app.t (w)")
         workshop.sql("create index twin_b on app.t (w)")
         await _watch(workshop, settings, operate=False)

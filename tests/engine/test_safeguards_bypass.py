@@ -14,6 +14,7 @@ from indexpilot_tui.engine.safeguards.gates import GATES, evaluate
 from indexpilot_tui.engine.safeguards.maintenance_window import opening
 from indexpilot_tui.errors import ServerError
 from indexpilot_tui.settings.model import Settings, Window
+from indexpilot_tui.settings.validated import validated
 from tests.engine.gates_room import approved, context, plan_of, verdict, workshop
 from tests.faults.workshop import Workshop
 
@@ -107,7 +108,7 @@ async def test_a_load_that_cannot_be_read_is_lifted_with_its_reason(workshop: Wo
 
 async def test_the_row_in_the_control_schema_lifts_and_its_end_brings_back(workshop: Workshop) -> None:
     closed = {"production_safeguards": {"maintenance_window": {"timezone": far_away()}, "throttle": {"enabled": False}}}
-    ctx = await context(workshop, settings=Settings.model_validate(closed))
+    ctx = await context(workshop, settings=validated(Settings, closed))
     assert (await verdict(ctx, "maintenance_window")).status is Status.WAIT
     await workshop.journal.bypass_on(["window"], "incident 7", 60)
     v = await verdict(ctx, "maintenance_window")

@@ -17,6 +17,7 @@ from indexpilot_tui.engine.safeguards.table_writes import Before, Writes
 from indexpilot_tui.errors import ServerError
 from indexpilot_tui.settings.model import Settings
 from indexpilot_tui.settings.safeguards import CpuThrottle, CriticalLoad, Replicas, WritePerformance
+from indexpilot_tui.settings.validated import validated
 from tests.tui import sample
 
 LIMITS = CriticalLoad(max_active_backends=10, max_lock_waiters=5, max_lwlock_waits=3, max_io_waits=4)
@@ -76,7 +77,7 @@ def test_lag_at_its_limit() -> None:
     assert lag_signs((replace(STANDBY, replay_s=60.0),), limits) == []
     late = replace(STANDBY, replay_s=60.1)
     assert [s.guard for s in lag_signs((STANDBY, late), limits)] == ["replica_lag"]
-    assert lag_signs((late,), limits.model_copy(update={"enabled": False})) == []
+    assert lag_signs((late,), replace(limits, enabled=False)) == []
     assert lag_signs((replace(late, state="backup"),), limits) == []
     with pytest.raises(ValueError, match="not known yet"):
         lag_signs((replace(late, reply_s=None),), limits)
@@ -131,7 +132,7 @@ BUSY = Sign("critical_load", "9", "5", "9 sessions")
 
 async def guard(answers: list[Any], phase: str = "building index: scanning table") -> tuple[Any, list[dict[str, Any]]]:
     told: list[dict[str, Any]] = []
-    settings = Settings.model_validate({"production_safeguards": {"critical_load": {"interval_seconds": 0.2}}})
+    settings = validated(Settings, {"production_safeguards": {"critical_load": {"interval_seconds": 0.2}}})
     hold = SimpleNamespace(later=lambda action, detail: told.append(detail))
     pressure = Looks(SimpleNamespace(settings=settings, hold=hold), SimpleNamespace(pid=1), phase)  # type: ignore[arg-type]
     pressure.answers = answers

@@ -19,6 +19,7 @@ from indexpilot_tui.engine.safeguards.context import Gate, GateContext
 from indexpilot_tui.engine.safeguards.gates import GATES, carry_since, evaluate
 from indexpilot_tui.errors import RefusedError
 from indexpilot_tui.settings.model import Settings
+from indexpilot_tui.settings.validated import validated
 from tests.conftest import socket_target
 from tests.engine.gates_room import approved, context, plan_of, verdict, workshop
 from tests.faults.workshop import APPROVER, OWNER, Workshop, quick
@@ -60,7 +61,7 @@ async def test_tls(workshop: Workshop, tls: TlsFacts, status: Status) -> None:
 
 @pytest.mark.family(22, no_oracle="the gate alone, nothing is changed")
 async def test_a_unix_socket_must_be_allowed_for_the_target(workshop: Workshop) -> None:
-    target = workshop.target.model_copy(update={"allow_unix_socket_changes": False})
+    target = replace(workshop.target, allow_unix_socket_changes=False)
     v = await verdict(await context(workshop, target=target), "tls")
     assert v.status is Status.BLOCK
     assert v.setting == "targets.test.allow_unix_socket_changes"
@@ -124,10 +125,9 @@ async def test_kill_switch(workshop: Workshop) -> None:
 
 
 async def test_rate_limit_says_when_the_next_slot_is_free(workshop: Workshop) -> None:
-    settings = workshop.settings.model_copy(
-        update={
-            "rate_limiter": Settings.model_validate({"rate_limiter": {"index_creation": {"max_requests": 1}}}).rate_limiter
-        }
+    settings = replace(
+        workshop.settings,
+        rate_limiter=validated(Settings, {"rate_limiter": {"index_creation": {"max_requests": 1}}}).rate_limiter,
     )
     ctx = replace(await approved(workshop), settings=settings)
     assert (await verdict(ctx, "rate_limit")).allows
@@ -158,8 +158,8 @@ async def test_window_closed_waits_with_the_time_and_does_not_hold_a_rollback(wo
 
 
 async def test_load(workshop: Workshop) -> None:
-    settings = Settings.model_validate(
-        {"production_safeguards": {"throttle": {"max_oldest_xact_seconds": 0.2, "max_lock_waiters": 0}}}
+    settings = validated(
+        Settings, {"production_safeguards": {"throttle": {"max_oldest_xact_seconds": 0.2, "max_lock_waiters": 0}}}
     )
     workshop.blocker("select 1")
     time.sleep(0.3)
@@ -173,12 +173,11 @@ async def test_load(workshop: Workshop) -> None:
 
 def strict() -> Settings:
     blockers = {"max_snapshot_age_seconds": 0, "max_writer_age_seconds": 0}
-    return quick().model_copy(
-        update={
-            "production_safeguards": Settings.model_validate(
-                {"production_safeguards": {"maintenance_window": {"enabled": False}, "blockers": blockers}}
-            ).production_safeguards
-        }
+    return replace(
+        quick(),
+        production_safeguards=validated(
+            Settings, {"production_safeguards": {"maintenance_window": {"enabled": False}, "blockers": blockers}}
+        ).production_safeguards,
     )
 
 

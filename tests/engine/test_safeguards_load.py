@@ -23,6 +23,7 @@ from indexpilot_tui.engine.safeguards.load import Load, cooled, judge, load_of, 
 from indexpilot_tui.engine.safeguards.memory import Memory, Two
 from indexpilot_tui.engine.safeguards.signals import look, newest, signals
 from indexpilot_tui.settings.safeguards import Throttle
+from indexpilot_tui.settings.validated import validated
 from tests.engine.gates_room import approved, configured, context, printing, refusing, workshop
 from tests.faults.workshop import Workshop
 
@@ -49,14 +50,14 @@ QUIET = Load(0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 7)
     ],
 )
 def test_each_figure_at_its_limit(figure: str, guard: str, key: str, limit: float, at: float) -> None:
-    limits = Throttle.model_validate({key: limit})
+    limits = validated(Throttle, {key: limit})
     passing = {v.guard: v for v in judge(replace(QUIET, **{figure: at}), limits)}[f"load.{guard}"]
     assert passing.status is Status.PASS
     assert passing.setting == f"production_safeguards.throttle.{key}"
     held = [v for v in judge(replace(QUIET, **{figure: at + 0.01 * max(1, at)}), limits) if not v.allows]
     assert [(v.guard, v.status) for v in held] == [(f"load.{guard}", Status.WAIT)]
     if key in ("max_lwlock_waits", "max_io_waits", "max_wal_mb_per_second", "max_requested_checkpoints"):
-        unlimited = judge(replace(QUIET, **{figure: 1e12}), Throttle.model_validate({key: None}))
+        unlimited = judge(replace(QUIET, **{figure: 1e12}), validated(Throttle, {key: None}))
         assert f"load.{guard}" not in {v.guard for v in unlimited}
 
 

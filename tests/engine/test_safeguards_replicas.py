@@ -31,6 +31,7 @@ from indexpilot_tui.engine.safeguards.replicas import (
 from indexpilot_tui.localpg import LocalCluster
 from indexpilot_tui.settings.model import Settings
 from indexpilot_tui.settings.safeguards import Replicas
+from indexpilot_tui.settings.validated import plain, validated
 from tests.engine.gates_room import approved, configured, context, plan_of, refusing, verdict
 from tests.faults.workshop import Workshop, make_workshop
 from tests.standby import Standby as RealStandby
@@ -254,14 +255,14 @@ async def until_verdict(ctx: GateContext, guard: str) -> Any:
 
 
 def with_standby(workshop: Workshop, follower: RealStandby, ctx: GateContext, *, dsn: str | None = None) -> GateContext:
-    data = ctx.settings.model_dump()
+    data = plain(ctx.settings)
     data["targets"] = {
         "standby": {"name": "standby", "environment": "development",
                     "dsn": dsn or follower.conninfo(workshop.dbname, "w_operator")},
     }  # fmt: skip
     data["production_safeguards"]["blockers"]["max_writer_age_seconds"] = 1
-    target = ctx.target.model_copy(update={"standbys": ("standby",)})
-    return replace(ctx, settings=Settings.model_validate(data), target=target)
+    target = replace(ctx.target, standbys=("standby",))
+    return replace(ctx, settings=validated(Settings, data), target=target)
 
 
 async def test_a_reader_on_a_standby_holds_a_drop_and_not_a_build(workshop: Workshop, follower: RealStandby) -> None:

@@ -82,8 +82,8 @@ async def test_the_estimate_comes_from_the_server_and_is_the_only_thing_in_the_w
     ctx = await approved(workshop)
     end = ctx.now + timedelta(minutes=1)
     hours = {"start_hour": (end.hour + 23) % 24, "start_minute": end.minute, "end_hour": end.hour, "end_minute": end.minute}
-    safeguards = ctx.settings.production_safeguards.model_copy(update={"maintenance_window": Window(**hours)})
-    settings = ctx.settings.model_copy(update={"production_safeguards": safeguards})
+    safeguards = replace(ctx.settings.production_safeguards, maintenance_window=Window(**hours))
+    settings = replace(ctx.settings, production_safeguards=safeguards)
     end = end.replace(second=0, microsecond=0)
     late = replace(ctx, settings=settings, now=end - timedelta(milliseconds=50))
     assert [v.guard for v in await evaluate(late) if not v.allows] == ["maintenance_window"]

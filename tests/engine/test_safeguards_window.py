@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from indexpilot_tui.engine.safeguards.maintenance_window import opening
 from indexpilot_tui.settings.model import Window
+from indexpilot_tui.settings.validated import validated
 
 BERLIN = ZoneInfo("Europe/Berlin")
 
@@ -114,4 +115,4 @@ def test_what_it_promises_holds(start: int, length: int, days: set[int], zone: s
 @pytest.mark.parametrize("bad", [{"start_hour": 24}, {"days_of_week": ()}, {"timezone": "Mars/Olympus"}])
 def test_what_makes_no_sense_is_refused(bad: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="."):
-        Window.model_validate(bad)
+        validated(Window, bad)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -13,6 +14,7 @@ from indexpilot_tui.engine.postgres.session import Purpose, connect, session
 from indexpilot_tui.errors import ConfigError, ConnectError, UsageError
 from indexpilot_tui.localpg import LocalCluster
 from indexpilot_tui.settings.model import Settings, Target
+from indexpilot_tui.settings.validated import validated
 from tests.conftest import socket_target
 from tests.servers import TlsServer
 
@@ -119,7 +121,7 @@ async def test_our_own_policy_refuses_a_session_in_clear(lax: TlsServer, setting
     target = tls_target(lax, "disable", sslrootcert="")
     with pytest.raises(ConnectError, match="not encrypted"):
         await connect(target, Purpose.MONITOR, settings)
-    async with session(target.model_copy(update={"environment": "development"}), Purpose.MONITOR, settings) as s:
+    async with session(replace(target, environment="development"), Purpose.MONITOR, settings) as s:
         assert not s.facts.tls.in_use
 
 
@@ -169,9 +171,9 @@ async def test_a_mode_that_comes_from_elsewhere_is_judged_all_the_same(
         else:
             fields["service"] = "shop"
     with pytest.raises(ConnectError, match="not encrypted") as caught:
-        await connect(Target.model_validate(fields), Purpose.MONITOR, settings)
+        await connect(validated(Target, fields), Purpose.MONITOR, settings)
     assert "sslmode=verify-full" in str(caught.value)
-    async with session(Target.model_validate(fields | {"sslmode": "verify-full"}), Purpose.MONITOR, settings) as s:
+    async with session(validated(Target, fields | {"sslmode": "verify-full"}), Purpose.MONITOR, settings) as s:
         assert s.facts.tls.authenticated
 
 
@@ -195,13 +197,13 @@ async def test_a_password_in_the_target_is_refused_and_not_repeated(settings: Se
 
 async def test_password_command_is_run_at_each_connect(tls_server: TlsServer, settings: Settings, tmp_path: object) -> None:
     command = ("/bin/sh", "-c", f"echo x >> {tmp_path}/runs; echo admin-secret")
-    target = tls_target(tls_server, passfile="").model_copy(update={"password_command": command})
+    target = replace(tls_target(tls_server, passfile=""), password_command=command)
     for _ in range(2):
         async with session(target, Purpose.MONITOR, settings):
             pass
     with open(f"{tmp_path}/runs") as f:
         assert len(f.readlines()) == 2
-    failing = target.model_copy(update={"password_command": ("/bin/sh", "-c", "echo hush; exit 3")})
+    failing = replace(target, password_command=("/bin/sh", "-c", "echo hush; exit 3"))
     with pytest.raises(ConnectError) as caught:
         await connect(failing, Purpose.MONITOR, settings)
     assert "hush" not in str(caught.value)

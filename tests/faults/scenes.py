@@ -12,6 +12,8 @@ import psycopg
 
 from indexpilot_tui.engine.model.change import Change, State
 from indexpilot_tui.errors import IndexPilotError
+from indexpilot_tui.settings.model import Settings
+from indexpilot_tui.settings.validated import plain, validated
 from tests.faults.workshop import Workshop, alive, story
 
 OLD_SNAPSHOT = ("set transaction isolation level repeatable read", "select 1 from app.other")
@@ -119,10 +121,10 @@ class Rival:
 
 def settings_with(workshop: Workshop, **sections: dict[str, Any]) -> None:
     """Other values of production_safeguards for this workshop, section by section."""
-    data: dict[str, Any] = workshop.settings.model_dump(exclude={"origins"})
+    data: dict[str, Any] = plain(workshop.settings)
     for section, values in sections.items():
         data["production_safeguards"][section] |= values
-    workshop.settings = type(workshop.settings).model_validate(data)
+    workshop.settings = validated(Settings, data)
 
 
 async def until(condition: Callable[[], bool], seconds: float = 10.0, what: str = "what was waited for") -> None:

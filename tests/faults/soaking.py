@@ -21,6 +21,7 @@ from indexpilot_tui.engine.changes.rollback import propose_rollback
 from indexpilot_tui.engine.model.change import Change, State
 from indexpilot_tui.errors import IndexPilotError, UsageError
 from indexpilot_tui.settings.model import Settings
+from indexpilot_tui.settings.validated import plain, validated
 from tests.faults import oracle
 from tests.faults.scenes import OLD_SNAPSHOT, WRITER, Rival
 from tests.faults.workshop import OverTls, Workshop, alive, quick, story
@@ -54,10 +55,10 @@ END_S = 90.0
 
 def soak_settings() -> Settings:
     """No rate limit in the way, short waits."""
-    data = quick().model_dump(exclude={"origins"})
+    data = plain(quick())
     data["rate_limiter"]["index_creation"]["max_requests"] = 10_000
     data["production_safeguards"]["write_performance"]["max_indexes_per_table"] = 50
-    return Settings.model_validate(data)
+    return validated(Settings, data)
 
 
 @dataclass(frozen=True)

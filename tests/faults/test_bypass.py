@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from indexpilot_tui.engine.model.change import State
+from indexpilot_tui.settings.model import Settings
+from indexpilot_tui.settings.validated import plain, validated
 from tests.faults.workshop import Workshop, actions, check_intents, story
 
 DDL = "create index on app.t (v)"
@@ -16,9 +18,9 @@ DDL = "create index on app.t (v)"
 def shut(workshop: Workshop) -> None:
     """The window is closed all day long."""
     other = (datetime.now(UTC) + timedelta(days=3)).weekday()
-    data: dict[str, Any] = workshop.settings.model_dump(exclude={"origins"})
+    data: dict[str, Any] = plain(workshop.settings)
     data["production_safeguards"]["maintenance_window"] |= {"enabled": True, "days_of_week": [other]}
-    workshop.settings = type(workshop.settings).model_validate(data)
+    workshop.settings = validated(Settings, data)
 
 
 @pytest.mark.family(21)

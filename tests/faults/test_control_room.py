@@ -18,6 +18,8 @@ from indexpilot_tui.engine.changes.book import Book
 from indexpilot_tui.engine.engine import Engine
 from indexpilot_tui.engine.model.change import State
 from indexpilot_tui.errors import IndexPilotError, ServerError
+from indexpilot_tui.settings.model import Settings
+from indexpilot_tui.settings.validated import plain, validated
 from tests.faults import oracle
 from tests.faults.hooked import Hook
 from tests.faults.scenes import CREATE, END, OLD_SNAPSHOT, building, ended, nobody_builds, to_the_end, until
@@ -324,9 +326,9 @@ async def test_the_executor_dies_while_the_control_schema_is_away(workshop: Work
 
 
 def anchored(workshop: Workshop, **anchor: object) -> None:
-    data = workshop.settings.model_dump(exclude={"origins"})
+    data = plain(workshop.settings)
     data["control"]["anchor"] |= anchor
-    workshop.settings = type(workshop.settings).model_validate(data)
+    workshop.settings = validated(Settings, data)
 
 
 @pytest.mark.family(19)

@@ -15,6 +15,8 @@ import pytest
 
 from indexpilot_tui.engine.model.change import State
 from indexpilot_tui.localpg import LocalCluster
+from indexpilot_tui.settings.model import Settings
+from indexpilot_tui.settings.validated import plain, validated
 from tests.faults import oracle
 from tests.faults.scenes import refused
 from tests.faults.workshop import OPERATOR, OWNER, Workshop, actions, check_intents, story
@@ -56,13 +58,13 @@ def roomy(volume: Path, workshop: Workshop) -> Iterator[Workshop]:
 
 
 def with_metric(workshop: Workshop, volume: Path) -> None:
-    data: dict[str, Any] = workshop.settings.model_dump(exclude={"origins"})
+    data: dict[str, Any] = plain(workshop.settings)
     data["metrics"] = {
         "small": {"command": ["sh", "-c", FREE, "sh", str(volume)], "max_age_seconds": 0},
         "host": {"command": ["sh", "-c", FREE, "sh", "/"], "max_age_seconds": 0},
     }
     data["production_safeguards"]["disk"] |= {"metric": "host", "tablespace_metrics": {"small": "small"}}
-    workshop.settings = type(workshop.settings).model_validate(data)
+    workshop.settings = validated(Settings, data)
 
 
 async def failed_cleanly(workshop: Workshop, sqlstate: str) -> str:

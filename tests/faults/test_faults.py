@@ -78,7 +78,8 @@ async def test_kill_of_the_console_does_not_reach_the_executor(workshop: Worksho
         "import asyncio, sys, time\n"
         "from indexpilot_tui.engine.changes.executor import spawn\n"
         "from indexpilot_tui.engine.changes.job import Job\n"
-        "job = Job.model_validate_json(sys.stdin.read())\n"
+        "from indexpilot_tui.settings.validated import validated_json\n"
+        "job = validated_json(Job, sys.stdin.read())\n"
         "print(asyncio.run(spawn(job.target, job.settings, job.change_id)), flush=True)\n"
         "time.sleep(100)\n"
     )
@@ -91,7 +92,7 @@ async def test_kill_of_the_console_does_not_reach_the_executor(workshop: Worksho
     )  # fmt: skip
     assert console.stdin is not None
     assert console.stdout is not None
-    console.stdin.write(job.model_dump_json().encode())
+    console.stdin.write(job.to_json().encode())
     console.stdin.close()
     pid = int(await asyncio.wait_for(console.stdout.readline(), 30))
     await workshop.until_event(change_id, "ddl.intent")

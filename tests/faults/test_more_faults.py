@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -18,6 +19,7 @@ from indexpilot_tui.engine.model.change import Change, State
 from indexpilot_tui.errors import ServerError
 from indexpilot_tui.localpg import LocalCluster
 from indexpilot_tui.settings.model import Settings
+from indexpilot_tui.settings.validated import validated
 from tests.faults.workshop import OPERATOR, Workshop, actions, check_intents, make_workshop, quick, story
 from tests.servers import DEBIAN_15, require
 
@@ -88,8 +90,8 @@ async def test_a_drop_stopped_halfway_by_an_operator_needs_one(spare: Workshop) 
 
 @pytest.mark.family(2)
 async def test_attempts_end(workshop: Workshop) -> None:
-    one_slot = Settings.model_validate({"rate_limiter": {"index_creation": {"max_requests": 1}}}).rate_limiter
-    workshop.settings = quick(max_attempts=2).model_copy(update={"rate_limiter": one_slot})
+    one_slot = validated(Settings, {"rate_limiter": {"index_creation": {"max_requests": 1}}}).rate_limiter
+    workshop.settings = replace(quick(max_attempts=2), rate_limiter=one_slot)
     change_id = await workshop.approved("create index on app.t (v)")
     writer = "update app.t set v = 1 where id = 1"  # holds the build in its first phase
     held = workshop.blocker(writer)
@@ -187,8 +189,8 @@ async def test_what_changed_since_the_proposal_is_not_changed_further(
 @pytest.mark.family(17)
 async def test_a_gate_that_refuses_leaves_the_change_approved_and_says_so(workshop: Workshop) -> None:
     change_id = await workshop.approved("create index on app.t (v)")
-    workshop.settings = Settings.model_validate(
-        {"production_safeguards": {"maintenance_window": {"days_of_week": [_other_weekday(workshop)]}}}
+    workshop.settings = validated(
+        Settings, {"production_safeguards": {"maintenance_window": {"days_of_week": [_other_weekday(workshop)]}}}
     )
     await workshop.spawn(change_id)
     change = await workshop.until_event(change_id, "apply.refused")

@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import psycopg
@@ -333,10 +334,8 @@ async def test_a_window_that_closes_in_the_middle_keeps_what_was_built(workshop:
     start, end = now - timedelta(minutes=2), now + timedelta(seconds=80)  # to the minute: 20 to 80 s from now
     window = {"start_hour": start.hour, "start_minute": start.minute, "end_hour": end.hour, "end_minute": end.minute}
     limits = workshop.settings.production_safeguards
-    closing = limits.maintenance_window.model_copy(update={"enabled": True, **window})
-    workshop.settings = workshop.settings.model_copy(
-        update={"production_safeguards": limits.model_copy(update={"maintenance_window": closing})}
-    )
+    closing = replace(limits.maintenance_window, **{"enabled": True, **window})
+    workshop.settings = replace(workshop.settings, production_safeguards=replace(limits, maintenance_window=closing))
     workshop.sql(TABLES)
     change_id = await workshop.approved(DDL)
     writer = workshop.blocker("lock table app.p_a in row exclusive mode")
@@ -355,10 +354,8 @@ async def test_a_window_that_closes_in_the_middle_keeps_what_was_built(workshop:
 
 async def test_a_gate_that_passes_by_itself_is_waited_for_between_the_parts(workshop: Workshop) -> None:
     limits = workshop.settings.production_safeguards
-    strict = limits.blockers.model_copy(update={"max_writer_age_seconds": 0.0})
-    workshop.settings = workshop.settings.model_copy(
-        update={"production_safeguards": limits.model_copy(update={"blockers": strict})}
-    )
+    strict = replace(limits.blockers, max_writer_age_seconds=0.0)
+    workshop.settings = replace(workshop.settings, production_safeguards=replace(limits, blockers=strict))
     workshop.sql(TABLES)
     change_id = await workshop.approved(DDL)
     writer = workshop.blocker("lock table app.p_b in row exclusive mode")

@@ -16,6 +16,8 @@ import pytest
 
 from indexpilot_tui.engine.model.change import Change, State
 from indexpilot_tui.localpg import LocalCluster
+from indexpilot_tui.settings.model import Settings
+from indexpilot_tui.settings.validated import plain, validated
 from tests.faults.scenes import END, LAST_WAIT, OLD_SNAPSHOT, Rival, phase, settings_with
 from tests.faults.workshop import OWNER, Workshop, actions, check_intents, make_workshop, story
 from tests.standby import standby_of
@@ -75,9 +77,9 @@ def sessions(workshop: Workshop, number: int, statement: str) -> Iterator[None]:
 
 def with_metric(workshop: Workshop, file: Path) -> dict[str, dict[str, Any]]:
     """The server's CPU is what a file says."""
-    data = workshop.settings.model_dump(exclude={"origins"})
+    data = plain(workshop.settings)
     data["metrics"] = {"host": {"command": ["cat", str(file)], "max_age_seconds": 0}}
-    workshop.settings = type(workshop.settings).model_validate(data)
+    workshop.settings = validated(Settings, data)
     return {"cpu_throttle": {"metric": "host"}}
 
 
@@ -133,9 +135,9 @@ async def test_a_metric_that_hangs_stops_a_build(workshop: Workshop, tmp_path: P
     script = tmp_path / "cpu"
     script.write_text("echo 10")
     with_metric(workshop, script)
-    data = workshop.settings.model_dump(exclude={"origins"})
+    data = plain(workshop.settings)
     data["metrics"] = {"host": {"command": ["sh", str(script)], "max_age_seconds": 0, "timeout_seconds": 0.5}}
-    workshop.settings = type(workshop.settings).model_validate(data)
+    workshop.settings = validated(Settings, data)
     change_id = await at_work(workshop, cpu_throttle={"metric": "host"})
     script.write_text("exec sleep 30")
     intent = await stopped_by(workshop, change_id)
@@ -154,10 +156,10 @@ async def test_a_metric_that_hangs_stops_a_build(workshop: Workshop, tmp_path: P
     ],
 )
 async def test_a_metric_that_fails_before_lets_nothing_start(workshop: Workshop, command: list[str], why: str) -> None:
-    data = workshop.settings.model_dump(exclude={"origins"})
+    data = plain(workshop.settings)
     data["metrics"] = {"host": {"command": command, "timeout_seconds": 0.3}}
     data["production_safeguards"]["cpu_throttle"]["metric"] = "host"
-    workshop.settings = type(workshop.settings).model_validate(data)
+    workshop.settings = validated(Settings, data)
     change_id = await workshop.approved("create index on app.t (v)")
     await workshop.spawn(change_id)
     change = await workshop.until_event(change_id, "apply.refused")

@@ -15,17 +15,16 @@ from indexpilot_tui.engine.model.change import State
 from indexpilot_tui.engine.postgres.ddl import parse_index_statement
 from indexpilot_tui.errors import RefusedError
 from indexpilot_tui.settings.model import Settings
+from indexpilot_tui.settings.validated import plain, validated
 from tests.faults.workshop import OWNER, Workshop, actions, check_intents, quick, story
 
 OLD_SNAPSHOT = ("set transaction isolation level repeatable read", "select 1 from app.other")
 
 
 def with_precheck(settings: Settings, **changed: object) -> Settings:
-    return Settings.model_validate(
-        settings.model_dump() | {
-            "production_safeguards": settings.production_safeguards.model_dump() | {"unique_precheck": changed}
-        }
-    )  # fmt: skip
+    return validated(Settings, plain(settings) | {
+            "production_safeguards": plain(settings.production_safeguards) | {"unique_precheck": changed}
+        })  # fmt: skip
 
 
 @pytest.mark.parametrize(

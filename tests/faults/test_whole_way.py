@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from indexpilot_tui.engine.changes.rollback import propose_rollback
@@ -91,7 +93,7 @@ async def test_a_regression_is_said_and_the_way_back_proposed_but_not_gone(works
 
 
 def judged_by(settings: Settings, **changed: object) -> Settings:
-    return settings.model_copy(update={"verification": settings.verification.model_copy(update=changed)})
+    return replace(settings, verification=replace(settings.verification, **changed))
 
 
 SLOW = "select count(*), pg_sleep({}) from app.t where v = 5"
@@ -147,9 +149,9 @@ async def test_the_verdict_names_plans_write_latency_wal_and_hot(either: Worksho
     """A reader gets another plan, a writer loses its HOT updates and writes more WAL: both are told. (The gate that would
     refuse such an index is off.)"""
     limits = either.settings.production_safeguards
-    lifted = limits.write_performance.model_copy(update={"write_overhead_threshold": 1.0})
-    limits = limits.model_copy(update={"write_performance": lifted})
-    either.settings = either.settings.model_copy(update={"production_safeguards": limits})
+    lifted = replace(limits.write_performance, write_overhead_threshold=1.0)
+    limits = replace(limits, write_performance=lifted)
+    either.settings = replace(either.settings, production_safeguards=limits)
     either.sql("grant usage on schema app to w_operator; grant select on app.t to w_operator")
     either.sql("alter table app.t set (fillfactor = 50)")
     either.sql("set role w_owner; create table app.t2 (like app.t including all) with (fillfactor = 50)")

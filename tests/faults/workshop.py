@@ -9,7 +9,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
@@ -29,6 +29,7 @@ from indexpilot_tui.engine.postgres.session import Purpose, Session, connect
 from indexpilot_tui.errors import IndexPilotError
 from indexpilot_tui.localpg import LocalCluster
 from indexpilot_tui.settings.model import Settings, Target
+from indexpilot_tui.settings.validated import validated
 from tests.conftest import socket_target
 from tests.faults import oracle
 from tests.faults.hooked import Hook
@@ -44,7 +45,8 @@ _numbers = count(1)
 def quick(**changed: Any) -> Settings:
     """Settings for tests: no window, short waits. `changed` are values of the observer."""
     observer = {"requeue_delay_seconds": 1, "lease_seconds": 5, "poll_seconds": 0.2} | changed
-    return Settings.model_validate(
+    return validated(
+        Settings,
         {
             "production_safeguards": {
                 "maintenance_window": {"enabled": False},
@@ -53,7 +55,7 @@ def quick(**changed: Any) -> Settings:
             },
             "verification": {"window_seconds": 5, "min_calls": 5, "plans": "target"},
             "rate_limiter": {"index_creation": {"max_requests": 50}},
-        }
+        },
     )
 
 
@@ -92,7 +94,7 @@ class OverTls:
             "dsn": self.server.conninfo(user, dbname, **port),
             "allow_unix_socket_changes": True,  # of a control schema on another server
         }
-        return Target.model_validate(values | fields)
+        return validated(Target, values | fields)
 
     def login(self, conn: psycopg.Connection[Any], name: str) -> None:
         self.server.add_login(name, f"{name}-secret")
@@ -185,7 +187,7 @@ class Workshop:
             pid = await executor.spawn(self.target, self.settings, change_id, resume=resume)
         else:
             job = Job(target=self.target, settings=self.settings, change_id=change_id, resume=resume)
-            pid = await spawn_hooked(job.model_dump_json(), hook)
+            pid = await spawn_hooked(job.to_json(), hook)
         self._executors.append(pid)
         return pid
 
@@ -336,7 +338,7 @@ async def make_workshop(
     settings = settings or quick()
     if control is not None:
         dsn = control.cluster.target(control.dbname, OPERATOR).dsn
-        settings = settings.model_copy(update={"control": settings.control.model_copy(update={"dsn": dsn})})
+        settings = replace(settings, control=replace(settings.control, dsn=dsn))
     log_from = place.log.stat().st_size
     _furnish(place, dbname)
     opened: list[Session] = []

@@ -8,7 +8,8 @@ import pytest
 
 from indexpilot_tui.settings.model import Settings, Tui
 from indexpilot_tui.tui.app import ConsoleApp
-from indexpilot_tui.tui.themes import ENVIRONMENTS, contrast, load_themes
+from indexpilot_tui.tui.theme_files import load_themes
+from indexpilot_tui.tui.themes import ENVIRONMENTS, contrast
 from tests.tui.frozen import FrozenEngine
 
 AA = 4.5  # WCAG 2.1, success criterion 1.4.3, text of normal size

@@ -9,6 +9,7 @@ from indexpilot_tui.engine.changes.catalog import Backend, IndexFacts
 from indexpilot_tui.engine.changes.work import Work
 from indexpilot_tui.engine.model.change import Change, State
 from indexpilot_tui.settings.model import Settings
+from indexpilot_tui.settings.validated import validated
 from tests.unit.desk import NOW, PLAN, change
 
 DROP = replace(
@@ -67,7 +68,7 @@ class Noted:
 
 def work(of: Change | None = None, *, state: State = State.RUNNING, **changed: Any) -> Any:
     """A Work whose hold is `Noted`."""
-    settings = Settings.model_validate({"production_safeguards": changed.pop("guards", {})})
+    settings = validated(Settings, {"production_safeguards": changed.pop("guards", {})})
     made: Any = Work(None, settings, Noted(state), of or change(State.RUNNING), None)  # type: ignore[arg-type]
     for name, value in changed.items():
         setattr(made, name, value)

@@ -19,6 +19,7 @@ from indexpilot_tui.engine.safeguards.context import PACKAGE, Gate, GateContext
 from indexpilot_tui.engine.safeguards.memory import Two
 from indexpilot_tui.engine.safeguards.signals import KEY
 from indexpilot_tui.settings.model import Settings, Target
+from indexpilot_tui.settings.validated import validated
 from tests.engine.journal_room import CLUSTER, make_plan
 
 NOW = datetime(2026, 6, 10, 3, tzinfo=UTC)  # a Wednesday, within the window that is the default
@@ -114,9 +115,9 @@ def context(answers: dict[str, Any] | None = None, *, facts: Facts = FACTS, **ch
     """A context with the answers; `guards`: values of production_safeguards, `target`: fields of the target."""
     guards, target = changed.pop("guards", {}), changed.pop("target_of", {})
     more = changed.pop("settings_of", {})
-    settings = Settings.model_validate({"production_safeguards": guards, **more})
+    settings = validated(Settings, {"production_safeguards": guards, **more})
     values: dict[str, Any] = {
-        "target": Target.model_validate({"name": "t", "environment": "development", "dsn": "host=h"} | target),
+        "target": validated(Target, {"name": "t", "environment": "development", "dsn": "host=h"} | target),
         "settings": settings, "session": Desk(answers or {}, facts), "now": NOW, "journal": Book(), "plan": PLAN,
     }  # fmt: skip
     return GateContext(**(values | changed))

@@ -14,6 +14,7 @@ from indexpilot_tui.engine.changes import work as shared
 from indexpilot_tui.engine.model.change import State, Step
 from indexpilot_tui.errors import ConnectError
 from indexpilot_tui.settings.model import Settings
+from indexpilot_tui.settings.validated import validated
 from tests.unit.bench_of_changes import DROP, REBUILD, Noted, work
 from tests.unit.desk import NOW, PLAN, Desk, change
 
@@ -119,7 +120,7 @@ async def test_plans_are_read_only_where_they_can_change(
     monkeypatch.setattr(shared, "read_shapes", read)
     made = work(**changed)
     if off:
-        made.settings = Settings.model_validate({"verification": {"plans": "off"}})
+        made.settings = validated(Settings, {"verification": {"plans": "off"}})
     assert await made.shapes([]) == {"plans": {} if why else {"1": []}, "why": why}
 
 

@@ -326,7 +326,7 @@ async def test_standbys_that_nobody_looks_into_are_told(
     monkeypatch.setattr(replicas, "_readers", readers)
     monkeypatch.setattr(replicas, "judge_readers", judged)
     ctx = context(plan=DROP, guards={"blockers": {"max_writer_age_seconds": 9}})
-    ctx = replace(ctx, target=ctx.target.model_copy(update={"standbys": tuple(r.standby for r in looks)}))
+    ctx = replace(ctx, target=replace(ctx.target, standbys=tuple(r.standby for r in looks)))
     assert len(await replicas._sessions(ctx, followers(*[STANDBY] * connected))) == 1
     assert told == [(looks, unknown, 9)]
 

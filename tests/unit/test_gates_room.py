@@ -29,6 +29,7 @@ from indexpilot_tui.engine.safeguards.table_writes import (
     statements_of,
 )
 from indexpilot_tui.settings.safeguards import WritePerformance
+from indexpilot_tui.settings.validated import plain
 from tests.unit.desk import (
     ARCHIVER,
     FACTS,
@@ -243,7 +244,7 @@ async def writing(
     indexes: int = 2, columns: str = "", answers: dict[str, Any] | None = None, **changed: Any,
 ) -> tuple[dict[str, Verdict], Any]:  # fmt: skip
     """The gate, with two readings of the table's counters."""
-    ctx = context({"sees_everybody": {"sees": True}} | (answers or {}), guards={"write_performance": POLICY.model_dump()},
+    ctx = context({"sees_everybody": {"sees": True}} | (answers or {}), guards={"write_performance": plain(POLICY)},
                   **changed)  # fmt: skip
     ctx = seen(ctx, signals(rates={"xacts": 7.0}))
     ctx.memory._moments["written"] = (NOW, Facts(indexes, (1,), frozenset(columns.split())))
@@ -300,7 +301,7 @@ ONE, TWO, NONE = _counts({(1,): (9, 9)}, 9, 9), _counts({(1,): (9, 9), (2,): (1,
 async def test_a_time_of_which_nothing_is_known_is_followed_by_one_more(
     monkeypatch: pytest.MonkeyPatch, readings: list[Counts], sample: float, waits: list[float], known: bool
 ) -> None:
-    guards = {"write_performance": POLICY.model_dump(), "throttle": {"sample_seconds": sample}}
+    guards = {"write_performance": plain(POLICY), "throttle": {"sample_seconds": sample}}
     ctx = seen(context({"sees_everybody": {"sees": True}}, guards=guards), signals())
     ctx.memory._moments["written"] = (NOW, Facts(2, (1,), frozenset()))
     ctx.memory._kept[f"statements {PLAN.table_oid}"] = (time.monotonic(), UPDATES)

@@ -19,6 +19,7 @@ from indexpilot_tui.engine.observe.tape import Piece
 from indexpilot_tui.engine.observe.writing import WriteGauge, hot_of
 from indexpilot_tui.settings.model import Settings, Target
 from indexpilot_tui.settings.safeguards import Throttle
+from indexpilot_tui.settings.validated import validated
 from tests.tui import sample_signals
 from tests.tui.sample import NOW
 
@@ -127,9 +128,9 @@ def test_a_standby_that_has_replayed_all_is_not_behind() -> None:
 
 def of_server(signals: Signals, **throttle: object) -> dict[str, Gauge]:
     settings = Settings()
-    guards = settings.production_safeguards.model_copy(update={"throttle": Throttle.model_validate(throttle)})
+    guards = replace(settings.production_safeguards, throttle=validated(Throttle, throttle))
     target = Target(name="orders", cores=signals.cores)
-    made = server_gauges(signals, settings.model_copy(update={"production_safeguards": guards}), target)
+    made = server_gauges(signals, replace(settings, production_safeguards=guards), target)
     return {g.key: g for g in made}
 
 

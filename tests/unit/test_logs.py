@@ -12,10 +12,11 @@ import pytest
 from indexpilot_tui.engine import logs
 from indexpilot_tui.errors import ConfigError
 from indexpilot_tui.settings.model import Settings
+from indexpilot_tui.settings.validated import validated
 
 
 def _settings(path: Path | None, level: str = "INFO") -> Settings:
-    return Settings.model_validate({"operational": {"structured_logging": {"log_level": level, "file": path}}})
+    return validated(Settings, {"operational": {"structured_logging": {"log_level": level, "file": path}}})
 
 
 def test_one_json_event_a_line_with_context(tmp_path: Path) -> None:

@@ -274,9 +274,7 @@ def observing(
     made = proving(**changed)
     until = None if left is None else NOW + timedelta(seconds=left)
     made.hold.now = change(State.OBSERVING, observe_until=until, events=tuple(Event(1, NOW, "a", e, {}) for e in events))
-    made.settings = made.settings.model_copy(
-        update={"verification": made.settings.verification.model_copy(update={"auto_revert": policy, "plans": plans})}
-    )
+    made.settings = replace(made.settings, verification=replace(made.settings.verification, auto_revert=policy, plans=plans))
     return made
 
 

@@ -16,13 +16,14 @@ from indexpilot_tui.engine.changes import job
 from indexpilot_tui.engine.changes.book import Book, state_dir
 from indexpilot_tui.errors import NotInstalledError, ServerError
 from indexpilot_tui.settings.model import Settings, Target
+from indexpilot_tui.settings.validated import validated, validated_json
 from tests.unit.desk import Desk
 
-TARGET = Target.model_validate({
+TARGET = validated(Target, {
     "name": "shop", "environment": "production", "dsn": "host=h", "password_env": "SECRET",
     "allow_unix_socket_changes": True,
 })  # fmt: skip
-ELSEWHERE = Settings.model_validate({"control": {"dsn": "host=control"}})
+ELSEWHERE = validated(Settings, {"control": {"dsn": "host=control"}})
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ async def test_an_executor_is_told_on_its_stdin_and_has_a_session_of_its_own(
     assert await job.spawn(TARGET, ELSEWHERE, 5, resume=True) == 77
     command, session, order = told.read_text().split("\n", 2)
     assert (command, int(session) != os.getsid(0)) == (f"-m {job.MODULE}", True)
-    assert job.Job.model_validate_json(order) == job.Job(target=TARGET, settings=ELSEWHERE, change_id=5, resume=True)
+    assert validated_json(job.Job, order) == job.Job(target=TARGET, settings=ELSEWHERE, change_id=5, resume=True)
 
 
 @pytest.mark.parametrize(

@@ -250,8 +250,10 @@ def main() -> int:
     What is printed is one JSON object, once the process that stays has its connections: its id, or the error.
     """
     forbid_core_dumps()
-    job = Job.model_validate_json(sys.stdin.read())
     from indexpilot_tui.engine.changes.drive import carry_out
+    from indexpilot_tui.settings.validated import validated_json
+
+    job = validated_json(Job, sys.stdin.read())
 
     theirs, ours = os.pipe()
     if os.fork():

@@ -5,32 +5,34 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
-
-from pydantic import BaseModel, ConfigDict
 
 import indexpilot_tui
 from indexpilot_tui.engine.journal.journal import Journal
 from indexpilot_tui.engine.postgres.session import Purpose, connect
 from indexpilot_tui.errors import ServerError
 from indexpilot_tui.settings.model import Settings, Target
+from indexpilot_tui.settings.section import section
 
 MODULE = "indexpilot_tui.engine.changes.executor"
 START_S = 60.0  # three connections, each with a connect_timeout of 10 s by default
 
 
-class Job(BaseModel):
+@section
+class Job:
     """The executor's order, as JSON on its stdin: a command line would be visible to everybody on the machine.
 
     `resume`: take a change over whose executor is gone, instead of starting one.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     target: Target
     settings: Settings
     change_id: int
     resume: bool = False
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), default=str)  # paths
 
 
 def control_target(target: Target, settings: Settings) -> Target:
@@ -78,7 +80,7 @@ async def spawn(target: Target, settings: Settings, change_id: int, *, resume: b
     )
     try:
         async with asyncio.timeout(START_S):
-            out, err = await process.communicate(job.model_dump_json().encode())
+            out, err = await process.communicate(job.to_json().encode())
     except TimeoutError:
         process.kill()
         await process.wait()
