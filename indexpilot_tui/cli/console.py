@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from indexpilot_tui.cli.apart import apart
 from indexpilot_tui.cli.options import Common, bundle_option, common_options
 from indexpilot_tui.cli.running import demo_targets, run_async, targets_of
 from indexpilot_tui.errors import UsageError
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from indexpilot_tui.demo import Demo
     from indexpilot_tui.engine.engine import Engine
     from indexpilot_tui.settings import Settings, Target
+    from indexpilot_tui.tui.themes import ThemeSet
 
 FORMATS = ("text", "json")
 DEMO_BANNER = "DEMO: a temporary server, generated data"
@@ -55,19 +57,31 @@ def console(
             raise UsageError("belongs to --check", field=name, value=str(given), remedy="add --check")
     if workload is not None and migration is None:
         raise UsageError("belongs to --migration", field="--workload", value=str(workload), remedy="add --migration FILE")
-    settings = common.settings(**{"tui.theme": theme, "observe.interval_seconds": interval, "tui.mouse": mouse})
     if common.demo and targets:
         raise UsageError(
             "the demo brings its own target", field="TARGET", value=targets[0], remedy="leave TARGET or --demo out"
         )
-    if check and (migration is not None or common.bundle is not None):
-        form = "json" if common.json and output is None else output or "text"
-        return run_async(_check_files(targets, form, settings, common, migration, workload))
+    flags = {"tui.theme": theme, "observe.interval_seconds": interval, "tui.mouse": mouse}
     if check:
-        return run_async(_check(targets, "json" if common.json and output is None else output or "text", settings, common))
+        settings = common.settings(**flags)
+        form = "json" if common.json and output is None else output or "text"
+        if migration is not None or common.bundle is not None:
+            return run_async(_check_files(targets, form, settings, common, migration, workload))
+        return run_async(_check(targets, form, settings, common))
     if len(targets) > 1:
         raise UsageError("the console shows one target", field="TARGET", value=targets[1], remedy="start one console each")
-    return _console(targets[0] if targets else None, operate, settings, common)
+    configured = apart(lambda: _configuration(common, flags))
+    import indexpilot_tui.tui.app  # noqa: F401 - half a second, in which the other process reads the configuration
+
+    return _console(targets[0] if targets else None, operate, *configured(), common)
+
+
+def _configuration(common: Common, flags: dict[str, Any]) -> tuple[Settings, ThemeSet]:
+    """All that a console reads from files. What checks it takes a sixth of a console's memory: it stays elsewhere."""
+    from indexpilot_tui.tui.theme_files import load_themes
+
+    settings = common.settings(**flags)
+    return settings, load_themes(settings.themes_dir)
 
 
 async def _check(names: tuple[str, ...], output: str, settings: Settings, common: Common) -> int:
@@ -112,19 +126,19 @@ async def _check_files(
     return exit_status(reports)
 
 
-def _console(name: str | None, operate: bool, settings: Settings, common: Common) -> int:
+def _console(name: str | None, operate: bool, settings: Settings, themes: ThemeSet, common: Common) -> int:
     from indexpilot_tui.engine import logs
     from indexpilot_tui.tui.terminal import check_terminal
 
     logs.configure(settings, on_screen=True)
     if common.demo:
         check_terminal(demo=True)
-        return _demo_console(settings, common)
+        return _demo_console(settings, themes, common)
     target = common.target(settings, name)
     check_terminal()
     from indexpilot_tui.tui.app import run_console
 
-    return run_console(_opener(target, settings, operate), settings=settings, target_label=target.name)
+    return run_console(_opener(target, settings, operate), settings=settings, themes=themes, target_label=target.name)
 
 
 def _opener(target: Target, settings: Settings, operate: bool) -> Callable[[Callable[[str], None]], Awaitable[Engine]]:
@@ -136,7 +150,7 @@ def _opener(target: Target, settings: Settings, operate: bool) -> Callable[[Call
     return open_engine
 
 
-def _demo_console(settings: Settings, common: Common) -> int:
+def _demo_console(settings: Settings, themes: ThemeSet, common: Common) -> int:
     """The demo server starts behind the first frame; it ends with the console, whatever ends the console."""
     from indexpilot_tui.tui.app import run_console
 
@@ -152,7 +166,7 @@ def _demo_console(settings: Settings, common: Common) -> int:
         return await Engine.open(target, settings, operate=True, second_login=second)
 
     try:
-        return run_console(open_engine, settings=settings, target_label="demo", banner=DEMO_BANNER)
+        return run_console(open_engine, settings=settings, themes=themes, target_label="demo", banner=DEMO_BANNER)
     finally:
         for demo in running:
             asyncio.run(demo.stop())

@@ -58,7 +58,7 @@ def _not_for(index: IndexFacts) -> Bloat:
 
 def _model(index: IndexFacts, columns: Sequence[Mapping[str, Any]], snapshot: Any) -> Bloat:
     from indexpilot_tui.engine.whatif.distinct import joint
-    from indexpilot_tui.engine.whatif.index import Attribute
+    from indexpilot_tui.engine.whatif.made import Attribute
     from indexpilot_tui.engine.whatif.shape import key_column
     from indexpilot_tui.engine.whatif.sizes import IndexShape, estimate
 

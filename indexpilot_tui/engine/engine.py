@@ -41,6 +41,7 @@ from indexpilot_tui.errors import IndexPilotError, RefusedError, UsageError
 from indexpilot_tui.settings.model import Settings, Target
 
 if TYPE_CHECKING:
+    from indexpilot_tui.engine.deeds import Deeds
     from indexpilot_tui.engine.whatif.advise.advisor import Options
     from indexpilot_tui.engine.whatif.advise.model import Advice
     from indexpilot_tui.engine.whatif.model import Forecast, Statement
@@ -108,7 +109,7 @@ class Engine:
         try:
             if orphans_only and not await journal.orphans():
                 return
-            found = await self._control.reconcile()
+            found = await self._deeds.reconcile()
         except IndexPilotError as exc:
             found = [f"interrupted changes could not be looked after: {clean_line(exc.message, 300)}"]
         if not orphans_only:
@@ -171,6 +172,12 @@ class Engine:
     @property
     def control(self) -> Control:
         return self._control
+
+    @property
+    def _deeds(self) -> Deeds:
+        from indexpilot_tui.engine.deeds import Deeds
+
+        return Deeds(self._control)
 
     @property
     def next_delay(self) -> float:
@@ -294,9 +301,10 @@ class Engine:
 
     # --- change ----------------------------------------------------------------------------------------------------
 
-    def _unlocked(self) -> None:
+    def _unlocked(self) -> Deeds:
         if not self.operate:
             raise RefusedError("this console is read-only", remedy="start it with --operate to unlock changes")
+        return self._deeds
 
     async def gates(self, ddl_or_change: str | Change) -> list[Verdict]:
         """Every gate for a statement or a change, evaluated now."""
@@ -304,39 +312,35 @@ class Engine:
             return await self._control.gates(session, ddl_or_change)
 
     async def propose(self, ddl: str, reason: str) -> Change:
-        self._unlocked()
+        deeds = self._unlocked()
         async with self.monitor() as session:
-            return await self._control.propose(session, ddl, reason)
+            return await deeds.propose(session, ddl, reason)
 
     async def approve(self, change_id: int) -> Change:
         """Approve as this login, or as the second login where one stands by."""
-        self._unlocked()
-        return await self._control.approve(change_id)
+        return await self._unlocked().approve(change_id)
 
     async def reject(self, change_id: int, reason: str) -> Change:
-        self._unlocked()
-        return await self._control.reject(change_id, reason)
+        return await self._unlocked().reject(change_id, reason)
 
     async def withdraw(self, change_id: int, reason: str) -> Change:
-        self._unlocked()
-        return await self._control.withdraw(change_id, reason)
+        return await self._unlocked().withdraw(change_id, reason)
 
     async def apply(self, change_id: int) -> Change:
         """Ask the gates, then hand the change to an executor process; returns at once. RefusedError names the gates."""
-        self._unlocked()
+        deeds = self._unlocked()
         async with self.monitor() as session:
-            return await self._control.apply(session, change_id)
+            return await deeds.apply(session, change_id)
 
     async def abort(self, change_id: int, reason: str) -> Change:
         """Ask the executor to stop; it cancels, cleans up and says so in the log."""
-        self._unlocked()
-        return await self._control.abort(change_id, reason)
+        return await self._unlocked().abort(change_id, reason)
 
     async def rollback(self, change_id: int, reason: str) -> Change:
         """Propose the way back as a change of its own (covered by the first one's approval for a day) and start it."""
-        self._unlocked()
+        deeds = self._unlocked()
         async with self.monitor() as session:
-            return await self._control.rollback(session, change_id, reason)
+            return await deeds.rollback(session, change_id, reason)
 
     @property
     def may_carry_out(self) -> bool:
@@ -351,15 +355,14 @@ class Engine:
     async def resolve(self, change_id: int, choice: str, reason: str) -> Change:
         """Settle a change that needs an operator, as an approver who neither proposed nor ran it: finish, repair, clean,
         verify, fail or done. Where this login may operate, what was decided is carried out at once."""
-        self._unlocked()
-        return await self._control.resolve(change_id, choice, reason)
+        return await self._unlocked().resolve(change_id, choice, reason)
 
     async def way_back(self, change_id: int) -> WayBack:
         """How a change would be taken back now: what was saved, what it costs, the steps, the proof. Nothing is written."""
         from indexpilot_tui.engine.changes.guide_cost import cost_of_return
 
         async with self.monitor() as session:
-            back = await self._control.way_back(session, change_id)
+            back = await self._deeds.way_back(session, change_id)
             if back.kind != "create" or not back.statements:
                 return back
             change = await self._control.change(change_id)
@@ -371,12 +374,11 @@ class Engine:
         written to the target."""
         simulator = await self._forecasting.shadow()
         async with self.monitor() as session:
-            return await self._control.rehearse(session, simulator.server, change_id)
+            return await self._deeds.rehearse(session, simulator.server, change_id)
 
     async def keep(self, change_id: int) -> Change:
         """End the observation of a change: it stays."""
-        self._unlocked()
-        return await self._control.keep(change_id)
+        return await self._unlocked().keep(change_id)
 
     async def change(self, change_id: int) -> Change:
         return await self._control.change(change_id)
@@ -386,8 +388,7 @@ class Engine:
 
     async def reconcile(self) -> list[str]:
         """Bring every change whose executor is gone to where the catalog says it is; what was done, one line each."""
-        self._unlocked()
-        return await self._control.reconcile()
+        return await self._unlocked().reconcile()
 
     @property
     def now(self) -> datetime:

@@ -26,7 +26,6 @@ from indexpilot_tui.tui.screens.changes import ChangesScreen
 from indexpilot_tui.tui.screens.dashboard import Dashboard
 from indexpilot_tui.tui.screens.help import HelpScreen
 from indexpilot_tui.tui.screens.sent import SentScreen
-from indexpilot_tui.tui.screens.steps.route import screen_for
 from indexpilot_tui.tui.screens.steps.walk import Walk
 from indexpilot_tui.tui.screens.trouble import TroubleScreen
 from indexpilot_tui.tui.themes import ThemeSet
@@ -247,6 +246,8 @@ class ConsoleApp(App[int]):
         self._walk(Walk(origin=change.reason, ddl=change.plan.ddl, change=change))
 
     def _walk(self, walk: Walk) -> None:
+        from indexpilot_tui.tui.screens.steps.route import screen_for
+
         self.push_screen(screen_for(walk))
 
     async def action_quit(self) -> None:
@@ -282,20 +283,20 @@ class ConsoleApp(App[int]):
 
 
 def run_console(
-    open_engine: OpenEngine, *, settings: Settings, target_label: str, banner: str = "", mouse: bool = False
+    open_engine: OpenEngine, *, settings: Settings, themes: ThemeSet, target_label: str, banner: str = ""
 ) -> int:
     """Run the console until the operator leaves; returns the exit status.
 
     `open_engine` is called in a worker after the first paint, with a function that shows how far it has come; its
     IndexPilotError becomes one message with the remedy, and
     the status, when the operator then quits. `banner` is a line that stays on top (the demo's). Any-motion mouse reports
-    are only switched on with `mouse`: over SSH they cost, and without them text can be selected.
+    are only switched on with `tui.mouse`: over SSH they cost, and without them text can be selected.
     """
-    app = ConsoleApp(open_engine, settings=settings, target_label=target_label, banner=banner)
+    app = ConsoleApp(open_engine, settings=settings, target_label=target_label, banner=banner, themes=themes)
 
     async def main() -> int:
         try:
-            await app.run_async(mouse=mouse or settings.tui.mouse)
+            await app.run_async(mouse=settings.tui.mouse)
         finally:
             await app.shut()
         return app.return_code or 0

@@ -28,6 +28,7 @@ import psycopg
 
 from indexpilot_tui.engine.changes.plan_shapes import shape
 from indexpilot_tui.engine.control import Control
+from indexpilot_tui.engine.deeds import Deeds
 from indexpilot_tui.engine.journal.setup import setup_sql
 from indexpilot_tui.engine.model.change import Change, QueryVerdict, State
 from indexpilot_tui.engine.postgres.session import Purpose, connect
@@ -176,21 +177,22 @@ async def judge(cluster: LocalCluster, ddl: str, texts: dict[str, str], rounds: 
 
     policy = settings(rounds)
     control = Control(login(OPERATOR), policy, lambda _: None, login(APPROVER))
+    deeds = Deeds(control)
     monitor = await connect(login(OPERATOR), Purpose.MONITOR, policy)
     await control.open()
     try:
         with psycopg.connect(cluster.conninfo(DATABASE), autocommit=True) as conn:
             await asyncio.to_thread(run, conn, texts, 1)  # warm
-            change = await control.propose(monitor, ddl, "a measurement")
+            change = await deeds.propose(monitor, ddl, "a measurement")
             before = await asyncio.to_thread(run, conn, texts, rounds)
             was = explained(conn, texts)
-            await control.approve(change.id)
-            await control.apply(monitor, change.id)
+            await deeds.approve(change.id)
+            await deeds.apply(monitor, change.id)
             await until(control, change.id, State.OBSERVING)
             now = explained(conn, texts)
             with noise(noisy):
                 after = await asyncio.to_thread(run, conn, texts, rounds)
-        await control.keep(change.id)
+        await deeds.keep(change.id)
         change = await until(control, change.id, State.DONE)
     finally:
         await control.close()

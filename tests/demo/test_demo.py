@@ -49,6 +49,11 @@ async def _plan(conninfo: str, sql: str) -> dict[str, Any]:
     return plan
 
 
+async def _least_ms(conninfo: str, sql: str) -> float:
+    """Execution time, the best of five: the workload and whatever else runs here take the processor in between."""
+    return min([float((await _plan(conninfo, sql))["Execution Time"]) for _ in range(5)])
+
+
 async def test_the_shop_has_at_least_half_a_million_rows_with_statistics(demo: Demo) -> None:
     counts = await _rows(
         demo.monitor_conninfo,
@@ -174,13 +179,13 @@ async def test_the_missing_index_can_be_built_under_load_and_helps() -> None:
     async with await Demo.start() as demo:
         rows = "SELECT sum(quantity), sum(product_id) FROM shop.order_items WHERE id <= 300000"
         sums = await _rows(demo.monitor_conninfo, rows)
-        before = await _plan(demo.monitor_conninfo, HOT)
+        before = await _least_ms(demo.monitor_conninfo, HOT)
         async with await AsyncConnection.connect(demo.operator_conninfo, autocommit=True) as operator:
             await operator.execute("SET ROLE shop_owner")
             await operator.execute("CREATE INDEX CONCURRENTLY items_product_idx ON shop.order_items (product_id)")
-        after = await _plan(demo.monitor_conninfo, HOT)
-        print(f"hot query: {before['Execution Time']:.2f} ms before, {after['Execution Time']:.2f} ms after")
-        assert after["Execution Time"] < before["Execution Time"] / 3
+        after = await _least_ms(demo.monitor_conninfo, HOT)
+        print(f"hot query: {before:.2f} ms before, {after:.2f} ms after")
+        assert after < before / 3
     async with await Demo.start() as again:
         assert await _rows(again.monitor_conninfo, rows) == sums, "every demo has the same rows"
 

@@ -11,6 +11,7 @@ import pytest
 from indexpilot_tui.engine.changes import duplicates
 from indexpilot_tui.engine.changes.planning import make_plan
 from indexpilot_tui.engine.control import Control
+from indexpilot_tui.engine.deeds import Deeds
 from indexpilot_tui.engine.model.change import State
 from indexpilot_tui.engine.postgres.ddl import parse_index_statement
 from indexpilot_tui.errors import RefusedError
@@ -95,7 +96,7 @@ async def test_a_proposal_over_duplicates_is_refused_with_the_count_and_no_value
     await control.open()
     try:
         with pytest.raises(RefusedError) as caught:
-            await control.propose(workshop.monitor, "create unique index on app.t (v)", "one each")
+            await Deeds(control).propose(workshop.monitor, "create unique index on app.t (v)", "one each")
     finally:
         await control.close()
     assert "20000 rows share 1000 values" in str(caught.value)

@@ -29,11 +29,12 @@ except IndexPilotError as exc:
     raise SystemExit(exc.exit_status)
 from indexpilot_tui.settings.model import Settings
 from indexpilot_tui.tui.app import run_console
+from indexpilot_tui.tui.theme_files import load_themes
 from tests.tui.frozen import FrozenEngine
 engine = FrozenEngine()
 async def opened(_):
     return engine
-status = run_console(opened, settings=Settings(), target_label="orders")
+status = run_console(opened, settings=Settings(), themes=load_themes(), target_label="orders")
 print("closed", engine.closed, "status", status)
 raise SystemExit(status)
 """

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
-from indexpilot_tui.engine.metrics import command, hook
+from indexpilot_tui.engine.metrics import command
 from indexpilot_tui.engine.metrics.answer import MetricError, figure, parse
 from indexpilot_tui.engine.postgres.session import Facts
 from indexpilot_tui.engine.postgres.text import clean_line
@@ -91,6 +91,8 @@ class Metrics:
             "{target}": self._target.name, "{host}": facts.host, "{port}": str(facts.port), "{database}": facts.database
         }  # fmt: skip
         if metric.url is not None:
+            from indexpilot_tui.engine.metrics import hook  # ssl and http.client: for those who have one
+
             return await hook.get(
                 _filled(metric.url, {k: quote(v, safe="") for k, v in words.items()}), metric.timeout_seconds
             )

@@ -17,7 +17,7 @@ from indexpilot_tui.engine.whatif import covering, effects, index, price, sizes
 from indexpilot_tui.engine.whatif.database import ShadowDatabase
 from indexpilot_tui.engine.whatif.expressions import derive
 from indexpilot_tui.engine.whatif.hypothetical import resize
-from indexpilot_tui.engine.whatif.index import MadeIndex
+from indexpilot_tui.engine.whatif.made import MadeIndex
 from indexpilot_tui.engine.whatif.model import IndexForecast, PricePoint
 from indexpilot_tui.engine.whatif.plan import (
     Planned,

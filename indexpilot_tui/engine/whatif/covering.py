@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.engine.whatif.database import ShadowDatabase
-from indexpilot_tui.engine.whatif.index import MadeIndex
+from indexpilot_tui.engine.whatif.made import MadeIndex
 
 # Same method; for btree the new keys lead the old ones, else they are the same: by class, collation, direction, expression.
 # A unique index enforces something, so only a unique one on the very same keys stands in for it.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.engine.whatif.database import ShadowDatabase
-from indexpilot_tui.engine.whatif.index import MadeIndex
+from indexpilot_tui.engine.whatif.made import MadeIndex
 from indexpilot_tui.engine.whatif.snapshot import Relation, Snapshot
 from indexpilot_tui.engine.whatif.statements import Parsed
 

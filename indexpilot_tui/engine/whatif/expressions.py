@@ -15,7 +15,7 @@ from psycopg import sql
 
 from indexpilot_tui.engine.whatif import statistics
 from indexpilot_tui.engine.whatif.database import ShadowDatabase
-from indexpilot_tui.engine.whatif.index import Attribute, MadeIndex
+from indexpilot_tui.engine.whatif.made import Attribute, MadeIndex
 from indexpilot_tui.engine.whatif.shape import absolute_distinct, numbers
 from indexpilot_tui.engine.whatif.snapshot import ColumnStats, Relation
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from indexpilot_tui.engine.whatif import hollow, sizes
 from indexpilot_tui.engine.whatif.database import ShadowDatabase
 from indexpilot_tui.engine.whatif.expressions import derive
-from indexpilot_tui.engine.whatif.index import MadeIndex
+from indexpilot_tui.engine.whatif.made import MadeIndex
 from indexpilot_tui.engine.whatif.shape import mean_key_width, shape_of
 from indexpilot_tui.engine.whatif.sizing import index_image, point, relation_path, write_file
 

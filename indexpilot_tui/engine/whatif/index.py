@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from psycopg import sql
 
 from indexpilot_tui.engine.whatif.database import ShadowDatabase
+from indexpilot_tui.engine.whatif.made import Attribute, MadeIndex
 from indexpilot_tui.engine.whatif.sizing import current_files, point
 
 _NEW = """
@@ -37,42 +37,6 @@ select a.attrelid::int8 as oid, a.attnum::int4 as number,
        pg_get_indexdef(a.attrelid, a.attnum, true) as expression
   from pg_attribute a where a.attrelid = any(%s::oid[]) and a.attnum > 0 order by a.attrelid, a.attnum
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Attribute:
-    """One column of an index. `column` is the table's column number, 0 for an expression; `length` is typlen, -1 for a
-    varlena."""
-
-    number: int
-    column: int
-    type: str
-    type_oid: int
-    length: int
-    align: str
-    typmod: int
-    expression: str
-
-
-@dataclass(frozen=True, slots=True)
-class MadeIndex:
-    """An index that exists on the shadow only (or a partition's part of one). OIDs are the shadow's."""
-
-    oid: int
-    table_oid: int
-    schema: str
-    name: str
-    method: str
-    partitioned: bool
-    file: int
-    unique: bool
-    key_columns: int
-    options: tuple[str, ...]
-    predicate: str | None
-    # deduplication is possible: every operator class has a btequalimage function, and no collation takes different strings
-    # for equal
-    equal_image: bool
-    attributes: tuple[Attribute, ...]
 
 
 async def create(shadow: ShadowDatabase, ddl: sql.Composed, tables: Sequence[int]) -> list[MadeIndex]:

@@ -18,7 +18,7 @@ import postgast
 from indexpilot_tui.engine.postgres import parsing
 from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.engine.whatif.arrays import array_items
-from indexpilot_tui.engine.whatif.index import MadeIndex
+from indexpilot_tui.engine.whatif.made import MadeIndex
 from indexpilot_tui.engine.whatif.scope import Scope
 from indexpilot_tui.engine.whatif.shape import numbers
 from indexpilot_tui.engine.whatif.snapshot import ColumnStats, Snapshot

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 from indexpilot_tui.engine.whatif import points
 from indexpilot_tui.engine.whatif.database import ShadowDatabase
-from indexpilot_tui.engine.whatif.index import MadeIndex
+from indexpilot_tui.engine.whatif.made import MadeIndex
 from indexpilot_tui.engine.whatif.model import PricePoint
 from indexpilot_tui.engine.whatif.plan import Planned, explain, indexes_used, path_of, set_path
 from indexpilot_tui.engine.whatif.statements import Parsed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import psycopg
 from psycopg import sql
@@ -11,13 +12,15 @@ from psycopg import sql
 from indexpilot_tui.engine.postgres import parsing
 from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.engine.whatif.comparisons import share_correction
-from indexpilot_tui.engine.whatif.database import ShadowDatabase
 from indexpilot_tui.engine.whatif.distinct import SAMPLE, absolute_distinct, corrected_distinct, joint, numbers, sample_of
 from indexpilot_tui.engine.whatif.gin_elements import classes
-from indexpilot_tui.engine.whatif.index import Attribute, MadeIndex
+from indexpilot_tui.engine.whatif.made import Attribute, MadeIndex
 from indexpilot_tui.engine.whatif.sizes import PAGES_PER_RANGE, IndexShape, KeyColumn
 from indexpilot_tui.engine.whatif.snapshot import ColumnStats, Relation, Snapshot
 from indexpilot_tui.engine.whatif.widths import SHORT, stored_widths
+
+if TYPE_CHECKING:
+    from indexpilot_tui.engine.whatif.database import ShadowDatabase
 
 __all__ = ["absolute_distinct", "key_column", "mean_key_width", "numbers", "selectivity", "shape_of"]
 
