@@ -143,23 +143,27 @@ class Segment:
 def fit(segments: Sequence[Segment], width: int, separator: str = " │ ") -> Line:
     """The bar in at most `width` cells: shorten the least important piece by one form until all of it fits."""
     level = [0] * len(segments)
+    widths = [[width_of(form) for form in s.forms] for s in segments]
+    between = cell_len(separator)
 
-    def joined() -> Line:
-        shown = [s.forms[level[i]] for i, s in enumerate(segments) if width_of(s.forms[level[i]])]
-        out: list[Span] = []
-        for number, piece in enumerate(shown):
-            if number:
-                out.append((separator, "dim"))
-            out.extend(piece)
-        return tuple(out)
+    def too_wide() -> bool:
+        shown = [w for w in (widths[i][at] for i, at in enumerate(level)) if w]
+        return sum(shown) + between * max(0, len(shown) - 1) > width
 
-    while width_of(joined()) > width:
+    while too_wide():
         candidates = [i for i, s in enumerate(segments) if level[i] < len(s.forms) - 1]
         if not candidates:
             break
         worst = max(candidates, key=lambda i: (segments[i].rank_of(level[i]), -level[i]))
         level[worst] += 1
-    return joined()
+    out: list[Span] = []
+    for i, at in enumerate(level):
+        if not widths[i][at]:
+            continue
+        if out:
+            out.append((separator, "dim"))
+        out.extend(segments[i].forms[at])
+    return tuple(out)
 
 
 def rule(title: str, width: int) -> Line:
