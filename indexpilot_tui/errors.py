@@ -71,13 +71,15 @@ class LocalServerError(IndexPilotError):
     """The local PostgreSQL (demo, shadow planner) cannot be started."""
 
 
+class DefectError(Exception):
+    """An error that nothing foresaw, in a process of ours, raised by the one that waited for it."""
+
+
 def defect(exc: BaseException) -> str:
     """What to say of an error that nothing foresaw: told as what it is, and never as a finding about the target. Where it
     happened is only said when asked for, and never with the values of variables: a password is among them."""
-    text = (
-        f"indexpilot: this is a defect of IndexPilot: {type(exc).__name__}: {exc}\n"
-        f"  remedy: report it; {TRACEBACK}=1 shows where it happened"
-    )
+    what = str(exc) if isinstance(exc, DefectError) else f"{type(exc).__name__}: {exc}"
+    text = f"indexpilot: this is a defect of IndexPilot: {what}\n  remedy: report it; {TRACEBACK}=1 shows where it happened"
     if os.environ.get(TRACEBACK):
         import traceback
 

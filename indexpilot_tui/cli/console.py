@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,8 +71,12 @@ def console(
         return run_async(_check(targets, form, settings, common))
     if len(targets) > 1:
         raise UsageError("the console shows one target", field="TARGET", value=targets[1], remedy="start one console each")
+    from indexpilot_tui.tui.terminal import check_terminal
+
     configured = apart(lambda: _configuration(common, flags))
-    import indexpilot_tui.tui.app  # noqa: F401 - half a second, in which the other process reads the configuration
+    with suppress(UsageError):  # what is wrong with the terminal is told after what is wrong with the configuration
+        check_terminal(demo=common.demo)
+        import indexpilot_tui.tui.app  # noqa: F401 - half a second, in which the other process reads the configuration
 
     return _console(targets[0] if targets else None, operate, *configured(), common)
 

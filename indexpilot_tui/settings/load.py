@@ -14,7 +14,7 @@ import yaml
 
 from indexpilot_tui.errors import ConfigError
 from indexpilot_tui.settings.model import Settings, Target
-from indexpilot_tui.settings.validated import ValidationError, validated
+from indexpilot_tui.settings.validated import ValidationError, validated, what_is_wrong
 
 ENV_PREFIX = "INDEXPILOT__"
 FILE_VARIABLE = "INDEXPILOT_CONFIG_FILE"
@@ -193,13 +193,6 @@ def _known_keys(path: tuple[str, ...]) -> list[str]:
     return [f.name for f in fields(section)] if is_dataclass(section) else []
 
 
-_WORDS = {
-    "dict_type": "must hold keys and values",
-    "dataclass_type": "must hold keys and values",
-    "invalid_key": "a key must be a word",
-}
-
-
 def _faults(error: ValidationError, origins: Mapping[str, str]) -> list[Fault]:
     faults: list[Fault] = []
     for item in error.errors(include_url=False):
@@ -212,11 +205,9 @@ def _faults(error: ValidationError, origins: Mapping[str, str]) -> list[Fault]:
         if item["type"] == "unexpected_keyword_argument":
             close = difflib.get_close_matches(path[-1], [k for k in _known_keys(path[:-1]) if k != "origins"], 1)
             remedy = f"did you mean {close[0]}?" if close else "see config.example.yaml for the keys there are"
-            faults.append(Fault(key, value, source, "there is no such key", remedy))
         else:
-            message = str(item["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
-            message = _WORDS.get(item["type"], message)
-            faults.append(Fault(key, value, source, message, "see config.example.yaml for the form of this value"))
+            remedy = "see config.example.yaml for the form of this value"
+        faults.append(Fault(key, value, source, what_is_wrong(item["type"], item["msg"]), remedy))
     return faults
 
 

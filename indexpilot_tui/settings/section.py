@@ -14,8 +14,9 @@ T = TypeVar("T")
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 def section(cls: type[T]) -> type[T]:
-    """A frozen dataclass, given by keyword; unknown keys are errors when it is made of data from outside."""
-    cls.__pydantic_config__ = {"extra": "forbid"}  # type: ignore[attr-defined]
+    """A frozen dataclass, given by keyword. Made of data from outside it refuses unknown keys, and figures that are none: a
+    limit of infinity is no limit, and null says so where that may be."""
+    cls.__pydantic_config__ = {"extra": "forbid", "allow_inf_nan": False}  # type: ignore[attr-defined]
     return dataclass(frozen=True, slots=True, kw_only=True)(cls)
 
 

@@ -6,11 +6,19 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-__all__ = ["ValidationError", "plain", "validated", "validated_json"]
+__all__ = ["ValidationError", "plain", "validated", "validated_json", "what_is_wrong"]
 
 T = TypeVar("T")
 
 
+_WORDS = {
+    "dict_type": "must hold keys and values",
+    "dataclass_type": "must hold keys and values",
+    "finite_number": "must be a finite number",
+    "invalid_key": "a key must be a word",
+    "missing": "is missing",
+    "unexpected_keyword_argument": "there is no such key",
+}
 _ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {}
 
 
@@ -36,3 +44,8 @@ def plain(section: Any) -> dict[str, Any]:
     """A section as nested dicts of what JSON knows; `validated` makes the same section of them."""
     data: dict[str, Any] = _adapter(type(section)).dump_python(section, mode="json")
     return data
+
+
+def what_is_wrong(kind: str, message: str) -> str:
+    """One fault of a ValidationError for an operator, of its `type` and `msg`."""
+    return _WORDS.get(kind) or message.removeprefix("Value error, ").replace("Input should be", "must be")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from indexpilot_tui.settings.validated import ValidationError, validated
+from indexpilot_tui.settings.validated import ValidationError, validated, what_is_wrong
 from indexpilot_tui.tui.themes import ThemeFile, ThemeSet
 
 
@@ -23,9 +23,11 @@ def load_themes(user_folder: Path | None = None) -> ThemeSet:
         try:
             theme = validated(ThemeFile, yaml.safe_load(text))
         except ValidationError as exc:
-            faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in exc.errors())
+            faults = "; ".join(
+                f"{'.'.join(map(str, e['loc'])) or 'file'}: {what_is_wrong(e['type'], e['msg'])}" for e in exc.errors()
+            )
             refused.append(f"theme {label}: {faults}")
-        except yaml.YAMLError as exc:
+        except (yaml.YAMLError, ValueError, RecursionError) as exc:  # a date that is none; brackets without end
             refused.append(f"theme {label}: not YAML ({' '.join(str(exc).split())})")
         else:
             themes[theme.name] = theme
@@ -41,8 +43,13 @@ def _sources(user_folder: Path | None, refused: list[str]) -> Iterator[tuple[str
         if not folder.is_dir():
             refused.append(f"theme folder {folder}: does not exist")
             continue
-        for entry in sorted(folder.iterdir(), key=lambda item: item.name):
-            if not entry.name.endswith((".yaml", ".yml")):
+        try:
+            entries = sorted(folder.iterdir(), key=lambda item: item.name)
+        except OSError as exc:
+            refused.append(f"theme folder {folder}: {exc.strerror}")
+            continue
+        for entry in entries:
+            if not entry.name.endswith((".yaml", ".yml")) or not entry.is_file():  # a pipe would hold us for ever
                 continue
             try:
                 yield entry.name, entry.read_text(encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -49,11 +50,15 @@ def test_a_bad_file_is_reported_and_the_others_are_used(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text("{[")
     (tmp_path / "d.yaml").write_text(good + "\nfrobnicate: 1\n")
     (tmp_path / "e.yaml").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "f.yaml").write_text("name: 2020-99-99")
+    (tmp_path / "g.yaml").write_text("- dark")
+    os.mkfifo(tmp_path / "h.yaml")
     loaded = load_themes(tmp_path)
     assert loaded.themes["mine"].primary == "#112233"
-    assert [text.split(":")[0] for text in loaded.refused] == [f"theme {n}.yaml" for n in "bcde"]
+    assert [text.split(":")[0] for text in loaded.refused] == [f"theme {n}.yaml" for n in "bcdefg"]
     assert "primary" in loaded.refused[0]
-    assert "frobnicate" in loaded.refused[2]
+    assert loaded.refused[2].endswith("frobnicate: there is no such key")
+    assert loaded.refused[5].endswith("file: must hold keys and values")
 
 
 async def test_an_unknown_theme_falls_back_and_says_so() -> None:

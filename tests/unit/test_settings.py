@@ -108,6 +108,10 @@ def test_a_mistyped_dsn_is_not_repeated(tmp_path: Path) -> None:
         ("default_target: nope\n", "no target has this name"),
         ("system: {connection_pool: {min_connections: 5, max_connections: 2}}\n", "below min_connections"),
         ("origins: {a: b}\n", "no such key"),
+        ("production_safeguards: {blockers: {max_snapshot_age_seconds: .inf}}\n", "must be a finite number"),
+        ("production_safeguards: {observer: {requeue_delay_seconds: 1e400}}\n", "must be a finite number"),
+        ("production_safeguards: {storage_budget: {max_storage_total_mb: .nan}}\n", "must be a finite number"),
+        ("tui: [a]\n", "must hold keys and values"),
     ],
 )
 def test_bad_files(tmp_path: Path, text: str, words: str) -> None:

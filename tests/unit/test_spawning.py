@@ -15,7 +15,7 @@ import pytest
 from indexpilot_tui.engine.changes import job
 from indexpilot_tui.engine.changes.book import Book, state_dir
 from indexpilot_tui.errors import NotInstalledError, ServerError
-from indexpilot_tui.settings.model import Settings, Target
+from indexpilot_tui.settings.model import Observe, Settings, Target
 from indexpilot_tui.settings.validated import validated, validated_json
 from tests.unit.desk import Desk
 
@@ -23,7 +23,12 @@ TARGET = validated(Target, {
     "name": "shop", "environment": "production", "dsn": "host=h", "password_env": "SECRET",
     "allow_unix_socket_changes": True,
 })  # fmt: skip
-ELSEWHERE = validated(Settings, {"control": {"dsn": "host=control"}})
+ELSEWHERE = validated(
+    Settings, {
+        "control": {"dsn": "host=control", "anchor": {"file": "/var/lib/heads"}}, "themes_dir": "thémes",
+        "metrics": {"cpu": {"command": ["cat", "x"]}}, "production_safeguards": {"disk": {"tablespace_metrics": {"fast": "cpu"}}},
+    },
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -53,6 +58,12 @@ async def test_an_executor_is_told_on_its_stdin_and_has_a_session_of_its_own(
     command, session, order = told.read_text().split("\n", 2)
     assert (command, int(session) != os.getsid(0)) == (f"-m {job.MODULE}", True)
     assert validated_json(job.Job, order) == job.Job(target=TARGET, settings=ELSEWHERE, change_id=5, resume=True)
+
+
+def test_an_order_with_a_figure_that_is_none_is_not_written() -> None:
+    endless = Settings(observe=Observe(interval_seconds=float("inf")))
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        job.Job(target=TARGET, settings=endless, change_id=5).to_json()
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,12 @@ MODULE = "indexpilot_tui.engine.changes.executor"
 START_S = 60.0  # three connections, each with a connect_timeout of 10 s by default
 
 
+def _path(value: object) -> str:
+    if not isinstance(value, Path):
+        raise TypeError(f"JSON has no {type(value).__name__}")
+    return str(value)
+
+
 @section
 class Job:
     """The executor's order, as JSON on its stdin: a command line would be visible to everybody on the machine.
@@ -32,7 +38,7 @@ class Job:
     resume: bool = False
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), default=str)  # paths
+        return json.dumps(asdict(self), default=_path, allow_nan=False)
 
 
 def control_target(target: Target, settings: Settings) -> Target:
