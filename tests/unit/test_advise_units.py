@@ -19,6 +19,7 @@ from indexpilot_tui.engine.whatif.advise.report import knee
 from indexpilot_tui.engine.whatif.advise.scope import Use
 from indexpilot_tui.engine.whatif.advise.search import Problem, Search
 from indexpilot_tui.engine.whatif.advise.uses import uses_of
+from indexpilot_tui.engine.whatif.database import ShadowDatabase
 from indexpilot_tui.engine.whatif.model import Statement
 from indexpilot_tui.engine.whatif.snapshot import Column, ColumnStats, Relation, ServerTraits, Snapshot
 from indexpilot_tui.engine.whatif.statements import parse
@@ -156,7 +157,7 @@ async def test_a_search_knows_what_it_heard_and_not_what_an_earlier_one_did() ->
     unit = Unit("1", "", "select 1", False, (), 1.0, [], {}, 100.0)
     memory = Memory(said={(unit.text, unit.generic, unit.path): {0b111: (0b001, 5.0, 1)}})
     pool = SimpleNamespace(shadow=SimpleNamespace(cluster=SimpleNamespace(version=180000)))
-    prices = Prices(cast(Pool, pool), [unit], 180000, Planners([]), memory)
+    prices = Prices(cast(Pool, pool), [unit], 180000, Planners(cast(ShadowDatabase, pool.shadow)), memory)
     prices.relevant = [0b111]
     assert not prices.knows(0, 0b111)
     assert (prices.explains, prices.taken, prices.least(0, 0b001)) == (0, [0], 0.0)

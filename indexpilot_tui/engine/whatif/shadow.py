@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,7 +64,6 @@ class ShadowServer:
         self._clusters: dict[Path | None, _Running] = {}
         self._databases: OrderedDict[str, ShadowDatabase] = OrderedDict()
         self._lock = asyncio.Lock()
-        self._leaving: set[asyncio.Task[None]] = set()
         self._serial = 0
 
     def _programs(self, version: int) -> Path | None:
@@ -148,44 +147,23 @@ class ShadowServer:
             self._databases[key] = made
             return made
 
-    @property
-    def busy(self) -> bool:
-        """Whether `spare` has to wait for somebody."""
-        return self._lock.locked()
-
-    async def spare(self, snapshot: Snapshot) -> ShadowDatabase:
-        """A database of one's own with the structure of `snapshot`, empty and without sizes; `retire` takes it away.
-
-        Raises LocalServerError."""
+    @asynccontextmanager
+    async def fresh(self, snapshot: Snapshot) -> AsyncIterator[ShadowDatabase]:
+        """A database of one's own with the structure of `snapshot`, empty and without sizes, to change things in; gone
+        afterwards. Raises LocalServerError."""
         async with self._lock:
             try:
                 running = await self._start(snapshot.server.version)
-                return await self._make(running, snapshot)
+                made = await self._make(running, snapshot)
             except (psycopg.Error, OSError) as exc:
                 raise LocalServerError(
                     f"the shadow could not be built: {clean_line(str(exc), 300)}",
                     remedy="check free space and permissions of the temporary directory",
                 ) from exc
-
-    @asynccontextmanager
-    async def fresh(self, snapshot: Snapshot) -> AsyncIterator[ShadowDatabase]:
-        """The same, to change things in; gone afterwards. Raises LocalServerError."""
-        made = await self.spare(snapshot)
         try:
             yield made
         finally:
             await self._drop(made)
-
-    def retire(self, database: ShadowDatabase) -> None:
-        """Take a spare database away, without anybody waiting for it."""
-
-        async def drop() -> None:
-            with suppress(psycopg.Error, OSError):  # a cluster that is gone has taken it along
-                await self._drop(database)
-
-        task = asyncio.create_task(drop())
-        self._leaving.add(task)
-        task.add_done_callback(self._leaving.discard)
 
     async def _make(self, running: _Running, snapshot: Snapshot) -> ShadowDatabase:
         cluster = running.cluster
@@ -231,6 +209,5 @@ class ShadowServer:
 
     async def close(self) -> None:
         """Stop the clusters; everything in them goes with them. Idempotent."""
-        await asyncio.gather(*self._leaving)
         while self._clusters:
             await self._stop(next(iter(self._clusters)))

@@ -112,33 +112,11 @@ async def _rows_by_size(shadow: ShadowDatabase, relations: Sequence[Relation]) -
     return rows
 
 
-Share = tuple[float, list[str]]  # of the rows that satisfy a predicate, and what is not sure about it
-
-
-async def _share(shadow: ShadowDatabase, relation: Relation, predicate: str, rows: float) -> Share:
-    share, reasons = 1.0, []
-    try:
-        share = await selectivity(shadow, relation, predicate, rows)
-    except psycopg.Error as exc:
-        reasons.append(f"the predicate's share of rows is unknown ({clean_line(str(exc), 120)}); all are assumed")
-    if compares_columns(predicate):
-        factor = share_correction(shadow.snapshot, relation, predicate)
-        share = min(1.0, share * factor)
-        known = "the planner's default" if factor == 1.0 else "what both columns give if they are independent"
-        reasons.append(
-            "the predicate compares columns with each other, for which there are no statistics: that "
-            f"{100 * share:.0f} % of the rows satisfy it is {known}"
-        )
-    return share, reasons
-
-
 async def shape_of(
-    shadow: ShadowDatabase, made: MadeIndex, table: int, derived: dict[int, ColumnStats],
-    shares: dict[tuple[int, str], Share] | None = None,
-) -> tuple[IndexShape, list[str]]:  # fmt: skip
+    shadow: ShadowDatabase, made: MadeIndex, table: int, derived: dict[int, ColumnStats]
+) -> tuple[IndexShape, list[str]]:
     """The inputs of the size model for one index on the table with the target's OID `table`, and what is not sure about
-    them. `derived` are statistics of the index's own expression columns, by column number; `shares` keeps what was found for
-    predicates (by table), for further indexes as long as statistics and sizes stay as they are."""
+    them. `derived` are statistics of the index's own expression columns, by column number."""
     snapshot = shadow.snapshot
     relation = snapshot.relations[table]
     rows, unknown = snapshot.rows(table), _never_analyzed(snapshot, table)
@@ -148,11 +126,18 @@ async def shape_of(
         reasons.append("it was never analyzed, so its rows are guessed from its size")
     share = 1.0
     if made.predicate:
-        known = shares.get((table, made.predicate)) if shares is not None else None
-        share, doubts = known or await _share(shadow, relation, made.predicate, rows)
-        reasons += doubts
-        if shares is not None:
-            shares[table, made.predicate] = share, doubts
+        try:
+            share = await selectivity(shadow, relation, made.predicate, rows)
+        except psycopg.Error as exc:
+            reasons.append(f"the predicate's share of rows is unknown ({clean_line(str(exc), 120)}); all are assumed")
+        if compares_columns(made.predicate):
+            factor = share_correction(snapshot, relation, made.predicate)
+            share = min(1.0, share * factor)
+            known = "the planner's default" if factor == 1.0 else "what both columns give if they are independent"
+            reasons.append(
+                "the predicate compares columns with each other, for which there are no statistics: that "
+                f"{100 * share:.0f} % of the rows satisfy it is {known}"
+            )
     names = {c.number: c.name for c in relation.columns}
     types = {c.number: c.type for c in relation.columns}
     columns: list[KeyColumn] = []

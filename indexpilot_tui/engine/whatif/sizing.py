@@ -79,27 +79,11 @@ def relation_path(shadow: ShadowDatabase, file: int) -> Path:
     return shadow.cluster.data_dir / "base" / str(shadow.database_oid) / str(file)
 
 
-def write_file(shadow: ShadowDatabase, image: bytes, pages: int, *, instead_of: int | None = None) -> int:
-    """A new relation file of our own; returns its number. `instead_of`: the one that the server made, flushed and not needed
-    any more, gets another name, which is quicker than a new file and leaves none behind. Blocking; raises OSError."""
+def write_file(shadow: ShadowDatabase, image: bytes, pages: int) -> int:
+    """A new relation file of our own; returns its number. Blocking; raises OSError."""
     shadow.next_file += 1
-    if instead_of is not None:
-        relation_path(shadow, instead_of).rename(relation_path(shadow, shadow.next_file))
     for part in hollow.write(relation_path(shadow, shadow.next_file), image, pages):
         shadow.cluster.own(part)
-    return shadow.next_file
-
-
-def link_file(source: ShadowDatabase, file: int, shadow: ShadowDatabase) -> int:
-    """A relation file of another database of the same cluster as one of this, too; nothing is ever written to either.
-    Blocking; raises OSError."""
-    shadow.next_file += 1
-    old, new, number = relation_path(source, file), relation_path(shadow, shadow.next_file), 0
-    part = old
-    while part.exists():
-        (new if number == 0 else new.with_name(f"{new.name}.{number}")).hardlink_to(part)
-        number += 1
-        part = old.with_name(f"{old.name}.{number}")
     return shadow.next_file
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,13 +15,13 @@ from indexpilot_tui.engine.whatif import effects, index, workload
 from indexpilot_tui.engine.whatif.advise import drops
 from indexpilot_tui.engine.whatif.advise.generate import Generator
 from indexpilot_tui.engine.whatif.advise.model import Advice, AdvisedDrop
+from indexpilot_tui.engine.whatif.advise.planners import Planners
 from indexpilot_tui.engine.whatif.advise.pool import Pool, SizeOf
 from indexpilot_tui.engine.whatif.advise.pricing import Memory, Prices, Unit
 from indexpilot_tui.engine.whatif.advise.report import Findings, report
 from indexpilot_tui.engine.whatif.advise.search import Problem
 from indexpilot_tui.engine.whatif.advise.seen import read_seen
 from indexpilot_tui.engine.whatif.advise.solve import Solver
-from indexpilot_tui.engine.whatif.advise.twin import Twin
 from indexpilot_tui.engine.whatif.advise.units import Reference, units_of
 from indexpilot_tui.engine.whatif.advise.writes import Writer, upkeep, writers
 from indexpilot_tui.engine.whatif.database import ShadowDatabase
@@ -37,7 +36,6 @@ from indexpilot_tui.errors import LocalServerError
 
 PACKAGE = "indexpilot_tui.engine.whatif.advise"
 MAX_CANDIDATES = 1200
-CROWD = 100  # candidates; with fewer a second planner is not worth its making
 MEMORY = "advice"  # among the shadow's plans, which are kept by their SQL; this is none
 
 
@@ -104,7 +102,7 @@ async def advise(server: ShadowServer, case: Case, options: Options) -> Advice:
                 continue
             try:
                 await apply(shadow, case.snapshot)
-                return await _advise(server, shadow, case, options, started)
+                return await _advise(shadow, case, options, started)
             except (psycopg.Error, OSError) as exc:
                 shadow.spoilt = True
                 raise LocalServerError(
@@ -115,16 +113,17 @@ async def advise(server: ShadowServer, case: Case, options: Options) -> Advice:
                 raise
 
 
-async def _advise(server: ShadowServer, shadow: ShadowDatabase, case: Case, options: Options, started: float) -> Advice:
+async def _advise(shadow: ShadowDatabase, case: Case, options: Options, started: float) -> Advice:
     snapshot = case.snapshot
     planned = await plans_before(shadow, case.parsed)
     units = await units_of(shadow, case.parsed, planned, case.references)
     plans = {k: p.plan for k, p in planned.items() if p.plan is not None}
-    pool = Pool(shadow, options.size_of)
+    pool, planners = Pool(shadow, options.size_of), Planners(shadow)
     try:
-        prices = Prices(pool, units, snapshot.server.version, pool.planners, _memory(shadow, options))
+        await planners.open()
+        prices = Prices(pool, units, snapshot.server.version, planners, _memory(shadow, options))
         solver = Solver(pool, prices)
-        skipped = await _candidates(server, solver, units, options)
+        skipped = await _candidates(solver, units, snapshot, options)
         all_writers = writers(case.parsed, plans, snapshot)
         problem = await _problem(shadow, solver, all_writers, options)
         chosen = await solver.solve(problem)
@@ -141,6 +140,8 @@ async def _advise(server: ShadowServer, shadow: ShadowDatabase, case: Case, opti
         ]
         return _assemble(case, options, findings, advised, left, pool, prices.explains + asked, notes, planned, started)
     finally:
+        await planners.close()
+        await pool.show(())
         await pool.close()
 
 
@@ -152,15 +153,12 @@ def _memory(shadow: ShadowDatabase, options: Options) -> Memory:
     return memory
 
 
-async def _candidates(server: ShadowServer, solver: Solver, units: Sequence[Unit], options: Options) -> int:
+async def _candidates(solver: Solver, units: Sequence[Unit], snapshot: Snapshot, options: Options) -> int:
     """Make and price the candidates, those of the dearest statements first; returns how many were one too many."""
-    shadow = solver.pool.shadow
-    generator = Generator(shadow.snapshot, partial=options.partial)
+    generator = Generator(snapshot, partial=options.partial)
     ranked = sorted(range(len(units)), key=lambda p: (-units[p].weight * units[p].base, p))
     found = list(dict.fromkeys(c for p in ranked for use in units[p].uses for c in generator.of(use)))
-    usable = [c for c in found if c.table in shadow.oids]
-    if len(usable) >= CROWD and not solver.prices.memory.said and not server.busy and len(os.sched_getaffinity(0)) > 1:
-        solver.pool.twin = Twin(server, shadow)
+    usable = [c for c in found if c.table in solver.pool.shadow.oids]
     numbers = await solver.pool.add(usable[:MAX_CANDIDATES])
     solver.prices.relate(numbers)
     await solver.survey(numbers)

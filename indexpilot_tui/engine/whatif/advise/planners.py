@@ -1,70 +1,88 @@
-"""The planners that an advice asks, side by side: the shadow's own, and one more on a copy of its database.
+"""Several planners on one shadow: statements that are asked about under the same candidates are planned side by side.
 
-An EXPLAIN depends on the statement and on the candidates that are shown, not on which planner answers it; whoever asks for
-several things at once takes care that what is learned does not depend on which answer comes first.
+Which candidates are shown is a matter of the catalog, the same for every session; so only questions about one and the same
+set go together. An EXPLAIN does not depend on which session answers it, so the answers are the same with one as with many.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
-from typing import TypeVar
+import os
+from collections.abc import Sequence
+from dataclasses import replace
 
-from indexpilot_tui.engine.whatif.advise.lane import Lane, Question, Told
+import psycopg
+from psycopg import AsyncConnection, sql
 
-T = TypeVar("T")
+from indexpilot_tui.engine.whatif.database import ROLE, ShadowDatabase
+from indexpilot_tui.engine.whatif.plan import Plan, explain_text, set_path
+
+MOST = 4
+Question = tuple[str, bool, tuple[str, ...]]  # text, whether it has parameters, search_path
 
 
 class Planners:
-    """`lanes` are those that may be asked; each answers one question at a time."""
+    """The shadow's own session and, as far as there are cores, further ones with the same settings."""
 
-    def __init__(self, lanes: list[Lane]) -> None:
-        self.lanes = lanes
-        self._busy: set[Lane] = set()
-        self._waiting: deque[asyncio.Future[None]] = deque()
+    def __init__(self, shadow: ShadowDatabase) -> None:
+        self.shadow = shadow
+        self._others: list[ShadowDatabase] = []
 
-    @asynccontextmanager
-    async def _free(self, wanted: int) -> AsyncIterator[Lane]:
-        """A planner for oneself: the one that shows most of what is wanted already."""
-        while len(self._busy) >= len(self.lanes):
-            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append(turn)
-            await turn
-        free = [lane for lane in self.lanes if lane not in self._busy]
-        lane = min(free, key=lambda x: (x.shown ^ wanted).bit_count())
-        self._busy.add(lane)
-        try:
-            yield lane
-        finally:
-            self._busy.discard(lane)
-            while self._waiting:
-                turn = self._waiting.popleft()
-                if not turn.done():
-                    turn.set_result(None)
-                    break
+    async def open(self) -> None:
+        """Raises psycopg.Error."""
+        settings = await self._settings()
+        for _ in range(min(MOST, len(os.sched_getaffinity(0))) - 1):
+            conn = await AsyncConnection.connect(
+                self.shadow.cluster.conninfo(self.shadow.name, user=ROLE), autocommit=True, prepare_threshold=None
+            )
+            self._others.append(replace(self.shadow, plain=conn, search_path=()))
+            if settings:
+                calls = sql.SQL(", ").join(
+                    sql.SQL("set_config({}, {}, false)").format(sql.Literal(name), sql.Literal(value))
+                    for name, value in settings
+                )
+                await conn.execute(sql.SQL("select {}").format(calls))
 
-    async def one(self, question: Question, wanted: int) -> Told:
-        """What is said of a statement with exactly these candidates in sight (a mask). Raises psycopg.Error."""
-        async with self._free(wanted) as lane:
-            await lane.show(wanted)
-            return await lane.explain(question)
+    async def _settings(self) -> list[tuple[str, str]]:
+        """What was set on the session that the forecasts use."""
+        cursor = await self.shadow.plain.execute(
+            b"select name, pg_catalog.current_setting(name) from pg_catalog.pg_settings"
+            b" where source = 'session' and name <> 'search_path' order by name"
+        )
+        return [(str(name), str(value)) for name, value in await cursor.fetchall()]
 
-    async def each(self, items: Iterable[T], work: Callable[[T], Awaitable[None]]) -> None:
-        """Do something with every item, as many at once as there are planners. When one fails (or this is cancelled), the
-        others end before this does."""
-        left = iter(items)
+    async def close(self) -> None:
+        for other in self._others:
+            await other.plain.close()
+        self._others.clear()
 
-        async def worker() -> None:
-            for item in left:
-                await work(item)
+    async def one(self, question: Question) -> Plan:
+        """Raises psycopg.Error."""
+        return await _ask(self.shadow, question)
 
-        if len(self.lanes) == 1:
-            return await worker()
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in self.lanes:
-                    group.create_task(worker())
-        except BaseExceptionGroup as failed:
-            raise failed.exceptions[0] from None
+    async def all(self, questions: Sequence[Question]) -> list[Plan | psycopg.Error]:
+        """The plans, or the server's refusals, in the order of the questions. Raises psycopg.OperationalError (the shadow is
+        gone)."""
+        answers: list[Plan | psycopg.Error] = [{} for _ in questions]
+        left = iter(enumerate(questions))
+
+        async def work(view: ShadowDatabase) -> None:
+            for number, question in left:
+                try:
+                    answers[number] = await _ask(view, question)
+                except psycopg.OperationalError:
+                    raise
+                except psycopg.Error as exc:
+                    answers[number] = exc
+
+        views = (self.shadow, *self._others)[: len(questions)]
+        failed = [x for x in await asyncio.gather(*map(work, views), return_exceptions=True) if x is not None]
+        if failed:
+            raise failed[0]
+        return answers
+
+
+async def _ask(view: ShadowDatabase, question: Question) -> Plan:
+    text, generic, path = question
+    await set_path(view, path)
+    return await explain_text(view, text, generic=generic)

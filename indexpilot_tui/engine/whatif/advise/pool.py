@@ -6,23 +6,25 @@ import asyncio
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
+import psycopg
 from psycopg import sql
 
-from indexpilot_tui.engine.whatif import hollow, sizes
+from indexpilot_tui.engine.postgres.text import clean_line
+from indexpilot_tui.engine.whatif import hollow, index, sizes
 from indexpilot_tui.engine.whatif.advise.candidate import Candidate
-from indexpilot_tui.engine.whatif.advise.lane import Lane
-from indexpilot_tui.engine.whatif.advise.making import make
-from indexpilot_tui.engine.whatif.advise.masks import mask_of
-from indexpilot_tui.engine.whatif.advise.planners import Planners
-from indexpilot_tui.engine.whatif.advise.twin import Twin
 from indexpilot_tui.engine.whatif.database import ShadowDatabase
 from indexpilot_tui.engine.whatif.expressions import derive
 from indexpilot_tui.engine.whatif.made import MadeIndex
-from indexpilot_tui.engine.whatif.shape import Share, mean_key_width, shape_of
-from indexpilot_tui.engine.whatif.sizing import index_image, point, relation_path, write_file
+from indexpilot_tui.engine.whatif.shape import mean_key_width, shape_of
+from indexpilot_tui.engine.whatif.sizing import current_files, index_image, point, relation_path, write_file
 
 # Bytes of a candidate by somebody else's model, in place of ours; B-trees have no height then, as HypoPG has them.
 SizeOf = Callable[[Candidate, sizes.IndexShape], int]
+_SHOW = b"update pg_index set indisvalid = (indexrelid = any(%s::oid[])) where indexrelid = any(%s::oid[])"
+TOGETHER = 40  # candidates that are made in one round trip
+_STATE = """
+select oid::int8 as oid, relpages, reltuples::float8 as reltuples, relallvisible from pg_class where oid = any(%s::oid[])
+"""
 
 
 @dataclass(slots=True)
@@ -50,10 +52,7 @@ class Pool:
         self._size_of = size_of
         self._known: set[Candidate] = set()
         self._roots: list[str] = []
-        self._shares: dict[tuple[int, str], Share] = {}
-        self.lane = Lane(shadow)
-        self.planners = Planners([self.lane])
-        self.twin: Twin | None = None
+        self._shown: frozenset[int] = frozenset()
         self._serial = 0
 
     async def add(self, candidates: Iterable[Candidate]) -> list[int]:
@@ -63,18 +62,20 @@ class Pool:
         tables = sorted({o for c in new for o in self._family(c.table)})
         if not tables:
             return []
-        named: dict[str, Candidate] = {}
-        for candidate in new:
-            self._serial += 1
-            named[f"indexpilot_{self._serial}"] = candidate
-        relations = self.shadow.snapshot.relations
-        statements = {n: sql.Composed([sql.SQL(c.ddl(relations[c.table], name=n))]) for n, c in named.items()}
-        if self.twin is not None:
-            self.twin.make(statements, tables)
-        made, refused = await make(self.shadow, statements, tables)
-        self.refused.update({named.pop(name): reason for name, reason in refused.items()})
-        self._roots += [sql.Identifier(relations[c.table].schema, n).as_string(None) for n, c in named.items()]
-        await self.shadow.rows("checkpoint")  # what was built goes to its file, which is read below
+        shadow = self.shadow
+        sized = await current_files(shadow, tables)
+        state = {r["oid"]: (r["relpages"], r["reltuples"], r["relallvisible"]) for r in await shadow.rows(_STATE, (tables,))}
+        stored = [t for t in tables if shadow.empty_files.get(t)]
+        before = [r["oid"] for r in await shadow.rows(
+            "select indexrelid::int8 as oid from pg_index where indrelid = any(%s::oid[])", (tables,))]  # fmt: skip
+        await point(shadow, [(t, shadow.empty_files[t], 0, -1.0, 0) for t in stored])
+        try:
+            named = await self._create(new)
+        finally:
+            await point(shadow, [(t, sized[t], *state[t]) for t in stored])
+        made = await index.describe(shadow, tables, before)
+        await index.switch(shadow, [m.oid for m in made], on=False)
+        await shadow.rows("checkpoint")
         return await self._size(named, made)
 
     def knows(self, candidate: Candidate) -> bool:
@@ -88,6 +89,46 @@ class Pool:
         own = [self.shadow.oids[table]] if table in self.shadow.oids else []
         return own + [o for c in children for o in self._family(c)]
 
+    async def _create(self, new: Sequence[Candidate]) -> dict[str, Candidate]:
+        named: dict[str, Candidate] = {}
+        batch: list[tuple[str, Candidate, sql.Composed]] = []
+        for candidate in new:
+            self._serial += 1
+            name = f"indexpilot_{self._serial}"
+            ddl = candidate.ddl(self.shadow.snapshot.relations[candidate.table], name=name)
+            batch.append((name, candidate, sql.Composed([sql.SQL(ddl)])))
+        await self.shadow.plain.execute(b"set search_path = pg_catalog, public")
+        self.shadow.search_path = ("pg_catalog", "public")
+        schemas = sorted({s for _, s in self.shadow.snapshot.server.extensions} - {"pg_catalog", "public"})
+        if schemas:  # operator classes of extensions
+            path = ("pg_catalog", "public", *schemas)
+            await self.shadow.plain.execute(
+                sql.SQL("set search_path = {}").format(sql.SQL(", ").join(sql.Identifier(p) for p in path))
+            )
+            self.shadow.search_path = path
+        for start in range(0, len(batch), TOGETHER):
+            await self._make(batch[start : start + TOGETHER], named)
+        return named
+
+    async def _make(self, batch: Sequence[tuple[str, Candidate, sql.Composed]], named: dict[str, Candidate]) -> None:
+        """Make some in one round trip and one transaction of the server's; one by one when it refuses any of them."""
+        try:
+            async with self.shadow.plain.pipeline():
+                for _, _, statement in batch:
+                    await self.shadow.foreign(statement)
+        except psycopg.OperationalError:
+            raise
+        except psycopg.Error as exc:
+            if len(batch) > 1:
+                for one in batch:
+                    await self._make([one], named)
+            else:
+                self.refused[batch[0][1]] = clean_line(exc.diag.message_primary or str(exc), 200)
+            return
+        for name, candidate, _ in batch:
+            named[name] = candidate
+            self._roots.append(sql.Identifier(self.shadow.snapshot.relations[candidate.table].schema, name).as_string(None))
+
     async def _size(self, named: dict[str, Candidate], made: Sequence[MadeIndex]) -> list[int]:
         shadow = self.shadow
         by_oid = {s: t for t, s in shadow.oids.items()}
@@ -97,7 +138,6 @@ class Pool:
         parts = await self._parts(made)
         rows: list[tuple[int, int, int, float, int]] = []
         numbers: list[int] = []
-        added: list[list[MadeIndex]] = []
         work: list[tuple[MadeIndex, sizes.SizeEstimate, sizes.IndexShape]] = []
         for m in made:
             candidate = named.get(m.name)
@@ -110,7 +150,7 @@ class Pool:
                     continue
                 owner = by_oid[part.table_oid]
                 derived, _notes = await derive(shadow, part, shadow.snapshot.relations[owner])
-                shape, _reasons = await shape_of(shadow, part, owner, derived, self._shares)
+                shape, _reasons = await shape_of(shadow, part, owner, derived)
                 size = sizes.estimate(shape)
                 if self._size_of is not None:
                     pages = max(2, self._size_of(candidate, shape) // sizes.PAGE)
@@ -127,18 +167,11 @@ class Pool:
             )  # fmt: skip
             self.entries.append(entry)
             numbers.append(entry.number)
-            added.append(members)
-            self.lane.oids.append(entry.oids)
             self.by_name.update(dict.fromkeys(entry.names, entry.number))
-            await asyncio.sleep(0)  # the twin is made meanwhile
         files = await asyncio.to_thread(self._write, work)
         rows = [(m.oid, f, s.pages, shape.rows, 0) for (m, s, shape), f in zip(work, files, strict=True)]
         if rows:
             await point(shadow, rows)
-        if self.twin is not None:
-            files_of = [(m, f, s.pages, shape.rows) for (m, s, shape), f in zip(work, files, strict=True)]
-            self.twin.size(files_of, added)
-            self.planners.lanes[1:] = [await self.twin.ready()]
         return numbers
 
     async def _parts(self, made: Sequence[MadeIndex]) -> dict[int, list[MadeIndex]]:
@@ -167,19 +200,20 @@ class Pool:
                 image = hollow.gin_image(built, size.pages, size.entries, size.entry_pages)
             else:
                 image = index_image(self.shadow, m.method, m.file, size.pages, mean_key_width(shape), shape.heap_pages)
-            files.append(write_file(self.shadow, image, size.pages, instead_of=m.file))
+            files.append(write_file(self.shadow, image, size.pages))
         return files
 
     async def show(self, wanted: Collection[int]) -> None:
-        """Let the shadow's own planner see exactly these candidates."""
-        await self.lane.show(mask_of(wanted))
+        """Let the planner see exactly these candidates."""
+        target = frozenset(wanted)
+        changed = [o for n in sorted(target ^ self._shown) for o in self.entries[n].oids]
+        if changed:
+            shown = [o for n in sorted(target) for o in self.entries[n].oids]
+            await self.shadow.power.execute(_SHOW, (shown, changed), prepare=True)  # more than a thousand times in an advice
+            self._shown = target
 
     async def close(self) -> None:
-        """Take every candidate away again, and the twin."""
-        if self.twin is not None:
-            await self.twin.close()
-        await self.lane.show(0)
-        await self.lane.close()
+        """Take every candidate away again."""
         for start in range(0, len(self._roots), 200):
             names = ", ".join(self._roots[start : start + 200])
             await self.shadow.rows(sql.Composed([sql.SQL(f"drop index if exists {names}")]))

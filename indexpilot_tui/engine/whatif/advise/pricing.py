@@ -14,13 +14,12 @@ from math import inf
 import psycopg
 
 from indexpilot_tui.engine.whatif.advise.candidate import Candidate
-from indexpilot_tui.engine.whatif.advise.lane import Question, Told
 from indexpilot_tui.engine.whatif.advise.masks import mask_of, numbers_of
-from indexpilot_tui.engine.whatif.advise.planners import Planners
+from indexpilot_tui.engine.whatif.advise.planners import Planners, Question
 from indexpilot_tui.engine.whatif.advise.pool import Pool
 from indexpilot_tui.engine.whatif.advise.scope import Use
 from indexpilot_tui.engine.whatif.change import SKIP_SCAN_VERSION
-from indexpilot_tui.engine.whatif.plan import Plan, skips_leading
+from indexpilot_tui.engine.whatif.plan import Plan, indexes_used, skips_leading
 
 
 @dataclass(slots=True)
@@ -76,7 +75,7 @@ class Prices:
     ) -> None:
         self.pool, self.units, self.planners = pool, list(units), planners
         self.memory = memory or Memory()
-        self.asked = [0 for _ in units]  # EXPLAINs of each unit
+        self.explains = 0
         self.atoms: list[dict[int, float]] = [{0: u.base} for u in units]
         self.relevant = [mask_of(u.relevant) for u in units]
         self.affected: dict[int, list[int]] = {}  # units that a candidate can matter to
@@ -85,10 +84,6 @@ class Prices:
         self._exact: list[dict[int, float]] = [{0: u.base} for u in units]
         # the shadow's planner can skip-scan and the target's cannot
         self._skips = target_version < SKIP_SCAN_VERSION <= pool.shadow.cluster.version
-
-    @property
-    def explains(self) -> int:
-        return sum(self.asked)
 
     def relate(self, numbers: Collection[int]) -> None:
         """Find out which units new candidates can matter to."""
@@ -109,13 +104,14 @@ class Prices:
             _, known = await self.choice(position, wanted)
         return known
 
-    async def choice(self, position: int, config: int, *, view: int = 0) -> tuple[int, float]:
-        """The candidates that the planner takes among these, and the cost. `view`: others that may be in sight."""
+    async def choice(self, position: int, config: int) -> tuple[int, float]:
+        """The candidates that the planner takes among these, and the cost."""
         wanted = config & self.relevant[position]
         known = self._known(position, wanted)
         if known is not None:
             return known
-        return self._learn(position, wanted, await self._ask(position, wanted, view))
+        unit = self.units[position]
+        return self._learn(position, wanted, await self._ask(unit, wanted))
 
     def knows(self, position: int, config: int) -> bool:
         """Whether the answer follows from what this search has heard; what an earlier one was told does not count."""
@@ -144,7 +140,7 @@ class Prices:
     def _learn(self, position: int, wanted: int, said: Said) -> tuple[int, float]:
         used, cost, asked = said
         self._said(position)[wanted] = said
-        self.asked[position] += asked
+        self.explains += asked
         self._answers[position].append((used, wanted, cost))
         self._exact[position][wanted] = cost
         self.taken[position] |= used
@@ -152,30 +148,27 @@ class Prices:
             self.atoms[position][used] = cost
         return used, cost
 
-    async def ask(self, positions: Iterable[int], configs: Sequence[int]) -> None:
-        """Hear about units under some sets, as far as it is not known; `cost` then answers from memory. Of each unit one set
-        after the other, so that what is known of it in the end is the same however many planners there are. All that is in a
-        set is shown to every unit: to hide from each what does not matter to it would take as long as the questions."""
-
-        async def ask(position: int) -> None:
-            for config in configs:
-                if config & self.relevant[position] not in self._exact[position]:
-                    await self.choice(position, config, view=config)
-
-        await self.planners.each(positions, ask)
-
-    async def prefetch(self, wants: Iterable[Sequence[tuple[int, int]]]) -> None:
-        """Ask what will be wanted, or most of it: (unit, set), those in one go that are asked under one set. It goes to what
-        earlier searches were told, so nothing depends on it; and only with a second planner is there something won by it."""
-
-        async def ask(some: Sequence[tuple[int, int]]) -> None:
-            for position, config in some:
-                wanted = config & self.relevant[position]
-                if wanted not in self._said(position) and not self.knows(position, wanted):
-                    self._said(position)[wanted] = await self._ask(position, wanted, config)
-
-        if len(self.planners.lanes) > 1:
-            await self.planners.each(wants, ask)
+    async def ask(self, positions: Iterable[int], config: int) -> None:
+        """Hear about several units under one set at once, as far as it is not known; `cost` then answers from memory."""
+        open_: list[int] = []
+        for p in positions:
+            wanted = config & self.relevant[p]
+            if wanted not in self._exact[p] and self._known(p, wanted) is None:
+                open_.append(p)
+        if not open_:
+            return
+        shown = 0
+        for p in open_:
+            shown |= config & self.relevant[p]
+        await self.pool.show(numbers_of(shown))
+        plans = await self.planners.all([_question(self.units[p]) for p in open_])
+        for p, plan in zip(open_, plans, strict=True):
+            wanted = config & self.relevant[p]
+            used = 0 if isinstance(plan, psycopg.Error) else self._used(plan)
+            if isinstance(plan, psycopg.Error) or used & ~wanted or self._skipping(plan, used):
+                self._learn(p, wanted, await self._ask(self.units[p], wanted))
+            else:
+                self._learn(p, wanted, (used, float(plan["Total Cost"]), 1))
 
     def least(self, position: int, config: int) -> float:
         """What is known without asking: the unit costs at least this under a set."""
@@ -185,31 +178,28 @@ class Prices:
             return known
         return max((c for _, seen, c in self._answers[position] if not wanted & ~seen), default=0.0)
 
-    def _used(self, told: Told) -> int:
-        return mask_of({self.pool.by_name[n] for n in told.names() if n in self.pool.by_name})
+    def _used(self, plan: Plan) -> int:
+        return mask_of({self.pool.by_name[n] for n in indexes_used(plan) if n in self.pool.by_name})
 
-    async def _ask(self, position: int, wanted: int, view: int) -> Said:
-        """One EXPLAIN; a plan that the target's older planner could not price so is asked again without its index; one that
-        takes what is only in sight, with the rest hidden."""
-        unit = self.units[position]
+    async def _ask(self, unit: Unit, wanted: int) -> Said:
+        """One EXPLAIN; a plan that the target's older planner could not price so is asked again without its index."""
         seen, asked = wanted, 0
         while True:
+            await self.pool.show(numbers_of(seen))
             asked += 1
             try:
-                told = await self.planners.one(_question(unit), seen | view)
-                if self._used(told) & ~seen:
-                    told = await self.planners.one(_question(unit), seen)
+                plan = await self.planners.one(_question(unit))
             except psycopg.OperationalError:
                 raise
             except psycopg.Error:
                 return 0, unit.base, asked  # e.g. an expression that fails while planning: no help from this set
-            used = self._used(told)
-            skipping = self._skipping(told, used)
+            used = self._used(plan)
+            skipping = self._skipping(plan, used)
             if not skipping:
-                return used, told.cost, asked
-            seen, view = seen & ~skipping, 0
+                return used, float(plan["Total Cost"]), asked
+            seen &= ~skipping
 
-    def _skipping(self, told: Told, used: int) -> int:
+    def _skipping(self, plan: Plan, used: int) -> int:
         if not self._skips:
             return 0
         leading = {
@@ -218,7 +208,7 @@ class Prices:
             if len(self.pool.entries[n].candidate.keys) > 1 and self.pool.entries[n].candidate.method == "btree"
             for name in self.pool.entries[n].names
         }
-        return mask_of({self.pool.by_name[n] for n in skips_leading(told.plan(), leading)}) if leading else 0
+        return mask_of({self.pool.by_name[n] for n in skips_leading(plan, leading)}) if leading else 0
 
     def total(self, costs: Sequence[float]) -> float:
         return sum(u.weight * c for u, c in zip(self.units, costs, strict=True))
@@ -226,7 +216,7 @@ class Prices:
     async def exact(self, config: int | Iterable[int]) -> list[float]:
         """The cost of every unit with these candidates (a mask, or numbers) in place."""
         mask = config if isinstance(config, int) else mask_of(config)
-        await self.ask(range(len(self.units)), [mask])
+        await self.ask(range(len(self.units)), mask)
         return [await self.cost(p, mask) for p in range(len(self.units))]
 
 

@@ -41,7 +41,7 @@ class Problem:
     _holding: dict[int, list[int]] = field(default_factory=dict)  # of each candidate: the groups that hold it
     _with: dict[int, list[int]] = field(default_factory=dict)  # of each set: the groups that hold all of it
     _gains: list[dict[int, dict[int, float]]] = field(default_factory=list)
-    _known: list[dict[int, tuple[float, int]]] = field(default_factory=list)
+    _known: list[dict[int, float]] = field(default_factory=list)
     _loaded: list[dict[int, float]] = field(default_factory=list)
     _members: dict[int, list[int]] = field(default_factory=dict)  # of each group
     _bytes: dict[int, int] = field(default_factory=dict)
@@ -116,14 +116,9 @@ class Problem:
         return [self._cost(u, chosen & reach) for u, reach in enumerate(self._reach)]
 
     def _cost(self, unit: int, chosen: int) -> float:
-        return self._best(unit, chosen)[0]
-
-    def _best(self, unit: int, chosen: int) -> tuple[float, int]:
-        """The weighted bound of a unit, and the candidates that it rests on."""
         known = self._known[unit].get(chosen)
         if known is None:
-            out = ~chosen
-            known = next(((c, m) for m, c in self.atoms[unit] if not m & out), (self.weights[unit] * self.base[unit], 0))
+            known = next((c for m, c in self.atoms[unit] if m & ~chosen == 0), self.weights[unit] * self.base[unit])
             self._known[unit][chosen] = known
         return known
 
@@ -185,18 +180,14 @@ class Problem:
         return sum(self.costs(chosen)) + self.upkeep_of(chosen)
 
     def losses(self, chosen: int) -> list[tuple[float, int]]:
-        """What each member is worth to a set, upkeep included: (loss without it, number). A unit misses what its best plan
-        uses, and nothing else."""
-        members = numbers_of(chosen)
-        lost = {1 << n: 0.0 for n in members}
-        for unit, reach in enumerate(self._reach):
-            held = chosen & reach
-            now, left = self._best(unit, held)
-            while left:
-                bit = left & -left
-                lost[bit] += self._best(unit, held ^ bit)[0] - now
-                left ^= bit
-        return [(lost[1 << n] - self.upkeep_of(1 << n), n) for n in members]
+        """What each member is worth to a set, upkeep included: (loss without it, number)."""
+        now = self.costs(chosen)
+        found = []
+        for n in numbers_of(chosen):
+            rest, bit = chosen & ~(1 << n), 1 << n
+            lost = sum([self._cost(u, rest & r) - now[u] for u, r in enumerate(self._reach) if r & bit])
+            found.append((lost - self.upkeep_of(bit), n))
+        return found
 
     def size(self, chosen: int) -> int:
         known = self._bytes.get(chosen)
@@ -236,11 +227,9 @@ class Search:
         again = True
         while again:
             size, upkeep = p.size(chosen), p.upkeep_of(chosen)
-            room = inf if p.budget is None else p.budget - size
-            gains = p.gains(chosen, room)
+            gains = p.gains(chosen, inf if p.budget is None else p.budget - size)
             heap = [(-s, g) for g, gain in gains.items()
-                    if gain > self.least and (g & chosen or self._bulk[g][0] <= room)
-                    and (s := self._score(g, gain, chosen, size, upkeep, exponent)) > 0]  # fmt: skip
+                    if gain > self.least and (s := self._score(g, gain, chosen, size, upkeep, exponent)) > 0]  # fmt: skip
             heapify(heap)
             again = False
             while heap:
@@ -320,7 +309,6 @@ class Search:
         large: list[tuple[float, int]] = []  # what needs room made for it
         parts = {g: (new, p.size(new), p.upkeep_of(new)) for g in p.groups if (new := g & ~best)}
         gains = {0: p.gains(best)}
-        limit = inf  # of what can be among the best steps
         for out in outs:
             base = best & ~out
             value = p.total(base)
@@ -341,13 +329,9 @@ class Search:
                 if gain <= self.least:
                     continue
                 if bytes_ <= room and cost <= spare:
-                    if value - gain <= limit:
-                        steps.append((value - gain, base | new))
+                    steps.append((value - gain, base | new))
                 elif not out:
                     large.append((-gain / max(PAGE, bytes_) ** 0.5, new))
-            if len(steps) > count * 2:
-                steps = nsmallest(count * 2, steps)
-                limit = steps[-1][0]
         for _, new in sorted(large)[:MAX_LARGE]:
             made = self.squeeze(best | new, new)
             if made:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from heapq import heapify, heappop, heappush, nsmallest
+from heapq import heapify, heappop, heappush
 from itertools import groupby
 
 from indexpilot_tui.engine.whatif.advise.candidate import Candidate
@@ -29,7 +29,6 @@ PROBES = 5  # sets a round that are priced exactly
 NEAR = 0.01  # of the workload's cost: bounds so much above the best may turn out to be below it
 STARTS = 6  # of the greedy sets, how many search goes on from
 ROUNDS = 3  # of asking for units that a candidate may be of use to
-AHEAD = 4  # candidates whose turn comes soon, of which the planners are asked together
 GREEDY = (0.7,)  # exponents of the greedy search by exact prices
 
 
@@ -47,31 +46,25 @@ class Solver:
         EXPLAINs and found no better sets."""
         prices = self.prices
         new = mask_of(numbers)
-        heavy = sorted(range(len(prices.units)), key=lambda p: (-prices.units[p].weight * prices.units[p].base, p))
-        slow = sorted(range(len(prices.units)), key=lambda p: (-(prices.relevant[p] & new).bit_count(), p))
-        useful: dict[int, int] = {}
-
-        async def peel(p: int) -> None:  # by itself: a statement with OR takes long among partial indexes of others
+        for p in range(len(prices.units)):  # each by itself: a statement with OR takes long among partial indexes of others
             await prices.choice(p, new)
-            useful[p] = await self._peel(p, prices.relevant[p] & new) if await self._matters(p, new) else 0
-
-        await prices.planners.each(slow, peel)
-        pairs = [(n, p) for p in heavy for n in numbers_of(useful[p])][:MAX_PAIRS]
+        heavy = sorted(range(len(prices.units)), key=lambda p: (-prices.units[p].weight * prices.units[p].base, p))
+        pairs = [(n, p) for p in heavy if await self._matters(p, new)
+                 for n in numbers_of(await self._peel(p, prices.relevant[p] & new))][:MAX_PAIRS]  # fmt: skip
         self.singles.update(dict.fromkeys(numbers, 0.0))
-        pairs.sort()
-        await prices.prefetch([[(p, 1 << n) for _, p in some] for n, some in groupby(pairs, key=lambda x: x[0])])
-        for n, p in pairs:
-            unit = prices.units[p]
-            self.singles[n] += unit.weight * max(0.0, unit.base - await prices.cost(p, 1 << n))
-
-        async def together(p: int) -> None:
-            small, all_ = self._leaders(p)
-            if await self._matters(p, new):
-                await self._combine(p, small)
-                await self._combine(p, small | all_)
-
-        if combine:
-            await prices.planners.each(slow, together)
+        for n, some in groupby(sorted(pairs), key=lambda x: x[0]):  # a candidate is shown once, to all whom it may concern
+            positions = [p for _, p in some]
+            await prices.ask(positions, 1 << n)
+            for p in positions:
+                unit = prices.units[p]
+                self.singles[n] += unit.weight * max(0.0, unit.base - await prices.cost(p, 1 << n))
+        for position, unit in enumerate(prices.units if combine else ()):
+            small, all_ = self._leaders(position)
+            if not await self._matters(position, new):
+                continue
+            enough = self._enough(unit)
+            await self._combine(position, small, enough)
+            await self._combine(position, small | all_, enough)
 
     def _enough(self, unit: Unit) -> float:
         """The cost below which a unit gains enough to be looked at."""
@@ -113,17 +106,16 @@ class Solver:
             best |= 1 << min(members, key=lambda x: ((x[0] - base) / max(PAGE, x[1]) ** 0.5, x[2]))[2]
         return small, best
 
-    async def _combine(self, position: int, visible: int) -> None:
+    async def _combine(self, position: int, visible: int, enough: float) -> None:
         """Which first keys work together: the plan with all of these visible, then with those of one of its first keys
-        hidden, and so on, each combination once; down to plans that bring too little."""
+        hidden, and so on, each combination once; down to plans that cost more than `enough`."""
         prices = self.prices
-        enough = self._enough(prices.units[position])
         same: dict[tuple[int, str], int] = {}
         for n in numbers_of(visible):
             same[self._family(n)] = same.get(self._family(n), 0) | 1 << n
         family = {n: mask for mask in same.values() for n in numbers_of(mask)}
-        open_, before = deque([(0, visible)]), prices.asked[position]
-        while open_ and prices.asked[position] - before < MAX_TREE:
+        open_, before = deque([(0, visible)]), prices.explains
+        while open_ and prices.explains - before < MAX_TREE:
             kept, shown = open_.popleft()
             used, cost = await prices.choice(position, shown)
             if cost > enough:
@@ -159,7 +151,8 @@ class Solver:
         least = MIN_GAIN * sum(u.weight * u.base for u in self.prices.units)
         problem.load(self.prices.atoms)
         starts = [await self._greedy(problem, e) for e in GREEDY] + Search(problem).starts()[: 2 * STARTS]
-        await self._totals(starts, problem, totals)
+        for chosen in starts:
+            await self._total(chosen, problem, totals)
         ranked = sorted(dict.fromkeys(starts), key=lambda s: (totals[s], s))[:STARTS]
         seen: set[int] = set()
         for start in ranked:
@@ -172,11 +165,10 @@ class Solver:
         found = min(totals, key=lambda s: (totals[s], problem.size(s), s))
         return tuple(await self._slim(found, problem))
 
-    async def _totals(self, sets: Sequence[int], problem: Problem, totals: dict[int, float]) -> None:
-        new = [s for s in dict.fromkeys(sets) if s not in totals]
-        await self.prices.ask(range(len(self.prices.units)), new)
-        for chosen in new:
+    async def _total(self, chosen: int, problem: Problem, totals: dict[int, float]) -> float:
+        if chosen not in totals:
             totals[chosen] = self.prices.total(await self.prices.exact(chosen)) + problem.upkeep_of(chosen)
+        return totals[chosen]
 
     async def _step(self, best: int, problem: Problem, totals: dict[int, float], least: float) -> int:
         """A better set near this one, or this one when none of the promising ones is."""
@@ -184,7 +176,8 @@ class Solver:
             problem.load(self.prices.atoms)
             limit = totals[best] + NEAR * sum(problem.costs(0))
             near = [s for s in Search(problem).around(best, PROBES, pairs=pairs) if problem.total(s) < limit]
-            await self._totals(near, problem, totals)
+            for chosen in near:
+                await self._total(chosen, problem, totals)
             found = min([best, *near], key=lambda s: (totals[s], s))
             if totals[found] < totals[best] - least:
                 return found
@@ -197,20 +190,12 @@ class Solver:
         chosen, costs = 0, await prices.exact(0)
         heap = [(-gain / max(PAGE, problem.sizes[n]) ** exponent, n) for n, gain in sorted(self.singles.items()) if gain > 0]
         heapify(heap)
-        ahead: set[int] = set()
         while heap:
-            if chosen | 1 << heap[0][1] not in ahead:
-                near = [(m, chosen | 1 << m) for _, m in nsmallest(AHEAD, heap) if problem.fits(chosen | 1 << m)]
-                ahead.update(config for _, config in near)
-                await prices.prefetch([
-                    [(p, config)] for m, config in near for p in prices.affected.get(m, ())
-                    if prices.taken[p] >> m & 1 and prices.least(p, config) < costs[p]
-                ])  # fmt: skip
             _, n = heappop(heap)
             if not problem.fits(chosen | 1 << n):
                 continue
             open_ = await self._may_gain(n, chosen | 1 << n, mask_of([n, *(m for _, m in heap)]), costs)
-            await prices.ask(open_, [chosen | 1 << n])
+            await prices.ask(open_, chosen | 1 << n)
             after = {p: await prices.cost(p, chosen | 1 << n) for p in open_}
             gain = sum(prices.units[p].weight * (costs[p] - c) for p, c in after.items()) - problem.upkeep[n]
             if gain <= MIN_GAIN * sum(problem.costs(0)):
@@ -228,17 +213,15 @@ class Solver:
         """The units that a candidate may save something of. Most candidates save nothing of most units, and one EXPLAIN
         tells that of many: with all of those in sight that no plan of the unit took yet, it costs the same."""
         prices = self.prices
-        affected = prices.affected.get(number, ())
-
-        async def look(p: int) -> None:
+        found = []
+        for p in prices.affected.get(number, ()):
             for _ in range(ROUNDS):
                 if prices.taken[p] >> number & 1 or prices.least(p, wanted) >= costs[p]:
                     break
                 await prices.choice(p, wanted | left & ~prices.taken[p])
-
-        await prices.planners.each(affected, look)
-        # or lose: planners are not quite monotonic
-        return [p for p in affected if prices.least(p, wanted) < costs[p] or prices.knows(p, wanted)]
+            if prices.least(p, wanted) < costs[p] or prices.knows(p, wanted):  # or lose: planners are not quite monotonic
+                found.append(p)
+        return found
 
     def _prefix(self, number: int, chosen: int) -> bool:
         """Whether another member starts with the same keys under the same predicate: two where one nearly does."""
@@ -255,7 +238,6 @@ class Solver:
         prices = self.prices
         least = Search(problem).least
         while chosen:
-            await prices.ask(range(len(prices.units)), [chosen, *(chosen & ~(1 << n) for n in numbers_of(chosen))])
             now = await prices.exact(chosen)
             losses = []
             for n in numbers_of(chosen):
