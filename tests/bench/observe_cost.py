@@ -4,7 +4,8 @@
 
 30 sessions work on an embedded server (pgbench, each transaction with a pause in it, so that they are active); each console runs
 on a pty of 120x40 at its refresh of 2 s, logged in with pg_monitor. Statements and their server time are those of the console's own
-login in pg_stat_statements; round trips are counted on the wire. pg_activity comes from PyPI into a virtual environment of its own.
+login in pg_stat_statements; round trips are counted on the wire. Gates, pace and slow questions are in the console's figures, shared
+out over its refreshes; the last row is the refresh alone, at its most. pg_activity comes from PyPI into a virtual environment of its own.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from pathlib import Path
 
 import psycopg
 
+from indexpilot_tui.engine.engine import Engine
 from indexpilot_tui.localpg import LocalCluster, binaries
+from indexpilot_tui.settings.model import Settings, Target
 from tests.bench.counting import Counting
 from tests.bench.terminal import Terminal, usage
 
@@ -116,6 +119,33 @@ def watch(name: str, role: str, command: list[str], cluster: LocalCluster, door:
             terminal.close()
 
 
+async def alone(role: str, cluster: LocalCluster, door: Counting, seconds: float) -> str:
+    """The refresh by itself: statements and round trips at their most, server ms in the mean."""
+    target = Target(name="alone", environment="development", dsn=f"host={door.host} port=5432 user={role} dbname=bench")
+    engine = await Engine.open(target, Settings())
+    most, trips, before = 0, 0, (0.0, 0.0, 0.0)
+    count, warm = round(seconds / REFRESH_S), round(WARM_S / REFRESH_S)
+    try:
+        for number in range(warm + count):
+            at = door.round_trips
+            seen = await engine.observe()
+            if number >= warm:
+                most, trips = max(most, seen.cost.statements), max(trips, door.round_trips - at)
+            if number == warm - 1:
+                before = await asyncio.to_thread(_spent, cluster, role)
+            await asyncio.sleep(REFRESH_S)
+        after = await asyncio.to_thread(_spent, cluster, role)
+    finally:
+        await engine.close()
+    asked, execution, planning = ((b - a) / count for a, b in zip(before, after, strict=True))
+    return f"| a refresh alone | {asked:.1f}, at most {most} | at most {trips} | {execution:.2f} | {planning:.2f} | | | |"
+
+
+def _spent(cluster: LocalCluster, role: str) -> tuple[float, float, float]:
+    with psycopg.connect(cluster.conninfo("bench"), autocommit=True) as conn:
+        return spent(conn, role)
+
+
 async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60.0)
@@ -130,7 +160,7 @@ async def main() -> None:
     async with await LocalCluster.start("cost", settings=settings) as cluster:
         with psycopg.connect(cluster.conninfo(), autocommit=True) as conn:
             conn.execute("create database bench")
-            for role in ("ours", "theirs"):
+            for role in ("ours", "theirs", "alone"):
                 conn.execute(f"create role {role} login in role pg_monitor".encode())
         with psycopg.connect(cluster.conninfo("bench"), autocommit=True) as conn:
             conn.execute("create extension pg_stat_statements schema public")
@@ -157,6 +187,7 @@ async def main() -> None:
                     command = [sys.executable, "-m", "indexpilot_tui", target, "--environment", "development"]
                     print((await asyncio.to_thread(watch, "indexpilot", "ours", command, cluster, door,
                                                    rb"pgbench_accounts", args.seconds)).line())  # fmt: skip
+                    print(await alone("alone", cluster, door, args.seconds))
         finally:
             load.terminate()
             load.wait(10)
