@@ -21,7 +21,7 @@ from indexpilot_tui.engine.postgres.session import Purpose, connect
 from indexpilot_tui.localpg import LocalCluster
 from indexpilot_tui.settings.model import Settings, Target
 from tests.bench.counting import Counting
-from tests.bench.observe_cost import spent
+from tests.bench.observe_cost import REFRESH, spent
 from tests.bench.terminal import Terminal, usage
 
 TABLES_AT_ONCE = 250
@@ -33,10 +33,6 @@ MAKE = """do $$ begin for i in {first}..{last} loop
   if i %% 10 = 0 then execute format('create index t%s_a2 on app.t%s (a, id)', i, i); end if;
   if i > 1 then execute format('alter table app.t%s add foreign key (a) references app.t%s', i, i - 1); end if;
 end loop; end $$"""
-# what a refresh consists of: the pulse, and the counters behind the time of their reset
-REFRESH = (
-    "with /* indexpilot */ a as materialized", "select /* indexpilot */ i.stats_reset", "select /* indexpilot */ s.userid::int8, s.queryid, s.toplevel",
-)  # fmt: skip
 HEAD = (
     "| indexes | tables | findings | first health: server | statements | longest | our CPU | refresh: server | slow questions "
     "| all: statements a refresh | round trips | console memory | CPU |\n" + "| --- " * 13 + "|"
