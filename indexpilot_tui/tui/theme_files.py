@@ -49,7 +49,10 @@ def _sources(user_folder: Path | None, refused: list[str]) -> Iterator[tuple[str
             refused.append(f"theme folder {folder}: {exc.strerror}")
             continue
         for entry in entries:
-            if not entry.name.endswith((".yaml", ".yml")) or not entry.is_file():  # a pipe would hold us for ever
+            if not entry.name.endswith((".yaml", ".yml")):
+                continue
+            if not entry.is_file():  # a pipe would hold us for ever
+                refused.append(f"theme {entry.name}: there is no file behind the name")
                 continue
             try:
                 yield entry.name, entry.read_text(encoding="utf-8")

@@ -53,9 +53,10 @@ def test_a_bad_file_is_reported_and_the_others_are_used(tmp_path: Path) -> None:
     (tmp_path / "f.yaml").write_text("name: 2020-99-99")
     (tmp_path / "g.yaml").write_text("- dark")
     os.mkfifo(tmp_path / "h.yaml")
+    (tmp_path / "i.yaml").symlink_to("nowhere")
     loaded = load_themes(tmp_path)
     assert loaded.themes["mine"].primary == "#112233"
-    assert [text.split(":")[0] for text in loaded.refused] == [f"theme {n}.yaml" for n in "bcdefg"]
+    assert [text.split(":")[0] for text in loaded.refused] == [f"theme {n}.yaml" for n in "bcdefghi"]
     assert "primary" in loaded.refused[0]
     assert loaded.refused[2].endswith("frobnicate: there is no such key")
     assert loaded.refused[5].endswith("file: must hold keys and values")
