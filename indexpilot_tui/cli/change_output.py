@@ -112,6 +112,9 @@ def change_lines(change: Change) -> list[str]:
     ]
     if change.index_oid is not None:
         lines.append(f"  index oid {change.index_oid}, {'valid' if change.index_valid else 'NOT valid'}")
+    if change.standing is not None:
+        against = "" if change.standing.as_planned else "NOT as planned: "
+        lines.append(f"  catalog now: {against}{shown(change.standing.sentence)}")
     if change.outcome:
         lines.append(f"  {shown(change.outcome)}")
     lines += [f"  {shown(command)}" for command in _ways_out(change)]

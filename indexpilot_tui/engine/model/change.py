@@ -9,6 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from indexpilot_tui.engine.model.standing import Standing
 from indexpilot_tui.engine.model.verdict import Verdict
 
 
@@ -179,6 +180,7 @@ class Change:
     outcome: str = ""  # one sentence
     verification: Verification | None = None
     observe_until: datetime | None = None
+    standing: Standing | None = None  # the catalog at the time of asking; None: not asked
 
     @property
     def ended(self) -> bool:
@@ -203,6 +205,7 @@ class Change:
             "verdicts": [_plain(asdict(v)) for v in self.verdicts],
             "events": [_plain(asdict(e)) for e in self.events],
             "index": {"name": self.plan.index, "oid": self.index_oid, "valid": self.index_valid},
+            "catalog": self.standing.to_json() if self.standing else None,
             "outcome": self.outcome,
             "verification": _plain(asdict(self.verification)) if self.verification else None,
             "observe_until": self.observe_until.isoformat() if self.observe_until else None,

@@ -35,6 +35,8 @@ def verify_lines(change: Change, now: datetime, width: int) -> list[Line]:
     if change.outcome:
         out += wrap(clean_line(change.outcome), width, "bold")
     out += [rule("catalog, read again by OID", width), *_catalog(change)]
+    if change.standing is not None and not change.standing.as_planned:
+        out += wrap(f"now: {change.standing.sentence}", width, "crit")
     out += wrap(f"after: {clean_line(change.plan.ddl)}", width, "dim")
     if change.verification is not None or not (change.ended or change.parent_id):
         out += _comparison(change, now, width)
