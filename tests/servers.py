@@ -107,6 +107,12 @@ class TlsServer:
         self.passwords[name] = password
         self._write_passfile()
 
+    def set_password(self, name: str, password: str) -> None:
+        with self.connect() as conn:
+            conn.execute(f"alter role {name} password '{password}'".encode())
+        self.passwords[name] = password
+        self._write_passfile()
+
     def _write_passfile(self) -> None:
         self.passfile.touch(mode=0o600)
         self.passfile.write_text("".join(f"*:*:*:{user}:{word}\n" for user, word in self.passwords.items()))

@@ -129,10 +129,11 @@ async def drive(work: Work) -> None:
             away_since = away_since or now
             if now - away_since > RECONNECT_S:
                 raise
+            work.waits_for(exc)
             work.hold.book.jot("away", {"state": work.state.value, "why": exc.message})
             await asyncio.sleep(1)
         else:
-            away_since = None
+            away_since, work.waiting_for = None, ""
 
 
 async def _leave(work: Work) -> None:

@@ -19,7 +19,7 @@ from indexpilot_tui.engine.postgres.session import Purpose, Session, connect
 from indexpilot_tui.engine.safeguards.context import GateContext
 from indexpilot_tui.engine.safeguards.gates import database_now
 from indexpilot_tui.engine.safeguards.memory import Memory
-from indexpilot_tui.errors import ConnectError
+from indexpilot_tui.errors import ConnectError, IndexPilotError
 from indexpilot_tui.settings.model import Settings, Target
 
 
@@ -59,6 +59,7 @@ class Work:
     copy_oid: int | None = None  # of a rebuild: the new copy, as the progress view showed it
     part: int | None = None  # the step of a change on a partitioned table that is being carried out
     give_up: bool = False  # all that such a change has made is to be removed
+    waiting_for: str = ""  # what the log says that we wait for
     leave: bool = False  # stop here; the state is one in which others may act
     why: Why = field(default_factory=Why)
     memory: Memory = field(default_factory=Memory)  # of the gates
@@ -113,11 +114,21 @@ class Work:
                 self.observer = await connect(
                     self.target, Purpose.OBSERVER, self.settings, application_name=f"ixp-eye:{self.change.id}"
                 )
-            except ConnectError:
+            except ConnectError as exc:
+                self.waits_for(exc)
                 if time.monotonic() > end:
                     raise
                 await asyncio.sleep(2)
+        self.waiting_for = ""
         return self.observer
+
+    def waits_for(self, exc: IndexPilotError) -> None:
+        """Say once in the log what keeps this process from going on, and what ends that (a rotated password, say)."""
+        if exc.message != self.waiting_for:
+            self.waiting_for = exc.message
+            self.hold.later(
+                "waiting", {"for": exc.message, "field": exc.field, "remedy": exc.remedy, "at_most_s": RECONNECT_S}
+            )
 
     async def gate_context(self, *, claimed: bool, position: int | None = None) -> GateContext:
         """For asking the gates now; with `position`, about that step of a change on a partitioned table."""

@@ -110,6 +110,7 @@ _WORDS: dict[str, Callable[[Detail], str]] = {
     "verified": _verified,
     "verification": lambda d: f"verdict {d.get('verdict')}: {d.get('reason', '')}",
     "observed": lambda d: f"the watch is over: {d.get('outcome', '')}",
+    "waiting": lambda d: f"waits: {d.get('for', '')}; {d.get('remedy') or 'it goes on by itself when that is over'}",
     "catalog": lambda d: f"the catalog says: {d.get('sentence', '')}",
     "apply.refused": lambda d: f"did not start: {d.get('outcome', '')}",
     "abort.requested": lambda d: f"told to stop: {d.get('reason', '')}",

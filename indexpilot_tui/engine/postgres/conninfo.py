@@ -125,4 +125,9 @@ async def password_of(target: Target) -> str | None:
             field=field,
             remedy="run it by hand; it has to print the password and exit with status 0",
         )
-    return out.decode("utf-8", "strict").rstrip("\r\n")
+    try:
+        return out.decode("utf-8").rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise ConnectError(  # the decoder's own error quotes the bytes
+            "the command printed something that is not UTF-8", field=field, remedy="let it print the password in UTF-8"
+        ) from None
