@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 
+from indexpilot_tui.scrub import scrubbed
+
 OK, WARNING, CRITICAL, UNKNOWN, USAGE = 0, 1, 2, 3, 64
 TRACEBACK = "INDEXPILOT_TRACEBACK"  # an environment variable: set it to see where a defect happened
 
@@ -23,8 +25,10 @@ class IndexPilotError(Exception):
     def __init__(
         self, message: str, *, field: str | None = None, value: str | None = None, remedy: str | None = None
     ) -> None:
-        self.message, self.field, self.value, self.remedy = message, field, value, remedy
-        super().__init__(message)
+        # whoever raises it cannot know where a password stood: a name that is none, an option, a URI in a message of libpq
+        self.message = scrubbed(message)
+        self.field, self.value, self.remedy = (scrubbed(part) if part else part for part in (field, value, remedy))
+        super().__init__(self.message)
 
     def __str__(self) -> str:
         where = ""
@@ -79,9 +83,10 @@ def defect(exc: BaseException) -> str:
     """What to say of an error that nothing foresaw: told as what it is, and never as a finding about the target. Where it
     happened is only said when asked for, and never with the values of variables: a password is among them."""
     what = str(exc) if isinstance(exc, DefectError) else f"{type(exc).__name__}: {exc}"
+    what = scrubbed(what)
     text = f"indexpilot: this is a defect of IndexPilot: {what}\n  remedy: report it; {TRACEBACK}=1 shows where it happened"
     if os.environ.get(TRACEBACK):
         import traceback
 
-        text += "\n" + "".join(traceback.format_exception(exc)).rstrip()
+        text += "\n" + scrubbed("".join(traceback.format_exception(exc)).rstrip())
     return text

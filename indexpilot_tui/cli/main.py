@@ -10,6 +10,7 @@ import click
 
 from indexpilot_tui import __version__
 from indexpilot_tui.errors import OK, UNKNOWN, USAGE, IndexPilotError, defect
+from indexpilot_tui.scrub import scrubbed
 
 CONSOLE = "console"
 INTERRUPTED = 130
@@ -74,10 +75,10 @@ def run(argv: list[str] | None = None) -> int:
         return USAGE
     except click.UsageError as exc:
         hint = f"\n  remedy: {exc.ctx.command_path} --help" if exc.ctx else ""
-        click.echo(f"indexpilot: {exc.format_message()}{hint}", err=True)
+        click.echo(f"indexpilot: {scrubbed(exc.format_message())}{hint}", err=True)
         return USAGE
     except click.ClickException as exc:
-        click.echo(f"indexpilot: {exc.format_message()}", err=True)
+        click.echo(f"indexpilot: {scrubbed(exc.format_message())}", err=True)
         return USAGE
     except (click.Abort, KeyboardInterrupt):
         click.echo("indexpilot: interrupted", err=True)

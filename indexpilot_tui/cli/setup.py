@@ -10,6 +10,7 @@ import click
 from indexpilot_tui.cli.options import Common, common_options
 from indexpilot_tui.cli.running import print_json
 from indexpilot_tui.errors import OK
+from indexpilot_tui.scrub import HIDDEN, scrubbed, shown_value
 from indexpilot_tui.settings import Settings
 from indexpilot_tui.settings.validated import plain
 
@@ -38,9 +39,23 @@ def _values(data: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[
 
 
 def effective(settings: Settings) -> dict[str, dict[str, Any]]:
-    """Each key with its value and its source. Passwords are in none: they do not stand in a configuration."""
+    """Each key with its value and its source. Where a password could have been put by mistake, and in what starts a
+    program, the value is not shown."""
     values = _values({k: v for k, v in plain(settings).items() if k != "origins"})
-    return {key: {"value": value, "source": settings.origins.get(key, "default")} for key, value in values}
+    return {
+        scrubbed(key): {"value": _fit_to_show(key, value), "source": settings.origins.get(key, "default")}
+        for key, value in values
+    }
+
+
+def _fit_to_show(key: str, value: Any) -> Any:
+    """The value itself where nothing of it has to be hidden."""
+    if value is None or isinstance(value, bool | int | float | dict):
+        return value
+    shown = shown_value(key, value if isinstance(value, str | list) else str(value))
+    if shown is None:
+        return HIDDEN
+    return value if shown == repr(value) else shown
 
 
 @config.command()

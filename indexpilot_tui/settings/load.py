@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
@@ -13,11 +14,13 @@ import platformdirs
 import yaml
 
 from indexpilot_tui.errors import ConfigError
+from indexpilot_tui.scrub import scrubbed, shown_value
 from indexpilot_tui.settings.model import Settings, Target
 from indexpilot_tui.settings.validated import ValidationError, validated, what_is_wrong
 
 ENV_PREFIX = "INDEXPILOT__"
 FILE_VARIABLE = "INDEXPILOT_CONFIG_FILE"
+_LIBPQ_URI = re.compile(r"postgres(ql)?://", re.IGNORECASE)
 _SECRET_KEYS = frozenset({"password", "passwd", "sslpassword", "secret", "api_secret_key"})
 
 # The production guide's variables define the target `default`; (variable, key, inside the target?)
@@ -46,7 +49,7 @@ class Fault:
 
     def __str__(self) -> str:
         shown = f" = {self.value}" if self.value is not None else ""
-        return f"{self.source}: {self.key}{shown}: {self.message}\n  remedy: {self.remedy}"
+        return f"{self.source}: {scrubbed(self.key)}{shown}: {self.message}\n  remedy: {self.remedy}"
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -60,7 +63,9 @@ def _unique_mapping(loader: _UniqueKeyLoader, node: yaml.MappingNode, deep: bool
         if not isinstance(key, Hashable):
             raise yaml.constructor.ConstructorError(None, None, "a list or mapping is no key", key_node.start_mark)
         if key in seen:
-            raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is given twice", key_node.start_mark)
+            raise yaml.constructor.ConstructorError(
+                None, None, f"the key {scrubbed(str(key))} is given twice", key_node.start_mark
+            )
         seen.add(key)
     return loader.construct_mapping(node, deep)
 
@@ -94,10 +99,13 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as exc:
         mark = getattr(exc, "problem_mark", None)
         place = f"{path}, line {mark.line + 1}" if mark is not None else str(path)
-        problem = getattr(exc, "problem", None) or "not valid YAML"
+        # an alias or a tag that is quoted may be a password that begins with * or !
+        problem = re.sub(r"'[^']{2,}'", "…", str(getattr(exc, "problem", None) or "not valid YAML"))
         raise ConfigError(str(problem), field=place, remedy="compare with config.example.yaml") from None
     except (ValueError, RecursionError) as exc:  # a date that is none; brackets in brackets without end
-        raise ConfigError(f"not valid YAML ({exc})", field=str(path), remedy="compare with config.example.yaml") from None
+        raise ConfigError(
+            f"not valid YAML ({type(exc).__name__})", field=str(path), remedy="compare with config.example.yaml"
+        ) from None
     if data is None:
         return {}
     if not isinstance(data, dict):
@@ -129,6 +137,8 @@ def _secrets_in(data: dict[str, Any], source: str) -> list[Fault]:
         key = ".".join(path)
         if path and path[-1].lower() in _SECRET_KEYS:
             faults.append(Fault(key, None, source, "a secret must not stand in a configuration file", remedy))
+        elif path and path[-1] != "dsn" and isinstance(value, str) and _LIBPQ_URI.match(value) and scrubbed(value) != value:
+            faults.append(Fault(key, shown_value(key, value), source, "a URI with a password stands here", remedy))
         elif path and path[-1] == "dsn" and isinstance(value, str):
             from psycopg import ProgrammingError  # a fifth of a second, only for those who have a dsn
             from psycopg.conninfo import conninfo_to_dict
@@ -201,8 +211,9 @@ def _faults(error: ValidationError, origins: Mapping[str, str]) -> list[Fault]:
         if any(fault.key.startswith(key + ".") for fault in faults):
             continue  # what is wrong inside makes the whole wrong as well
         source = _source(path, origins)
-        value = None if isinstance(item.get("input"), dict) else repr(item.get("input"))
+        value = shown_value(key, item.get("input"))
         if item["type"] == "unexpected_keyword_argument":
+            value = None  # what it was meant for nobody knows: a password under a mistyped key, perhaps
             close = difflib.get_close_matches(path[-1], [k for k in _known_keys(path[:-1]) if k != "origins"], 1)
             remedy = f"did you mean {close[0]}?" if close else "see config.example.yaml for the keys there are"
         else:
@@ -252,7 +263,11 @@ def load_settings(
         source = origins.get("default_target", "defaults")
         faults.append(
             Fault(
-                "default_target", repr(settings.default_target), source, "no target has this name", f"targets are: {known}"
+                "default_target",
+                shown_value("default_target", settings.default_target),
+                source,
+                "no target has this name",
+                f"targets are: {known}",
             )
         )
     if settings is not None:
@@ -275,13 +290,17 @@ def _unknown_references(settings: Settings, origins: Mapping[str, str]) -> list[
     for key, name in wanted:
         if name is not None and name.partition(".")[0] not in settings.metrics:
             remedy = f"metrics are: {', '.join(sorted(settings.metrics)) or 'none'}"
-            faults.append(Fault(key, repr(name), origins.get(key, "defaults"), "no metric has this name", remedy))
+            faults.append(
+                Fault(key, shown_value(key, name), origins.get(key, "defaults"), "no metric has this name", remedy)
+            )
     for target in settings.targets.values():
         key = f"targets.{target.name}.standbys"
         for name in target.standbys:
             if name not in settings.targets or name == target.name:
                 remedy = f"targets are: {', '.join(sorted(settings.targets))}"
-                faults.append(Fault(key, repr(name), origins.get(key, "defaults"), "no other target has this name", remedy))
+                faults.append(
+                    Fault(key, shown_value(key, name), origins.get(key, "defaults"), "no other target has this name", remedy)
+                )
     return faults
 
 
