@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from indexpilot_tui.check.context import CheckContext, Forecaster, Rule
 from indexpilot_tui.check.model import CheckReport, Outcome, RuleResult, RuleStatus, Skipped
 from indexpilot_tui.check.rules import RULES
+from indexpilot_tui.engine.changes.job import control_target
 from indexpilot_tui.engine.journal.journal import Journal
 from indexpilot_tui.engine.postgres.session import Purpose, Session, connect
 from indexpilot_tui.engine.postgres.text import clean_line
@@ -101,9 +102,7 @@ async def check_target(
 
 async def _open_journal(ctx: CheckContext) -> Journal | None:
     """The control schema, in its own database where settings name one. Only "it is not there" is no fault."""
-    control = ctx.target
-    if ctx.settings.control.dsn:
-        control = Target(name=f"{ctx.target.name} control", environment=ctx.target.environment, dsn=ctx.settings.control.dsn)
+    control = control_target(ctx.target, ctx.settings)
     session: Session | None = None
     try:
         session = await connect(control, Purpose.CONTROL, ctx.settings)

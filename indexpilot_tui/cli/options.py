@@ -42,9 +42,17 @@ class Common:
     def target(self, settings: Settings, name: str | None) -> Target:
         """The target that `name` means: a configured one, a URI or conninfo, or the default."""
         found = resolve_target(settings, name)
-        if self.environment is not None:
-            found = replace(found, environment=self.environment)
-        return found
+        if self.environment is None:
+            return found
+        if any(found is target for target in settings.targets.values()):
+            raise UsageError(
+                f"the target {found.name} has its environment from the configuration: no flag weakens it",
+                field="--environment", value=self.environment,
+                remedy=f"change targets.{found.name}.environment there",
+            )  # fmt: skip
+        if self.environment != "production":
+            _not_a_named_one(settings, found, self.environment)
+        return replace(found, environment=self.environment)
 
 
 def common_options(function: F) -> F:
@@ -120,6 +128,18 @@ def resolve_target(settings: Settings, name: str | None) -> Target:
     raise UsageError(
         "no target was given, and none is the default", field="TARGET", remedy=f"targets: {known}; or try indexpilot --demo"
     )
+
+
+def _not_a_named_one(settings: Settings, given: Target, environment: str) -> None:
+    """A URI for what the configuration calls a production database is no way around its name."""
+    from indexpilot_tui.engine.postgres.conninfo import places
+
+    for target in settings.targets.values():
+        if target.production and not places(given).isdisjoint(places(target)):
+            raise UsageError(
+                f"this is the database of the target {target.name}, which is a production one: no flag weakens it",
+                field="--environment", value=environment, remedy=f"name the target: {target.name}",
+            )  # fmt: skip
 
 
 def _demo_settings(settings: Settings) -> Settings:

@@ -9,7 +9,7 @@ import click
 
 from indexpilot_tui.cli.options import Common, common_options
 from indexpilot_tui.cli.running import print_json
-from indexpilot_tui.errors import OK
+from indexpilot_tui.errors import OK, ConfigError, IndexPilotError
 from indexpilot_tui.scrub import HIDDEN, scrubbed, shown_value
 from indexpilot_tui.settings import Settings
 from indexpilot_tui.settings.validated import plain
@@ -71,14 +71,36 @@ def show(common: Common) -> int:
     return OK
 
 
+def _connections(settings: Settings) -> None:
+    """What of a connection would be refused before the login, whatever says it: the file, a URI, a service, a variable."""
+    from indexpilot_tui.engine.changes.job import control_target
+    from indexpilot_tui.engine.postgres import auth
+    from indexpilot_tui.engine.postgres.conninfo import resolve
+
+    faults = []
+    for target in settings.targets.values():
+        for asked in dict.fromkeys((target, control_target(target, settings))):
+            try:
+                auth.check(asked, auth.effective(resolve(asked)))
+            except IndexPilotError as exc:
+                faults.append(str(exc))
+    if faults:
+        raise ConfigError("\n".join(dict.fromkeys(faults)))
+
+
 @config.command()
 @common_options
 def validate(common: Common) -> int:
     """Report all faults of the configuration at once; exit status 64 when there are any."""
     settings = common.settings()
+    _connections(settings)
     names = ", ".join(sorted(settings.targets)) or "none"
     if common.json:
         print_json({"valid": True, "targets": sorted(settings.targets)})
     else:
         click.echo(f"the configuration is valid; targets: {names}")
+        for target in settings.targets.values():
+            if target.allow_auth:
+                why = scrubbed(target.allow_auth_reason) or "no reason is given (allow_auth_reason)"
+                click.echo(f"  {scrubbed(target.name)} may log in by {', '.join(target.allow_auth)}, too: {why}")
     return OK

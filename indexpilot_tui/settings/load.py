@@ -181,6 +181,22 @@ def _environment(env: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]
     return data, origins
 
 
+def _weakened(file: Mapping[str, Any], env: Mapping[str, Any], origins: Mapping[str, str]) -> list[Fault]:
+    """Variables that would make a target of the file something less than a production one: only the file may say that."""
+    faults = []
+    named, changed = file.get("targets"), env.get("targets")
+    for name, values in (changed if isinstance(changed, dict) else {}).items():
+        target = next((v for k, v in named.items() if str(k) == name), None) if isinstance(named, dict) else None
+        if not isinstance(target, dict) or not isinstance(values, dict) or "environment" not in values:
+            continue
+        if values["environment"] not in ("production", target.get("environment", "production")):
+            key = f"targets.{name}.environment"
+            source = origins.get(key, "environment")
+            message = "no variable weakens a target of the configuration file"
+            faults.append(Fault(key, shown_value(key, values["environment"]), source, message, "say it in the file"))
+    return faults
+
+
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     result = dict(base)
     for key, value in over.items():
@@ -243,6 +259,7 @@ def load_settings(
     faults = _secrets_in(from_file, str(path)) if path else []
     from_env, env_origins = _environment(environ)
     faults += _secrets_in(from_env, "environment")
+    faults += _weakened(from_file, from_env, env_origins)
     data = _merge(from_file, from_env)
     origins |= env_origins
     for key, value in (flags or {}).items():

@@ -26,6 +26,8 @@ from indexpilot_tui.settings.section import Check, section
 
 Weekday = Annotated[int, Interval(ge=0, le=6)]  # Monday is 0
 Environment = Literal["production", "staging", "development", "demo"]
+# beside SCRAM; `certificate` and `none`: the server asks for no password
+AuthMethod = Literal["password", "md5", "gss", "sspi", "oauth", "certificate", "none"]
 SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
 
 
@@ -59,6 +61,9 @@ class Target:
     connect_timeout: Annotated[int, Interval(ge=1, le=60)] = 10  # seconds
     password_env: str | None = None  # name of the environment variable that holds the password
     password_command: tuple[str, ...] = ()  # argv, no shell; run again at each connect
+    allow_auth: tuple[AuthMethod, ...] = ()  # methods beside scram-sha-256 that may log us in
+    allow_auth_reason: str = ""  # why, for whoever reads this configuration
+    channel_binding: Literal["require", "prefer"] = "require"  # over TLS, where nothing but SCRAM is allowed
     cores: Annotated[int, Interval(ge=1, le=10_000)] | None = None  # CPUs of the server's machine: SQL cannot see them
     allow_unix_socket_changes: bool = False  # a unix socket has no TLS; changes through one only with this
     standbys: tuple[str, ...] = ()  # names of targets: its standbys, to see who reads there before a drop or a rebuild

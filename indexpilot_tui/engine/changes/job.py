@@ -51,6 +51,8 @@ def control_target(target: Target, settings: Settings) -> Target:
         dsn=settings.control.dsn,
         password_command=target.password_command,
         password_env=target.password_env,
+        allow_auth=target.allow_auth,
+        channel_binding=target.channel_binding,
         allow_unix_socket_changes=target.allow_unix_socket_changes,
     )
 

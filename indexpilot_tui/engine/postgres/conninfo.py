@@ -85,6 +85,22 @@ def resolve(target: Target) -> dict[str, Any]:
     return params
 
 
+def places(target: Target) -> frozenset[tuple[str, str, str]]:
+    """Where `target` leads: (host or address, port, database) of each of its hosts, as far as its text and libpq's variables
+    tell; empty when only a service file does."""
+    params = resolve(target)
+    if params.get("service") or os.environ.get("PGSERVICE"):
+        return frozenset()
+    user = str(params.get("user") or os.environ.get("PGUSER") or "")
+    database = str(params.get("dbname") or os.environ.get("PGDATABASE") or user)
+    ports = str(params.get("port") or os.environ.get("PGPORT") or "5432").split(",")
+    found: set[tuple[str, str, str]] = set()
+    for name, variable in (("host", "PGHOST"), ("hostaddr", "PGHOSTADDR")):
+        hosts = str(params.get(name) or os.environ.get(variable) or "").lower().split(",")
+        found |= {(host, ports[n] if n < len(ports) else ports[-1], database) for n, host in enumerate(hosts) if host}
+    return frozenset(found)
+
+
 async def password_of(target: Target) -> str | None:
     """The output of `password_command`, run anew for each connection (short-lived tokens), or the variable that
     `password_env` names, or None: then libpq looks in its own places.

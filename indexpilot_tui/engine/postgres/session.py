@@ -17,6 +17,7 @@ import psycopg
 from psycopg import AsyncConnection, sql
 from psycopg.rows import TupleRow, dict_row
 
+from indexpilot_tui.engine.postgres import auth
 from indexpilot_tui.engine.postgres.conninfo import password_of, resolve
 from indexpilot_tui.engine.postgres.queries import load
 from indexpilot_tui.engine.postgres.query_rate import QueryRate, rate_of
@@ -315,6 +316,9 @@ async def _facts(conn: AsyncConnection[TupleRow], tls: TlsFacts) -> Facts:
 async def parameters(target: Target, application_name: str | None = None) -> dict[str, Any]:
     """Everything that psycopg needs to connect, the password included: never log or keep it."""
     params = resolve(target)
+    used = auth.effective(params)
+    auth.check(target, used)
+    params |= auth.demands(target, used)
     password = await password_of(target)
     if password is not None:
         params["password"] = password
@@ -368,7 +372,7 @@ async def connect(
     """
     params = await parameters(target, application_name)
     try:
-        conn: AsyncConnection[TupleRow] = await AsyncConnection.connect(**params)
+        conn = await _log_in(params)
     except psycopg.Error as exc:
         raise translate(exc, "connect", target=target) from exc
     try:
@@ -376,6 +380,15 @@ async def connect(
     except BaseException:
         await conn.close()
         raise
+
+
+async def _log_in(params: dict[str, Any]) -> AsyncConnection[TupleRow]:
+    try:
+        return await AsyncConnection.connect(**params)
+    except psycopg.OperationalError as exc:
+        if not auth.offers_no_binding(params, exc):
+            raise
+    return await AsyncConnection.connect(**params | {"channel_binding": "prefer"})
 
 
 @asynccontextmanager

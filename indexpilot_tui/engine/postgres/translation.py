@@ -25,6 +25,24 @@ _CONNECT: tuple[tuple[str, str], ...] = (
     (r"server does not support SSL", "turn ssl=on on the server; production sessions are never sent in clear"),
     (r"SSL error|sslv3|tlsv1|handshake", "compare the TLS versions and certificates of both sides"),
     (
+        r"server requested a cleartext password",
+        "nothing was sent: let the server ask for scram-sha-256; where it cannot (LDAP, IAM tokens), set allow_auth:"
+        " [password] with sslmode=verify-full",
+    ),
+    (
+        r"server requested a hashed password",
+        "nothing was sent: give the role a SCRAM password and pg_hba.conf scram-sha-256, or set allow_auth: [md5]",
+    ),
+    (
+        r"server did not complete authentication|server requested .* authentication|method requirement",
+        "whoever answers there asked for no proof (trust, or a certificate): set allow_auth: [none] or [certificate] for"
+        " this target if that is meant",
+    ),
+    (
+        r"channel binding",
+        "somebody may stand in between: set sslmode=verify-full, or channel_binding: prefer for a pooler that cannot do it",
+    ),
+    (
         r"password authentication failed",
         "check the user and the password source (.pgpass, PGPASSWORD, password_command)",
     ),
