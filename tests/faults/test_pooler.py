@@ -9,7 +9,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psycopg
@@ -69,6 +69,16 @@ def pooler(tls_server: TlsServer, tmp_path: Path) -> Iterator[Pooler]:
         process.terminate()
         process.wait(10)
         shutil.rmtree(folder)
+
+
+@pytest.mark.family(9, no_oracle="sessions only, nothing is changed")
+async def test_a_pooler_that_cannot_bind_the_channel_has_to_prove_who_it_is(pooler: Pooler, settings: Settings) -> None:
+    """Measured: pgbouncer offers SCRAM without channel binding. With its certificate checked that is good enough."""
+    lax = Target(name="pooled", dsn=pooler.server.conninfo("admin", sslmode="require", port=str(pooler.port)))
+    with pytest.raises(ConnectError, match="channel binding"):
+        await connect(lax, Purpose.MONITOR, settings)
+    async with session(replace(lax, channel_binding="prefer"), Purpose.MONITOR, settings) as s:
+        assert s.facts.tls.in_use
 
 
 @pytest.mark.family(9, no_oracle="sessions only, nothing is changed")
