@@ -35,6 +35,7 @@ class Verbs(click.Group):
         "audit": ("indexpilot_tui.cli.audit", "audit"),
         "backup": ("indexpilot_tui.cli.backup", "backup"),
         "restore": ("indexpilot_tui.cli.backup", "restore"),
+        "statistics": ("indexpilot_tui.cli.statistics", "statistics"),
         "setup-sql": ("indexpilot_tui.cli.setup", "setup_sql_command"),
         "config": ("indexpilot_tui.cli.setup", "config"),
     }

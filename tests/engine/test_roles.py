@@ -60,10 +60,13 @@ async def test_nobody_but_the_owner_has_more_than_select(room: Room) -> None:
             "select roleid::regrole::text, member::regrole::text from pg_auth_members"
             " where roleid in ('indexpilot_owner'::regrole, 'indexpilot_statistics'::regrole)"
         ).fetchall()
-    assert granted == [("indexpilot_monitor", "SELECT")]
-    assert sorted(schema) == [("indexpilot_monitor", "USAGE")]
+    reader = [("indexpilot_statistics", "SELECT")]  # of the list of enrolled tables
+    assert sorted(granted) == [("indexpilot_monitor", "SELECT"), *reader]
+    assert sorted(schema) == [("indexpilot_monitor", "USAGE"), ("indexpilot_statistics", "USAGE")]
     assert len(groups) >= 5
-    assert all(not any(rights) for _, *rights in groups), groups
+    # who is told of tables with policies is decided by the reader itself
+    assert [name for name, *rights in groups if any(rights)] == ["indexpilot_statistics"]
+    assert [rights for name, *rights in groups if any(rights)] == [[False, False, False, False, False, True]]
     assert members == []
 
 
@@ -138,10 +141,12 @@ async def test_the_owners_right_is_only_taken_by_set_role(shop: Room) -> None:
 
 
 async def test_monitor_and_approver_touch_no_table_and_no_session(shop: Room) -> None:
-    with shop.admin() as conn:
+    with shop.admin() as conn, shop.admin() as grantor:
         conn.execute("set application_name = 'somebody'; select 'something' as what")
         for user in ("j_mona", "j_bob"):
             with Login(shop, user) as person:
+                asked = "select \"column\", n_distinct from indexpilot.column_statistics('{shop}', '{orders}')"
+                assert person.can(asked) == []  # no right on the table
                 person.cannot(
                     *NOBODYS, "set role shop_owner", INDEX, "select * from shop.orders", "drop table shop.orders",
                     "reindex table shop.orders",
@@ -149,10 +154,12 @@ async def test_monitor_and_approver_touch_no_table_and_no_session(shop: Room) ->
                 )  # fmt: skip
                 activity = person.can(f"select query from pg_stat_activity where pid = {conn.info.backend_pid}")
                 assert "something" in str(activity)  # pg_monitor
-                statistics = person.can(
-                    "select \"column\", n_distinct from indexpilot.column_statistics('{shop}', '{orders}')"
-                )
-                assert ("customer_id", 7.0) in statistics  # and not a row
+                grantor.execute("select indexpilot.enrol_statistics('shop', 'orders')")
+                assert person.can(asked) == []
+                grantor.execute(f"grant usage on schema shop to {user}; grant references on shop.orders to {user}")
+                assert ("customer_id", 7.0) in person.can(asked)  # and not a row
+                person.cannot("select * from shop.orders")
+                grantor.execute(f"revoke all on schema shop from {user}; revoke all on shop.orders from {user}")
 
 
 async def test_who_has_no_role_sees_nothing(shop: Room) -> None:

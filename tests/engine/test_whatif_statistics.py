@@ -147,7 +147,10 @@ async def test_a_plain_monitor_forecasts_by_the_definer_function_and_reads_no_ro
     place.owner.execute(f"create role {role} login".encode())
     place.owner.execute(setup_sql().encode())
     place.owner.execute(setup_sql().encode())  # and again
-    place.owner.execute(f"grant indexpilot_monitor to {role}".encode())
+    place.owner.execute(
+        f"grant indexpilot_monitor to {role}; grant references on all tables in schema public to {role}".encode()
+    )
+    place.owner.execute("select indexpilot.enrol_statistics('public', 'r*')")
     with_rights = await _forecast(place, ddl, [query])
     session = await connect(socket_target(place.cluster, place.owner.info.dbname, role), Purpose.MONITOR, Settings())
     try:
@@ -166,4 +169,4 @@ async def test_a_plain_monitor_forecasts_by_the_definer_function_and_reads_no_ro
     finally:
         await session.close()
         place.owner.execute("drop schema indexpilot cascade")
-        place.owner.execute(f"drop role {role}".encode())
+        place.owner.execute(f"drop owned by {role}; drop role {role}".encode())

@@ -295,6 +295,9 @@ def _template(place: OnSocket | OverTls) -> None:
             conn.execute("select pg_reload_conf()")
     with psycopg.connect(place.conninfo(TEMPLATE), autocommit=True) as conn:
         conn.execute(setup_sql().encode())
+        conn.execute(
+            "insert into indexpilot.statistics_tables (schema_pattern, table_pattern, enrolled_by) values ('app', '*', 'a test')"
+        )
         if not conn.execute("select 1 from pg_roles where rolname = %s", (OWNER,)).fetchone():
             conn.execute(f"create role {OWNER} nologin".encode())
         for role in (OPERATOR, APPROVER):

@@ -10,7 +10,7 @@ from indexpilot_tui.engine.whatif.snapshot import Activity, Relation, Size, Snap
 
 _POLICIES = "{}: row-level security; the forecast plans without its policies"
 SHOWN = 3  # tables that a reason names
-_SEE = "grant SELECT on it or pg_read_all_data, or run setup-sql"
+_SEE = "grant SELECT on it or pg_read_all_data, or let an administrator enrol it (indexpilot statistics enrol SCHEMA.TABLE)"
 _SEE_BEHIND_POLICIES = "row-level security is active for this role, a login with BYPASSRLS sees them"
 STALE_SHARE = 0.2  # autovacuum_analyze_scale_factor is 0.1 by default: twice that is overdue
 _LEVELS = ("high", "medium", "low")

@@ -9,7 +9,8 @@
 --              indexpilot_approver monitor, and: approve, reject, settle what needs a person, release the kill switch,
 --                                  bypass, and review the bypass of somebody else
 --              and indexpilot_statistics (NOLOGIN; grant it to nobody), the owner of the one function that reads statistics
---   statistics column_statistics() gives members of indexpilot_monitor what pg_stats would, of tables that they may not read
+--   statistics column_statistics() gives members of indexpilot_monitor what pg_stats would, of enrolled tables that they may not
+--              read but have some privilege on: SELECT indexpilot.enrol_statistics('app', '*'), or indexpilot statistics enrol
 --   tables     nobody but indexpilot_owner may write them; every write goes through the SECURITY DEFINER functions below.
 --              The actor is always session_user (SET ROLE does not change it), the clock is this database's.
 --   log        mutation_log is append-only and hash-chained: an edited, removed or reordered row is found by

@@ -86,7 +86,7 @@ BEGIN
       'proposed', 'approved', 'rejected', 'withdrawn', 'expired', 'claimed', 'takeover', 'abort.requested', 'gates', 'backend',
       'index', 'part', 'stats', 'verification', 'resolved', 'rolled_back', 'starts.stopped', 'starts.allowed',
       'bypass.on', 'bypass.off', 'bypass.reviewed', 'bypass.used', 'policy.changed',
-      'anchor.failed', 'log.cut', 'bypasses.cut', 'rate_slots.cut', 'pruned', 'restored') THEN
+      'anchor.failed', 'statistics.enrolled', 'statistics.withdrawn', 'log.cut', 'bypasses.cut', 'rate_slots.cut', 'pruned', 'restored') THEN
     RAISE EXCEPTION 'the log action % is reserved or malformed', coalesce(quote_literal(p_action), 'NULL')
       USING ERRCODE = 'IX004';
   END IF;

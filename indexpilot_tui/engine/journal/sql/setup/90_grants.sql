@@ -29,3 +29,13 @@ GRANT EXECUTE ON FUNCTION
   indexpilot.bypass_on(text[], text, double precision), indexpilot.bypass_off(bigint, text),
   indexpilot.anchor_failed(bigint, bigint, text)
   TO indexpilot_operator, indexpilot_approver;
+DO $installer$
+BEGIN
+  -- who runs this script says whose statistics are told; session_user, since this is done as the owner
+  IF (SELECT rolsuper FROM pg_roles WHERE rolname = session_user) THEN
+    RETURN;
+  END IF;
+  EXECUTE format('GRANT USAGE ON SCHEMA indexpilot TO %1$I;'
+    'GRANT EXECUTE ON FUNCTION indexpilot.enrol_statistics(text, text), indexpilot.withdraw_statistics(text, text) TO %1$I', session_user);
+END
+$installer$;
