@@ -21,9 +21,8 @@ from indexpilot_tui.engine.control import Control
 from indexpilot_tui.engine.forecasting import Forecasting
 from indexpilot_tui.engine.gauges.board import Board
 from indexpilot_tui.engine.journal.journal import Bypass
-from indexpilot_tui.engine.model.change import Change, State
+from indexpilot_tui.engine.model.change import Change
 from indexpilot_tui.engine.model.gauge import Gauge
-from indexpilot_tui.engine.model.standing import Standing
 from indexpilot_tui.engine.model.verdict import Verdict
 from indexpilot_tui.engine.model.wayback import Rehearsal, WayBack
 from indexpilot_tui.engine.observe.blocking_model import Blocking
@@ -383,16 +382,9 @@ class Engine:
 
     async def change(self, change_id: int) -> Change:
         """One change; of one that is observed or done, also what the catalog says now of its index."""
-        change = await self._control.change(change_id)
-        if change.state not in (State.OBSERVING, State.DONE):
-            return change
-        from indexpilot_tui.engine.changes.standing import stands
+        from indexpilot_tui.engine.changes.standing import asked
 
-        try:
-            async with self.monitor() as session:
-                return replace(change, standing=await stands(session, change))
-        except IndexPilotError as exc:
-            return replace(change, standing=Standing("unread", f"the catalog could not be asked: {exc.message}"))
+        return await asked(self.monitor, await self._control.change(change_id))
 
     async def changes(self, limit: int = 50) -> list[Change]:
         return await self._control.changes(limit)

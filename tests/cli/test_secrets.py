@@ -196,11 +196,11 @@ def test_a_secret_where_none_may_stand_is_refused_unread(tmp_path: Path) -> None
 BROKEN = """
 import psycopg
 from indexpilot_tui.engine import engine
-from indexpilot_tui.engine.postgres import session
+from indexpilot_tui.engine.postgres import login
 async def broken(cls, conninfo="", **kwargs):
     raise KeyError("broken on purpose")
 async def observe(self):
-    params = await session.parameters(self.target)
+    params = await login.parameters(self.target)
     password = params["password"]
     raise KeyError("broken on purpose")
 if {headless}:

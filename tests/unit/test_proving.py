@@ -19,6 +19,7 @@ from indexpilot_tui.engine.changes.watch import Ended
 from indexpilot_tui.engine.changes.work import Why, Work
 from indexpilot_tui.engine.journal.journal import StaleEpochError
 from indexpilot_tui.engine.model.change import Event, State, Step, Verification
+from indexpilot_tui.engine.model.standing import Standing
 from indexpilot_tui.engine.model.verdict import Status, Verdict
 from indexpilot_tui.engine.safeguards.clearance import Clearance
 from indexpilot_tui.errors import ConnectError, RefusedError, ServerError
@@ -67,7 +68,8 @@ def room(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         ours=(index(), ""), by_oid=None, seen=Rebuilt(True, index(8), None, ""), text=("d", 8192), server="", lost=[],
         truth=Truth(made={0: index()}), proof=("", {"size_bytes": 5, "covered": 2}), saved=[], finished=[], clock=0.0, slept=[],
         leave=object.__new__(Clearance), restoring=[], ended=Ended(True, None, None, ()), opened=None, hidden=False,
-        verdict="improved", child=9, spawned=[],
+        verdict="improved", child=9, spawned=[], stands=[],
+        children=[],
     )  # fmt: skip
 
     def giving(name: str) -> Any:
@@ -90,6 +92,12 @@ def room(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
     async def standing(*_: Any) -> dict[str, Any]:
         return {"oid": 8, "relfilenode": 2, "size_bytes": 3}
+
+    async def stands(*_: Any) -> Standing:
+        return said.stands.pop(0) if said.stands else Standing("valid", "it is valid", 7)
+
+    async def taken_back(*_: Any) -> bool:
+        return bool(said.children and said.children.pop(0))
 
     async def now(*_: Any) -> Any:
         return NOW
@@ -130,6 +138,8 @@ def room(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     monkeypatch.setattr(prove.Door, "open", giving("opened"))
     for module in (prove, finish):
         monkeypatch.setattr(module, "database_now", now)
+    for name, answer in (("stands", stands), ("taken_back", taken_back), ("fresh_eye", eye)):
+        monkeypatch.setattr(finish, name, answer)
     monkeypatch.setattr(finish, "save", save)
     monkeypatch.setattr(finish, "hidden", lambda stats: said.hidden)
     monkeypatch.setattr(finish, "judge", lambda *_: Verification(said.verdict, "why", (), 0.0))
@@ -305,6 +315,35 @@ async def test_an_observation_goes_on_without_its_journal_and_ends_with_its_hold
     with pytest.raises(StaleEpochError):
         await finish.observe(made)
     assert (room.saved, room.slept) == ([], [])
+
+
+DROPPED = Standing("dropped", "the index is gone")
+
+
+async def test_an_index_that_somebody_changed_is_not_judged(room: SimpleNamespace) -> None:
+    """At the end of the window, and before it at the next look at the catalog; unless our own way back did it."""
+    room.stands = [DROPPED]
+    made = observing(-1.0)
+    await finish.observe(made)
+    assert (made.hold.state, room.saved) == (State.NEEDS_OPERATOR, [])
+    assert [a for a in made.hold.actions if a in ("catalog", "needs_operator", "observed")] == ["catalog", "needs_operator"]
+
+    room.stands, room.slept, room.clock = [DROPPED], [], 0.0
+    made = observing(1000.0)
+    await finish.observe(made)
+    assert (made.hold.state, sum(room.slept)) == (State.NEEDS_OPERATOR, 10.0)
+
+    room.stands, room.children, room.slept = [DROPPED, DROPPED], [True, False], []
+    made = observing(-1.0)
+    await finish.observe(made)
+    assert (made.hold.state, room.slept) == (State.NEEDS_OPERATOR, [2.0])  # it waited for the way back, which failed
+
+
+async def test_the_end_tells_what_the_catalog_said(room: SimpleNamespace) -> None:
+    made = observing(None)
+    await finish.observe(made)
+    detail = next(d for _, action, d in made.hold.told if action == "observed")
+    assert detail["catalog"] == {"code": "valid", "as_planned": True, "sentence": "it is valid", "index_oid": 7}
 
 
 @pytest.mark.parametrize(

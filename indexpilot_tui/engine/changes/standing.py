@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+
 from indexpilot_tui.engine.changes.catalog import index_by_name, index_by_oid, question
 from indexpilot_tui.engine.journal.journal import Journal
-from indexpilot_tui.engine.model.change import ACTIVE_STATES, Change
+from indexpilot_tui.engine.model.change import ACTIVE_STATES, Change, State
 from indexpilot_tui.engine.model.standing import Standing
 from indexpilot_tui.engine.postgres.session import Session
 from indexpilot_tui.engine.postgres.text import clean_line
+from indexpilot_tui.errors import IndexPilotError
 
 
 async def stands(session: Session, change: Change) -> Standing:
@@ -56,6 +61,18 @@ async def _made(session: Session, change: Change, oid: int) -> Standing:
             return Standing("partial", f"{counts} partitions have a valid part of the index {here}", oid)
     renamed = f", called {here} now" if here != shown else ""
     return Standing("valid", f"the index {shown} (OID {oid}) is {facts.flags}{renamed}", oid)
+
+
+async def asked(monitor: Callable[[], AbstractAsyncContextManager[Session]], change: Change) -> Change:
+    """`change` with what the catalog says now; that it could not be asked is said, too."""
+    if change.state not in (State.OBSERVING, State.DONE):  # in these it says that its index stands
+        return change
+    try:
+        async with monitor() as session:
+            found = await stands(session, change)
+    except IndexPilotError as exc:
+        found = Standing("unread", f"the catalog could not be asked: {exc.message}")
+    return replace(change, standing=found)
 
 
 async def taken_back(journal: Journal, change: Change) -> bool:

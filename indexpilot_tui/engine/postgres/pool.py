@@ -11,7 +11,8 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from indexpilot_tui.engine.postgres.session import Purpose, Session, Sink, parameters, prepare
+from indexpilot_tui.engine.postgres.login import parameters
+from indexpilot_tui.engine.postgres.session import Purpose, Session, Sink, prepare
 from indexpilot_tui.errors import ConnectError
 from indexpilot_tui.settings.model import Settings, Target
 

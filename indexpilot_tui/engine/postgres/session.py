@@ -17,8 +17,7 @@ import psycopg
 from psycopg import AsyncConnection, sql
 from psycopg.rows import TupleRow, dict_row
 
-from indexpilot_tui.engine.postgres import auth
-from indexpilot_tui.engine.postgres.conninfo import password_of, resolve
+from indexpilot_tui.engine.postgres.login import log_in, parameters
 from indexpilot_tui.engine.postgres.queries import load
 from indexpilot_tui.engine.postgres.query_rate import QueryRate, rate_of
 from indexpilot_tui.engine.postgres.text import clean_line
@@ -33,7 +32,6 @@ Query = str | sql.Composed | sql.SQL
 Params = Mapping[str, Any] | list[Any] | tuple[Any, ...] | None
 OLDEST_SERVER = 130000
 GRACE_S = 3.0  # beyond the server's own statement_timeout: then it is not slow, it is silent
-TCP_USER_TIMEOUT_MS = 10_000  # data sent and not acknowledged for so long: the peer is gone
 
 
 class Purpose(StrEnum):
@@ -313,22 +311,6 @@ async def _facts(conn: AsyncConnection[TupleRow], tls: TlsFacts) -> Facts:
     )
 
 
-async def parameters(target: Target, application_name: str | None = None) -> dict[str, Any]:
-    """Everything that psycopg needs to connect, the password included: never log or keep it."""
-    params = resolve(target)
-    used = auth.effective(params)
-    auth.check(target, used)
-    params |= auth.demands(target, used)
-    password = await password_of(target)
-    if password is not None:
-        params["password"] = password
-    params["application_name"] = application_name or "indexpilot"
-    params |= {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3, "client_encoding": "UTF8"}
-    params["tcp_user_timeout"] = TCP_USER_TIMEOUT_MS
-    # no server-side prepared statements: a generic plan of ours would age, and a pooler could not hold them
-    return params | {"autocommit": True, "prepare_threshold": None}
-
-
 async def prepare(
     conn: AsyncConnection[TupleRow], target: Target, purpose: Purpose, settings: Settings, sink: Sink | None = None
 ) -> Session:
@@ -372,7 +354,7 @@ async def connect(
     """
     params = await parameters(target, application_name)
     try:
-        conn = await _log_in(params)
+        conn = await log_in(params)
     except psycopg.Error as exc:
         raise translate(exc, "connect", target=target) from exc
     try:
@@ -380,15 +362,6 @@ async def connect(
     except BaseException:
         await conn.close()
         raise
-
-
-async def _log_in(params: dict[str, Any]) -> AsyncConnection[TupleRow]:
-    try:
-        return await AsyncConnection.connect(**params)
-    except psycopg.OperationalError as exc:
-        if not auth.offers_no_binding(params, exc):
-            raise
-    return await AsyncConnection.connect(**params | {"channel_binding": "prefer"})
 
 
 @asynccontextmanager
