@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import psycopg
 from psycopg import AsyncConnection, sql
 from psycopg.rows import TupleRow
 
 from indexpilot_tui.engine.postgres.text import clean_line
-from indexpilot_tui.engine.whatif import collations, functions, restore
-from indexpilot_tui.engine.whatif.database import ROLE, ShadowDatabase
+from indexpilot_tui.engine.whatif import collations, definitions, functions, restore
+from indexpilot_tui.engine.whatif.database import CATALOGS, ROLE, SCRIBE, ShadowDatabase
 from indexpilot_tui.engine.whatif.snapshot import Relation, Snapshot
 
 # extensions that plans do not depend on, or that reach outside the database
@@ -17,8 +20,17 @@ _NOT_FOR_PLANS = {
     "postgres_fdw", "file_fdw", "adminpack", "pg_visibility", "pg_freespacemap", "pgrowlocks", "pg_walinspect",
     "auto_explain", "sslinfo", "lo", "xml2",
 }  # fmt: skip
+# those that bring types, operators and operator classes, and nothing that acts: a superuser makes them, so no other is made
+# because somebody outside named it
+_FOR_PLANS = {
+    "bloom", "btree_gin", "btree_gist", "citext", "cube", "dict_int", "dict_xsyn", "earthdistance", "fuzzystrmatch", "hll",
+    "hstore", "intarray", "ip4r", "isn", "ltree", "pg_bigm", "pg_trgm", "pgcrypto", "postgis", "postgis_raster", "prefix",
+    "roaringbitmap", "rum", "seg", "semver", "tablefunc", "tsm_system_rows", "tsm_system_time", "unaccent", "unit",
+    "uuid-ossp", "vector",
+}  # fmt: skip
 
 
+_LOCALE = re.compile(r"[A-Za-z0-9_.@=;-]{0,100}")
 CREATE_OPTIONS = 150000  # the options STRATEGY and LOCALE_PROVIDER of CREATE DATABASE
 
 
@@ -31,6 +43,8 @@ def _locale(admin: AsyncConnection[TupleRow], locale: str) -> sql.Composed:
 async def create_database(admin: AsyncConnection[TupleRow], name: str, snapshot: Snapshot, issues: list[str]) -> None:
     """With the target's collation where this machine has it: only under C may LIKE 'x%' use a plain text index."""
     wanted, icu = snapshot.server.collate, snapshot.server.locale
+    if not _LOCALE.fullmatch(wanted) or not _LOCALE.fullmatch(icu or "C"):
+        wanted = "of an odd name"
     base = sql.SQL("create database {} owner {}").format(sql.Identifier(name), sql.Identifier(ROLE))
     if admin.info.server_version >= CREATE_OPTIONS:
         base += sql.SQL(" strategy file_copy")
@@ -65,11 +79,13 @@ async def create_database(admin: AsyncConnection[TupleRow], name: str, snapshot:
 async def build(shadow: ShadowDatabase) -> None:
     """Definitions first; statistics and sizes are applied by `sizing.apply`."""
     snapshot = shadow.snapshot
+    await _catalog_views(shadow)
     rows = await shadow.rows("select oid::int8 as oid from pg_database where datname = current_database()")
     shadow.database_oid = rows[0]["oid"]
     for schema in restore.schemas(snapshot):
-        owned = sql.SQL("create schema {} authorization {}").format(sql.Identifier(schema), sql.Identifier(ROLE))
-        await shadow.rows(owned)
+        await shadow.step(
+            restore.Step(sql.SQL("create schema {}").format(sql.Identifier(schema)), clean_line(f"schema {schema}"))
+        )
     await collations.make(shadow)
     await _extensions(shadow)
     await _types_and_tables(shadow)
@@ -88,6 +104,19 @@ async def build(shadow: ShadowDatabase) -> None:
     await shadow.rows("checkpoint")
 
 
+async def _catalog_views(shadow: ShadowDatabase) -> None:
+    """Views through which a role that owns nothing writes statistics: nobody but a superuser may write a catalog itself, and
+    a superuser's session parses no value from outside. What an INSERT computes, it computes as who sends it."""
+    await shadow.rows(sql.SQL("create schema {}").format(sql.Identifier(CATALOGS)))
+    for catalog in ("pg_statistic", "pg_statistic_ext_data"):
+        view = sql.Identifier(CATALOGS, catalog)
+        await shadow.rows(sql.SQL("create view {} as select * from {}").format(view, sql.Identifier("pg_catalog", catalog)))
+        table = sql.Identifier("pg_catalog", catalog)
+        await shadow.rows(sql.SQL("grant insert, update, select on {} to {}").format(view, sql.Identifier(SCRIBE)))
+        await shadow.rows(sql.SQL("grant select on {} to {}").format(table, sql.Identifier(SCRIBE)))
+    await shadow.rows(sql.SQL("grant usage on schema {} to {}").format(sql.Identifier(CATALOGS), sql.Identifier(SCRIBE)))
+
+
 async def _types_and_tables(shadow: ShadowDatabase) -> None:
     """Types first, then tables; where a type is made of a table's row type, that waits for the table. What is still not
     known when nothing gets further becomes bytea, and statements that need it are left out."""
@@ -98,13 +127,13 @@ async def _types_and_tables(shadow: ShadowDatabase) -> None:
         shadow.issues.append(f"{clean_line(relation.qualified)} is a foreign table: its parent is planned without it")
     made = [*restore.types(snapshot.types, {(r.schema, r.name) for r in tables})]
     if snapshot.functions:
-        rows = await shadow.rows("select distinct proname::text as name from pg_proc where provolatile = 'v'")
-        shadow.stand_ins = functions.stand_ins(snapshot, {r["name"] for r in rows})
-        made += functions.steps(snapshot, shadow.stand_ins)
+        known = await functions.built_in(shadow)
+        shadow.stand_ins = functions.stand_ins(snapshot, known)
+        made += functions.steps(snapshot, shadow.stand_ins, known)
     types = await shadow.tried(made)
-    known: set[str] = set()
+    there: set[str] = set()
     while tables:
-        unknown = await _unknown_types(shadow, tables, known)
+        unknown = await _unknown_types(shadow, tables, there)
         ready = [r for r in tables if not any(c.type in unknown and not c.dropped for c in r.columns)]
         if not ready:
             ready, types = tables, await shadow.tried(types)
@@ -131,8 +160,11 @@ async def _extensions(shadow: ShadowDatabase) -> None:
         if name not in available:
             shadow.issues.append(f"extension {clean_line(name)}: the shadow does not have it")
             continue
-        await shadow.rows(sql.SQL("create schema if not exists {}").format(sql.Identifier(schema)))
+        if name not in _FOR_PLANS:
+            shadow.issues.append(f"extension {clean_line(name)}: not one that is taken over")
+            continue
         try:
+            await shadow.foreign(sql.SQL("create schema if not exists {}").format(sql.Identifier(schema)))
             await shadow.rows(
                 sql.SQL("create extension {} schema {} cascade").format(sql.Identifier(name), sql.Identifier(schema))
             )
@@ -151,17 +183,28 @@ async def _unknown_types(shadow: ShadowDatabase, tables: list[Relation], known: 
     if not wanted:
         return set()
     query = "select t as name, to_regtype(t) is not null as known from unnest(%s::text[]) as t"
+    asked = {name: definitions.type_name(name) for name in wanted if _is_type(name)}
+    rows: list[dict[str, Any]] = [{"name": name, "known": False} for name in wanted if name not in asked]
     try:
-        rows = await shadow.rows(query, (wanted,))
+        found = await shadow.plainly(query, (list(asked.values()),))
+        told = {r["name"]: r["known"] for r in found}
+        rows += [{"name": name, "known": told.get(text, False)} for name, text in asked.items()]
     except psycopg.Error:  # e.g. a type modifier that only the missing type understands: one by one
-        rows = []
-        for name in wanted:
+        for name, text in asked.items():
             try:
-                rows += await shadow.rows(query, ([name],))
+                rows += [{"name": name, "known": r["known"]} for r in await shadow.plainly(query, ([text],))]
             except psycopg.Error:
                 rows.append({"name": name, "known": False})
     known |= {r["name"] for r in rows if r["known"]}
     return {r["name"] for r in rows if not r["known"]}
+
+
+def _is_type(text: str) -> bool:
+    try:
+        definitions.type_name(text)
+    except definitions.DefinitionError:
+        return False
+    return True
 
 
 async def _map_oids(shadow: ShadowDatabase) -> None:

@@ -52,7 +52,7 @@ async def make(shadow: ShadowDatabase) -> None:
         for instead, how in _ways(c):
             statement = sql.SQL("create collation {} ({})").format(sql.Identifier(c.schema, c.name), how)
             try:
-                await shadow.rows(statement)
+                await shadow.foreign(statement)
             except psycopg.Error:
                 continue  # this machine lacks the locale or the provider: the next one
             if instead:

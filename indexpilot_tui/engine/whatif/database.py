@@ -1,7 +1,8 @@
-"""One database of the shadow: its two connections, and the map from the target's objects to its own.
+"""One database of the shadow: its three connections, and the map from the target's objects to its own.
 
-Two roles work in it. Everything whose text comes from the target runs as an ordinary role without powers, one statement
-of the extended protocol at a time; our own statements (files, catalog rows) run as superuser.
+Three roles work in it. Everything whose text comes from the target runs as an ordinary role without powers, one statement
+of the extended protocol at a time; values of statistics that only a catalog takes are written by a role that owns nothing;
+our own statements (files, switches in catalog rows) run as superuser, and hold nothing that came from outside but names.
 """
 
 from __future__ import annotations
@@ -20,20 +21,23 @@ from indexpilot_tui.engine.whatif.snapshot import Function, Snapshot
 from indexpilot_tui.localpg import LocalCluster
 
 ROLE = "planner"  # without powers; owns the databases
+SCRIBE = "scribe"  # owns nothing; writes statistics through the views of CATALOGS
+CATALOGS = "indexpilot_catalogs"
 
 
 @dataclass(slots=True)
 class ShadowDatabase:
     """One restored snapshot. `oids` maps the target's OIDs of relations and indexes to the shadow's.
 
-    `power` is the superuser's connection, `plain` the one that runs what the target said. `issues` (cleaned) name what
-    could not be restored.
+    `power` is the superuser's connection, for our own statements alone; `plain` the one that runs what the target said;
+    `scribe` writes statistics where that takes a catalog. `issues` (cleaned) name what could not be restored.
     """
 
     name: str
     cluster: LocalCluster
     power: AsyncConnection[TupleRow]
     plain: AsyncConnection[TupleRow]
+    scribe: AsyncConnection[TupleRow]
     snapshot: Snapshot
     oids: dict[int, int] = field(default_factory=dict)
     empty_files: dict[int, int] = field(default_factory=dict)  # shadow OID -> relfilenode as created, an empty file
@@ -50,8 +54,13 @@ class ShadowDatabase:
     spoilt: bool = False  # a forecast was cut short (cancelled, or failed): its state is not certain, do not use it again
 
     @property
+    def unprivileged(self) -> list[AsyncConnection[TupleRow]]:
+        """The sessions that see what came from outside."""
+        return [self.plain, self.scribe]
+
+    @property
     def usable(self) -> bool:
-        return not (self.spoilt or self.power.closed or self.plain.closed)
+        return not (self.spoilt or self.power.closed or any(conn.closed for conn in self.unprivileged))
 
     async def rows(self, query: str | sql.Composed, params: Any = None) -> list[dict[str, Any]]:
         """Our own statement, as superuser."""
@@ -64,8 +73,24 @@ class ShadowDatabase:
         async with self.plain.cursor(binary=True) as cursor:
             await cursor.execute(statement)
 
+    async def plainly(self, query: str | sql.Composed, params: Any = None) -> list[dict[str, Any]]:
+        """Our own statement with values from outside, as the role without powers."""
+        async with self.plain.cursor(row_factory=dict_row) as cursor:
+            await cursor.execute(query if not isinstance(query, str) else query.encode(), params)
+            return await cursor.fetchall() if cursor.description is not None else []
+
+    async def catalog(self, query: str, params: Any = None) -> list[dict[str, Any]]:
+        """Our own statement with values from outside, through the views of the catalogs of statistics."""
+        async with self.scribe.cursor(row_factory=dict_row) as cursor:
+            await cursor.execute(query.encode(), params)
+            return await cursor.fetchall() if cursor.description is not None else []
+
     async def step(self, step: restore.Step, *, last: bool = True) -> bool:
         """Run one step of the restoration; False, with an issue when it is the last try, if it failed."""
+        if step.statement is None:
+            if last or step.quiet:  # quiet or not: that a text was refused is told, once
+                self.issues.append(f"{step.what}: left out ({step.refused})")
+            return False
         try:
             await self.foreign(step.statement)
         except psycopg.Error as exc:
@@ -101,5 +126,6 @@ class ShadowDatabase:
             await self.step(step)
 
     async def close(self) -> None:
-        await self.plain.close()
+        for conn in self.unprivileged:
+            await conn.close()
         await self.power.close()

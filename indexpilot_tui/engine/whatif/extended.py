@@ -15,7 +15,7 @@ import psycopg
 from psycopg import sql
 
 from indexpilot_tui.engine.postgres.text import clean_line
-from indexpilot_tui.engine.whatif import statistics
+from indexpilot_tui.engine.whatif import definitions, statistics
 from indexpilot_tui.engine.whatif.database import ShadowDatabase
 from indexpilot_tui.engine.whatif.snapshot import ExtendedStats, Relation, Snapshot
 
@@ -23,7 +23,7 @@ _SCRATCH = sql.Identifier("public", "indexpilot_scratch")
 _OBJECT = sql.Identifier("public", "indexpilot_scratch_mcv")
 _INHERIT = 150000  # pg_statistic_ext_data.stxdinherit
 _INSERT = """
-insert into pg_statistic_ext_data (stxoid, stxdndistinct, stxddependencies, stxdmcv)
+insert into indexpilot_catalogs.pg_statistic_ext_data (stxoid, stxdndistinct, stxddependencies, stxdmcv)
 select e.oid, %(ndistinct)s::bytea::pg_ndistinct, %(dependencies)s::bytea::pg_dependencies, %(mcv)s::bytea::pg_mcv_list
   from pg_statistic_ext e join pg_namespace n on n.oid = e.stxnamespace
  where n.nspname = %(schema)s and e.stxname = %(name)s
@@ -40,8 +40,10 @@ async def restore(shadow: ShadowDatabase, snapshot: Snapshot) -> None:
             continue
         try:
             await _one(shadow, e, relation)
+        except definitions.DefinitionError as exc:
+            shadow.issues.append(f"statistics {clean_line(f'{e.schema}.{e.name}')}: {exc}")
         except psycopg.Error as exc:
-            if shadow.power.closed or shadow.plain.closed:
+            if shadow.power.closed or any(conn.closed for conn in shadow.unprivileged):
                 raise
             reason = clean_line(exc.diag.message_primary or str(exc), 200)
             shadow.issues.append(f"statistics {clean_line(f'{e.schema}.{e.name}')}: {reason}")
@@ -49,7 +51,7 @@ async def restore(shadow: ShadowDatabase, snapshot: Snapshot) -> None:
 
 async def _one(shadow: ShadowDatabase, e: ExtendedStats, relation: Relation) -> None:
     mcv = await _most_common(shadow, e, relation) if e.mcv else None
-    await shadow.rows(
+    await shadow.catalog(
         _INSERT_INHERITED if shadow.cluster.version >= _INHERIT else _INSERT,
         {"inherited": e.inherited, "ndistinct": e.ndistinct, "dependencies": e.dependencies, "mcv": mcv,
          "schema": e.schema, "name": e.name},
@@ -70,12 +72,12 @@ async def _scratch(shadow: ShadowDatabase, relation: Relation, items: Sequence[s
 
 
 async def _drop_scratch(shadow: ShadowDatabase) -> None:
-    await shadow.rows(sql.SQL("drop table if exists {}").format(_SCRATCH))
+    await shadow.foreign(sql.SQL("drop table if exists {}").format(_SCRATCH))
 
 
 async def _most_common(shadow: ShadowDatabase, e: ExtendedStats, relation: Relation) -> bytes:
     """The list of most common combinations in the form in which the shadow stores it."""
-    columns = [*(sql.Identifier(c) for c in e.columns), *(sql.SQL(x) for x in e.expressions)]
+    columns = [*(sql.Identifier(c) for c in e.columns), *(sql.SQL(definitions.expression(x)) for x in e.expressions)]
     wanted = {
         tuple(None if null else value for value, null in zip(values, nulls, strict=True)): (frequency, base)
         for values, nulls, frequency, base in zip(e.mcv, e.mcv_nulls, e.mcf, e.mcf_base, strict=True)
@@ -84,15 +86,16 @@ async def _most_common(shadow: ShadowDatabase, e: ExtendedStats, relation: Relat
     try:
         await _scratch(shadow, relation, columns)
         marks = sql.SQL(", ").join([sql.Placeholder()] * len(columns))
-        async with shadow.power.cursor() as cursor:
+        async with shadow.plain.cursor() as cursor:
             await cursor.executemany(sql.SQL("insert into {} values ({})").format(_SCRATCH, marks), list(wanted) * 2)
         names = sql.SQL(", ").join(sql.Identifier(f"c{n}") for n in range(1, len(columns) + 1))
-        await shadow.rows(sql.SQL("create statistics {} (mcv) on {} from {}").format(_OBJECT, names, _SCRATCH))
-        await shadow.rows(sql.SQL("alter statistics {} set statistics 10000").format(_OBJECT))
-        await shadow.rows(sql.SQL("analyze {}").format(_SCRATCH))
-        rows = await shadow.rows(
+        await shadow.foreign(sql.SQL("create statistics {} (mcv) on {} from {}").format(_OBJECT, names, _SCRATCH))
+        await shadow.foreign(sql.SQL("alter statistics {} set statistics 10000").format(_OBJECT))
+        await shadow.foreign(sql.SQL("analyze {}").format(_SCRATCH))
+        rows = await shadow.catalog(
             "select d.stxdmcv::bytea as list, m.values, m.nulls from pg_statistic_ext e"
-            "  join pg_statistic_ext_data d on d.stxoid = e.oid cross join lateral pg_mcv_list_items(d.stxdmcv) m"
+            "  join indexpilot_catalogs.pg_statistic_ext_data d on d.stxoid = e.oid"
+            " cross join lateral pg_mcv_list_items(d.stxdmcv) m"
             " where e.stxrelid = to_regclass('public.indexpilot_scratch') order by m.index"
         )
     finally:
@@ -119,15 +122,16 @@ async def _expressions(shadow: ShadowDatabase, e: ExtendedStats, relation: Relat
     """Statistics of expressions are kept as an array of pg_statistic rows: those of a scratch table's columns."""
     await _drop_scratch(shadow)
     try:
-        await _scratch(shadow, relation, [sql.SQL(x) for x in e.expressions])
+        await _scratch(shadow, relation, [sql.SQL(definitions.expression(x)) for x in e.expressions])
         rows = await shadow.rows("select to_regclass('public.indexpilot_scratch')::oid::int8 as oid")
         known = await statistics.attributes(shadow, [rows[0]["oid"]])
         name = ("public", "indexpilot_scratch")
         for n, stats in enumerate(e.expression_stats, 1):
             if stats is not None:
                 await statistics.write(shadow, known[(*name, f"c{n}")], name, stats)
-        await shadow.rows(
-            "update pg_statistic_ext_data d set stxdexpr = (select array_agg(s order by s.staattnum) from pg_statistic s"
+        await shadow.catalog(
+            "update indexpilot_catalogs.pg_statistic_ext_data d"
+            " set stxdexpr = (select array_agg(s order by s.staattnum) from pg_statistic s"
             "  where s.starelid = to_regclass('public.indexpilot_scratch'))"
             " from pg_statistic_ext e join pg_namespace n on n.oid = e.stxnamespace"
             " where d.stxoid = e.oid and n.nspname = %s and e.stxname = %s",

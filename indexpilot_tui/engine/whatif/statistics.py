@@ -1,7 +1,9 @@
 """Column statistics of a snapshot, written into a shadow database: through the server's own function from 18 on, before
 that straight into pg_statistic, as ANALYZE would have left them there.
 
-Texts of arrays come from the target; they are parsed by the input function of the column's type and go nowhere else.
+Texts of arrays come from the target or a file. The input function of the column's type parses them (of a domain, that of its
+base type) in the session of a role without powers: through the server's function as the owner of the table, or through a
+view of the catalog as a role that owns nothing.
 """
 
 from __future__ import annotations
@@ -66,7 +68,7 @@ with recursive base(root, oid) as (
     join pg_opclass o on o.opcintype = c.type and o.opcdefault
     join pg_am m on m.oid = o.opcmethod and m.amname in ('btree', 'hash')
 )
-select x.root::int8 as type,
+select x.root::int8 as type, x.oid::int8 as base,
        (select p.amopopr::int8 from found f join pg_amop p on p.amopfamily = f.opcfamily and p.amoplefttype = f.opcintype
            and p.amoprighttype = f.opcintype and p.amopstrategy = case f.amname when 'btree' then 3 else 1 end
          where f.root = x.root order by f.amname, f.rank limit 1) as eq,
@@ -79,7 +81,8 @@ select x.root::int8 as type,
 _COLUMNS = ", ".join(f"stakind{n}, staop{n}, stacoll{n}, stanumbers{n}, stavalues{n}" for n in range(1, _SLOTS + 1))
 _SLOT = "%s::int2, %s::oid, %s::oid, %s::float4[], array_in(textout(%s::text), %s::oid, -1)"
 _INSERT = f"""
-insert into pg_statistic (starelid, staattnum, stainherit, stanullfrac, stawidth, stadistinct, {_COLUMNS})
+insert into indexpilot_catalogs.pg_statistic
+ (starelid, staattnum, stainherit, stanullfrac, stawidth, stadistinct, {_COLUMNS})
 values (%s::oid, %s::int2, %s::bool, %s::float4, %s::int4, %s::float4, {", ".join([_SLOT] * _SLOTS)})
 """  # noqa: S608 - built from constants
 
@@ -110,13 +113,14 @@ async def attributes(shadow: ShadowDatabase, oids: Iterable[int]) -> dict[tuple[
     rows = await shadow.rows(_ATTRIBUTES, (list(oids),))
     operators = {r["type"]: r for r in await shadow.rows(_OPERATORS, (sorted({r["type"] for r in rows}),))}
     elements = sorted({o["element"] for o in operators.values() if o["element"]})
-    inner = {r["type"]: r["eq"] or 0 for r in await shadow.rows(_OPERATORS, (elements,))} if elements else {}
+    of_elements = await shadow.rows(_OPERATORS, (elements,)) if elements else []
+    inner, bases = {r["type"]: r["eq"] or 0 for r in of_elements}, {r["type"]: r["base"] for r in of_elements}
     found: dict[tuple[str, str, str], Attribute] = {}
     for r in rows:
         o = operators[r["type"]]
         found[r["schema"], r["relation"], r["name"]] = Attribute(
-            r["oid"], r["number"], r["type"], r["collation"], o["eq"] or 0, o["lt"] or 0, o["element"],
-            inner.get(o["element"], 0),
+            r["oid"], r["number"], o["base"], r["collation"], o["eq"] or 0, o["lt"] or 0,
+            bases.get(o["element"], o["element"]), inner.get(o["element"], 0),
         )  # fmt: skip
     return found
 
@@ -149,13 +153,13 @@ async def write(shadow: ShadowDatabase, a: Attribute, name: tuple[str, str], s: 
     Raises psycopg.Error: a value that the type does not accept.
     """
     if shadow.cluster.version >= RESTORE_FUNCTION:
-        await shadow.rows(_RESTORE, (shadow.snapshot.server.version, *name, a.number, s.inherited, *_values(s)))
+        await shadow.plainly(_RESTORE, (shadow.snapshot.server.version, *name, a.number, s.inherited, *_values(s)))
         return
     parameters: list[Any] = [a.oid, a.number, s.inherited, s.null_frac, s.avg_width, s.n_distinct]
     slots = _slots(a, s)
     for kind, operator, collation, numbers, values, type_ in [*slots, *[(0, 0, 0, None, None, 0)] * (_SLOTS - len(slots))]:
         parameters += [kind, operator, collation, numbers, values, type_]
-    await shadow.rows(_INSERT, parameters)
+    await shadow.catalog(_INSERT, parameters)
 
 
 async def restore(shadow: ShadowDatabase, snapshot: Snapshot) -> None:
@@ -172,7 +176,7 @@ async def restore(shadow: ShadowDatabase, snapshot: Snapshot) -> None:
         try:
             await write(shadow, attribute, (s.schema, s.relation), s)
         except psycopg.Error as exc:
-            if shadow.power.closed:
+            if shadow.power.closed or any(conn.closed for conn in shadow.unprivileged):
                 raise
             reason = clean_line(exc.diag.message_primary or str(exc), 200)
             shadow.issues.append(f"statistics of {clean_line(f'{s.schema}.{s.relation}.{s.column}')}: {reason}")

@@ -216,5 +216,5 @@ class Pool:
         """Take every candidate away again."""
         for start in range(0, len(self._roots), 200):
             names = ", ".join(self._roots[start : start + 200])
-            await self.shadow.rows(sql.Composed([sql.SQL(f"drop index if exists {names}")]))
+            await self.shadow.foreign(sql.Composed([sql.SQL(f"drop index if exists {names}")]))
         self._roots.clear()

@@ -6,10 +6,10 @@ Texts are not judged here: the shadow runs every one of them as a role without p
 from __future__ import annotations
 
 import math
-import re
 from typing import Any
 
 from indexpilot_tui.engine.whatif.bundle.model import Row
+from indexpilot_tui.engine.whatif.planner_settings import ALLOWED
 
 # i integer, f number, s text, b boolean, l list, y bytes; a capital letter may be null
 _REQUIRED: dict[str, dict[str, str]] = {
@@ -50,16 +50,6 @@ _KINDS: dict[str, tuple[type, ...]] = {
 _NUMBERS = ("null_frac", "correlation", "mcf", "mcef", "elem_counts")  # texts of numbers, or of arrays of them
 MAX_PAGES = 2**32  # MaxBlockNumber: a table has no more
 
-# Settings of the planner, and of how values are written: nothing else is ever set from a file. A shadow session is a
-# superuser's, and a setting can make it load a library or write elsewhere.
-_SETTING = re.compile(
-    r"enable_\w+|\w+_cost|geqo\w*|jit|jit_above_cost|jit_inline_above_cost|jit_optimize_above_cost|\w+_collapse_limit"
-    r"|cursor_tuple_fraction|constraint_exclusion|default_statistics_target|effective_cache_size|plan_cache_mode"
-    r"|recursive_worktable_factor|(min_parallel_|max_parallel_)\w+|work_mem|hash_mem_multiplier|max_worker_processes"
-    r"|parallel_leader_participation|effective_io_concurrency|debug_parallel_query|force_parallel_mode"
-    r"|DateStyle|IntervalStyle|TimeZone|extra_float_digits|default_text_search_config"
-)
-
 
 def check_answers(answers: dict[str, list[Row]]) -> None:
     """Raises ValueError for a missing answer or a value of the wrong kind. Settings that a plan does not depend on go."""
@@ -82,7 +72,7 @@ def check_answers(answers: dict[str, list[Row]]) -> None:
             for text in (row.get(name) or "").strip("{}").split(","):
                 if text and not math.isfinite(float(text)):
                     raise ValueError(f"statistics: {name} has {text!r}")
-    answers["whatif/settings"] = [r for r in answers["whatif/settings"] if _SETTING.fullmatch(r["name"])]
+    answers["whatif/settings"] = [r for r in answers["whatif/settings"] if r["name"] in ALLOWED]
 
 
 def _fits(value: Any, kind: str) -> bool:
