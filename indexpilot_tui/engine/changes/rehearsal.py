@@ -13,6 +13,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from indexpilot_tui.engine.changes.agreement import disagreement
 from indexpilot_tui.engine.changes.catalog import PACKAGE
 from indexpilot_tui.engine.changes.guide import statements_of_return
 from indexpilot_tui.engine.changes.planning_existing import ddl_for, properties
@@ -23,6 +24,7 @@ from indexpilot_tui.engine.model.wayback import DIFFERS, HELD, NOT_REHEARSED, Re
 from indexpilot_tui.engine.postgres.queries import load
 from indexpilot_tui.engine.postgres.session import Session
 from indexpilot_tui.engine.postgres.text import clean_line
+from indexpilot_tui.engine.whatif import definitions
 from indexpilot_tui.engine.whatif.database import ROLE, ShadowDatabase
 from indexpilot_tui.engine.whatif.read import read_snapshot
 from indexpilot_tui.engine.whatif.shadow import ShadowServer
@@ -72,6 +74,9 @@ async def rehearse(server: ShadowServer, session: Session, change: Change) -> Re
     Raises LocalServerError when there is no shadow at all, and what reading the target raises.
     """
     plan = change.plan
+    different = disagreement(plan)
+    if different:  # what a plan says is another login's text: only what its fields say is carried out, here as there
+        return _not(f"the plan's statement is not what the plan says ({different})", session.facts.server_version)
     snapshot = await read_snapshot(session, (), also=(plan.table_oid,))
     if plan.table_oid not in snapshot.relations:
         return _not(f"the table with OID {plan.table_oid} is gone", snapshot.server.version)
@@ -152,7 +157,7 @@ async def _before(stage: _Stage, change: Change) -> None:
     if plan.saved.get("tablespace"):
         await _tablespace(stage, str(plan.saved["tablespace"]))
     if not there:
-        await stage.set_up(str(plan.saved["definition"]))
+        await stage.set_up(_saved_index(plan))
     # what the snapshot does not carry of an index, by the same statements as the way back
     as_saved = plan_of_return(change, (plan.schema, plan.table, plan.owner))
     for statement in restoring(as_saved):
@@ -162,6 +167,14 @@ async def _before(stage: _Stage, change: Change) -> None:
             sql.Identifier(plan.schema, plan.index), sql.Identifier(str(plan.saved["tablespace"]))
         )
         await stage.set_up(move.as_string(None))
+
+
+def _saved_index(plan: Plan) -> str:
+    try:
+        made = definitions.index(str(plan.saved["definition"]), plan.index, plan.schema, plan.table)
+    except definitions.DefinitionError as exc:
+        raise RefusedError(f"the saved definition is none of an index ({exc})") from None
+    return made.as_string(None)
 
 
 async def _tablespace(stage: _Stage, name: str) -> None:

@@ -21,6 +21,7 @@ from indexpilot_tui.engine.whatif.snapshot import Function, Snapshot
 from indexpilot_tui.localpg import LocalCluster
 
 ROLE = "planner"  # without powers; owns the databases
+_SHOWN = 5  # functions that a reason names
 SCRIBE = "scribe"  # owns nothing; writes statistics through the views of CATALOGS
 CATALOGS = "indexpilot_catalogs"
 
@@ -61,6 +62,18 @@ class ShadowDatabase:
     @property
     def usable(self) -> bool:
         return not (self.spoilt or self.power.closed or any(conn.closed for conn in self.unprivileged))
+
+    def told(self) -> list[str]:
+        """What a forecast says of how it was made (cleaned): which functions of the target ran here, and which did not."""
+        without = {f.oid for f in self.stand_ins}
+        for_real = [f for f in self.snapshot.functions if f.oid not in without]
+        told = []
+        for functions, what in ((self.stand_ins, "only stand in here for the target's"), (for_real, "are made as they are")):
+            names = sorted({clean_line(f"{f.schema}.{f.name}") for f in functions})
+            more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+            if names:
+                told.append(f"functions that {what}: {', '.join(names[:_SHOWN])}{more}")
+        return told
 
     async def rows(self, query: str | sql.Composed, params: Any = None) -> list[dict[str, Any]]:
         """Our own statement, as superuser."""

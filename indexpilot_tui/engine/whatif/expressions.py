@@ -13,7 +13,7 @@ from datetime import date
 import psycopg
 from psycopg import sql
 
-from indexpilot_tui.engine.whatif import statistics
+from indexpilot_tui.engine.whatif import definitions, statistics
 from indexpilot_tui.engine.whatif.database import ShadowDatabase
 from indexpilot_tui.engine.whatif.made import Attribute, MadeIndex
 from indexpilot_tui.engine.whatif.shape import absolute_distinct, numbers
@@ -62,6 +62,10 @@ async def _derive_one(
     shadow: ShadowDatabase, made: MadeIndex, attribute: Attribute, relation: Relation, stats: ColumnStats, type_: str
 ) -> ColumnStats | None:
     if stats.mcv is None and stats.histogram is None:
+        return None
+    try:
+        type_ = definitions.type_name(type_)
+    except definitions.DefinitionError:
         return None
     query = sql.SQL(_COMPUTE).format(
         column=sql.Identifier(stats.column), type=sql.SQL(type_), expression=sql.SQL(attribute.expression),

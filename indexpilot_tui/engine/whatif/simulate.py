@@ -107,6 +107,7 @@ class Simulator:
         if cross_check:
             arguments = (snapshot, change, question.table, question.parsed, question.touching)
             outcome.notes.append(hypopg.difference(outcome, await hypopg.forecast(reader, *arguments)))
+        outcome.doubts += [("high", told) for told in shadow.told()]  # worth knowing, and no doubt
         return _assemble(question, snapshot, outcome, shadow.issues, shadow.cluster.version, reader, started)
 
     async def _hypopg(self, reader: Reader, snapshot: Snapshot, question: Question, started: float) -> Forecast:
