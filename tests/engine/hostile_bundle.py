@@ -30,7 +30,7 @@ create function app.code(int) returns int immutable language plpgsql as 'begin r
 create table app.t (id int primary key, word text collate app.coll, m app.mood, p app.percent, q app.pair, s app.span,
   tags text[], at timestamptz default now(), twice int generated always as (id * 2) stored, check (p >= 0));
 insert into app.t (id, word, m, p, q, s, tags)
-  select g, 'w' || g % 50, 'ok', g % 100, row(g, 'x'), int4range(g, g + 5)::text::app.span, array['t' || g % 5]
+  select g, 'w' || g % 50, 'ok', g % 100, row(g, 'x'::text)::app.pair, int4range(g, g + 5)::text::app.span, array['t' || g % 5]
   from generate_series(1, 5000) g;
 create index t_word on app.t (lower(word)); create index t_norm on app.t (app.norm(word)); create index t_code on app.t (app.code(p));
 create statistics app.st (ndistinct, dependencies, mcv) on p, word from app.t;
