@@ -123,6 +123,7 @@ class Session:
     sink: Sink | None = None
     deadline_s: float | None = None
     rate: QueryRate | None = None
+    from_file: bool = False  # it answers from a bundle: what it says is nobody's word
 
     async def turn(self, statements: int = 1) -> None:
         """Before statements are sent: count them, and wait where `rate_limiter.query` says so."""

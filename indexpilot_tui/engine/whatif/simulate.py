@@ -19,6 +19,7 @@ from indexpilot_tui.engine.whatif.change import Outcome, forecast_create, foreca
 from indexpilot_tui.engine.whatif.confidence import Doubts, of_coverage, of_snapshot
 from indexpilot_tui.engine.whatif.database import ShadowDatabase
 from indexpilot_tui.engine.whatif.drop_model import Rebuild
+from indexpilot_tui.engine.whatif.fits import fitting
 from indexpilot_tui.engine.whatif.functions import names_of
 from indexpilot_tui.engine.whatif.model import Forecast, LeftOut, QueryForecast, Statement, WriteForecast
 from indexpilot_tui.engine.whatif.observed import Constants
@@ -86,6 +87,13 @@ class Simulator:
         Raises UsageError (the DDL, or an object in it, is wrong), PrivilegeError, ServerError or ConnectError (the
         target), LocalServerError (the shadow).
         """
+        with fitting(from_file=session.from_file):
+            return await self._simulate(session, ddl, statements, backend, cross_check, builds)
+
+    async def _simulate(
+        self, session: Session, ddl: str, statements: Sequence[Statement] | None, backend: str, cross_check: bool,
+        builds: Sequence[MeasuredBuild],
+    ) -> Forecast:  # fmt: skip
         started = time.perf_counter()
         change = parse_index_statement(ddl)
         # the cluster starts while the target is read; if it cannot, asking it below says so

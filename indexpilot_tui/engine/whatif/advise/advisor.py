@@ -25,6 +25,7 @@ from indexpilot_tui.engine.whatif.advise.solve import Solver
 from indexpilot_tui.engine.whatif.advise.units import Reference, units_of
 from indexpilot_tui.engine.whatif.advise.writes import Writer, upkeep, writers
 from indexpilot_tui.engine.whatif.database import ShadowDatabase
+from indexpilot_tui.engine.whatif.fits import fitting
 from indexpilot_tui.engine.whatif.model import LeftOut, Statement
 from indexpilot_tui.engine.whatif.plan import Planned, plans_before
 from indexpilot_tui.engine.whatif.read import Reader, read_snapshot, resolve, server_traits
@@ -62,10 +63,16 @@ class Case:
     notes: list[str] = field(default_factory=list)
     read_ms: float = 0.0
     read_statements: int = 0
+    from_file: bool = False
 
 
 async def read_case(session: Session, statements: Sequence[Statement] | None) -> Case:
     """Everything about the tables of a workload (pg_stat_statements when None). Raises what reading the target raises."""
+    with fitting(from_file=session.from_file):
+        return await _read_case(session, statements)
+
+
+async def _read_case(session: Session, statements: Sequence[Statement] | None) -> Case:
     reader = Reader(session)
     server = await server_traits(reader)
     asked = statements if statements is not None else await workload.read_statements(reader)
@@ -89,11 +96,17 @@ async def read_case(session: Session, statements: Sequence[Statement] | None) ->
         found = await reader.send(load(PACKAGE, "index_facts", version), {"oids": sorted(snapshot.indexes)})
         facts = {r["oid"]: drops.facts_of(r) for r in found}
     notes = [*said, *(asked.notes if isinstance(asked, workload.ServerWorkload) else ())]
-    return Case(snapshot, parsed, references, facts, [*notes, *snapshot.notes], reader.ms, reader.statements)
+    notes += snapshot.notes
+    return Case(snapshot, parsed, references, facts, notes, reader.ms, reader.statements, session.from_file)
 
 
 async def advise(server: ShadowServer, case: Case, options: Options) -> Advice:
     """Choose a set for a case on a shadow of it. Raises LocalServerError when the shadow fails."""
+    with fitting(from_file=case.from_file):
+        return await _on_shadow(server, case, options)
+
+
+async def _on_shadow(server: ShadowServer, case: Case, options: Options) -> Advice:
     started = time.perf_counter()
     while True:
         shadow = await server.database(case.snapshot)

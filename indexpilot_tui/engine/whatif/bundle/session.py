@@ -39,7 +39,7 @@ class BundleSession(Session):
             server_pid=0, client_pid=0, tls=nowhere, host="", port=0, clock_skew_s=0.0,
         )  # fmt: skip
         super().__init__(conn=_NoConnection(), facts=facts, purpose=Purpose.MONITOR)  # type: ignore[arg-type]
-        self.bundle = bundle
+        self.bundle, self.from_file = bundle, True
 
     async def rows(self, query: Query, params: Params = None) -> list[dict[str, Any]]:
         """The captured rows. Raises UsageError for a question that the capture did not ask."""
