@@ -102,7 +102,11 @@ def change_lines(change: Change) -> list[str]:
         *(f"    {number}. {shown(step.ddl)}" for number, step in enumerate(change.plan.steps, 1)),
         f"  target {shown(change.target)}, proposed by {shown(change.requested_by)}: {shown(change.reason)}",
         f"  plan sha256 {change.plan_sha256}",
+        f"  way back{'' if change.way_back is not None else ' (read again when it is carried out)'}: {shown(change.back)}",
     ]
+    if change.plan.terms:
+        limits = f"safeguards {str(change.plan.terms.get('sha256'))[:16]}"
+        lines.append(f"  limits: {shown(str(change.plan.terms.get('environment')))}, {limits}")
     if change.parent_id is not None:
         lines.append(f"  takes back change {change.parent_id}")
     lines += [

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ from indexpilot_tui.engine.model.wayback import Rehearsal, WayBack
 from indexpilot_tui.engine.postgres.ddl import parse_index_statement
 from indexpilot_tui.engine.postgres.session import Purpose, Session, connect
 from indexpilot_tui.engine.safeguards import gates
+from indexpilot_tui.engine.safeguards.terms import terms_of
 from indexpilot_tui.errors import RefusedError, UsageError
 
 if TYPE_CHECKING:
@@ -55,6 +57,7 @@ class Deeds:
     async def propose(self, session: Session, ddl: str, reason: str) -> Change:
         journal = await self._control.require()
         plan = await planning.make_plan(session, parse_index_statement(ddl), self._settings)
+        plan = replace(plan, terms=terms_of(self._target, self._settings))
         must_agree(plan)
         found = await duplicates.look(session, plan) if duplicates.concerns(plan) else None
         if found is not None and found.groups:

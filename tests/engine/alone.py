@@ -19,6 +19,7 @@ from indexpilot_tui.engine.model.verdict import Status
 from indexpilot_tui.engine.safeguards.context import GateContext
 from indexpilot_tui.engine.safeguards.gates import database_now
 from indexpilot_tui.engine.safeguards.memory import Memory
+from indexpilot_tui.engine.safeguards.terms import terms_of
 from tests.engine.gates_room import configured, context, refusing
 from tests.faults.workshop import Workshop, story
 from tests.standby import Standby
@@ -87,7 +88,8 @@ async def play(place: Place, guard: str, scene: Tried) -> None:
 
 
 async def _play(workshop: Workshop, place: Place, guard: str, scene: Tried) -> None:
-    change_id = await workshop.approved(scene.ddl)
+    terms = configured(await context(workshop), **scene.configured(place))
+    change_id = await workshop.approved(scene.ddl, terms_of(terms.target, terms.settings))
     change = await workshop.journal.change(change_id)
     ctx = configured(await context(workshop, change.plan, change=change), **scene.configured(place))
     standing = workshop.sql(INDEXES)

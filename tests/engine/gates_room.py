@@ -8,14 +8,13 @@ from typing import Any
 
 import pytest
 
-from indexpilot_tui.engine.changes import planning
 from indexpilot_tui.engine.changes.estimate import estimator
 from indexpilot_tui.engine.model.change import Plan
 from indexpilot_tui.engine.model.verdict import Verdict
-from indexpilot_tui.engine.postgres.ddl import parse_index_statement
 from indexpilot_tui.engine.safeguards.context import GateContext
 from indexpilot_tui.engine.safeguards.gates import database_now, evaluate
 from indexpilot_tui.engine.safeguards.memory import Memory
+from indexpilot_tui.engine.safeguards.terms import terms_of
 from indexpilot_tui.localpg import LocalCluster
 from indexpilot_tui.settings.model import Settings
 from indexpilot_tui.settings.validated import plain, validated
@@ -38,7 +37,7 @@ async def context(workshop: Workshop, plan: Plan | None = None, **changed: Any) 
 
 
 async def plan_of(workshop: Workshop, ddl: str = "create index on app.t (v)") -> Plan:
-    return await planning.make_plan(workshop.monitor, parse_index_statement(ddl))
+    return await workshop.plan(ddl)
 
 
 async def verdict(ctx: GateContext, guard: str) -> Verdict:
@@ -68,7 +67,19 @@ def configured(
         data["production_safeguards"]["write_performance"]["enabled"] = False
     update = (target or {}) | ({"environment": environment} if environment else {})
     changed = replace(ctx.target, **update)
-    return replace(ctx, settings=validated(Settings, data), target=changed, memory=Memory())
+    settings = validated(Settings, data)
+    ctx = replace(ctx, settings=settings, target=changed, memory=Memory())
+    return approved_with(ctx) if ctx.change is not None else ctx
+
+
+def approved_with(ctx: GateContext) -> GateContext:
+    """As if its change had been proposed and approved with the limits of this context."""
+    plan: Any = ctx.plan
+    change: Any = ctx.change
+    plan = replace(plan, terms=terms_of(ctx.target, ctx.settings))
+    approvals = tuple(replace(a, plan_sha256=plan.sha256) for a in change.approvals)
+    change = replace(change, plan=plan, plan_sha256=plan.sha256, approvals=approvals)
+    return replace(ctx, plan=plan, change=change)
 
 
 async def refusing(ctx: GateContext) -> dict[str, Verdict]:

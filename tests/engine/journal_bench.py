@@ -88,6 +88,10 @@ class Bench:
     def put(self, change_id: int, state: str, **columns: Any) -> None:
         """Set a change down in a state, as an administrator could."""
         values = {"state": state, "epoch": EPOCH} | columns
+        if "claimed_by" in columns:
+            values["claimed_by_oid"] = self.value(
+                "select oid::bigint from pg_roles where rolname = %s", columns["claimed_by"]
+            )
         for name, value in values.items():
             query = sql.SQL("update indexpilot.changes set {} = %s where id = %s").format(sql.Identifier(name))
             self.conn.execute(query, (value, change_id))

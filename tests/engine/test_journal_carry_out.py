@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from indexpilot_tui.engine.journal.journal import Journal, Part, StaleEpochError
-from indexpilot_tui.engine.model.change import END_STATES, QueryVerdict, State, Verification
+from indexpilot_tui.engine.model.change import END_STATES, Plan, QueryVerdict, State, Verification
 from indexpilot_tui.engine.model.verdict import Status, Verdict
 from indexpilot_tui.errors import PrivilegeError, ServerError
 from tests.engine.journal_room import Room, claim_terms, make_plan, refused, walk
@@ -29,7 +29,10 @@ async def test_a_whole_change_with_its_rollback(room: Room) -> None:
     await alice.advance(change_id, 1, State.STARTING, State.RUNNING, "ddl.intent", {"sql": claim.plan.ddl, "to": "x"})
     await alice.set_index(change_id, 1, 3_000_000_000, False)
     await alice.append(change_id, 1, "phase", {"phase": "building", "at": start})
-    await walk_from_running(alice, change_id, until)
+    drop = make_plan(kind="drop", index_oid=3_000_000_000, ddl="DROP INDEX CONCURRENTLY public.orders_customer_idx")
+    await refused(alice.keep_way_back(change_id, 1, drop), "state")  # nothing is verified yet
+    await walk_from_running(alice, change_id, until, drop)
+    await refused(alice.keep_way_back(change_id, 1, drop), "state")  # never again
     rows = [{"queryid": -5_000_000_000_000_000_001, "calls": 3, "mean": 0.5}]
     await alice.save_stats(change_id, 1, "start", start, None, rows)
     await alice.save_stats(change_id, 1, "start", start, until, rows)
@@ -48,7 +51,6 @@ async def test_a_whole_change_with_its_rollback(room: Room) -> None:
     assert (stored.taken_at, stored.stats_reset, stored.rows) == (start, until, tuple(rows))
     assert (await alice.run(change_id)).backend_start == start
 
-    drop = make_plan(kind="drop", index_oid=3_000_000_000, ddl="DROP INDEX CONCURRENTLY public.orders_customer_idx")
     back = await alice.propose(drop, target="prod", reason="slower", parent_id=change_id, rollback=True)
     claim = await alice.claim(back, **claim_terms(rate_max=1))
     assert claim.slot is None
@@ -61,9 +63,10 @@ async def test_a_whole_change_with_its_rollback(room: Room) -> None:
     assert (await alice.verify_chain()).ok
 
 
-async def walk_from_running(journal: Journal, change_id: int, until: datetime) -> None:
+async def walk_from_running(journal: Journal, change_id: int, until: datetime, back: Plan) -> None:
     await journal.advance(change_id, 1, State.RUNNING, State.VERIFYING, "ddl.outcome", {"ok": True})
     await journal.set_index(change_id, 1, 3_000_000_000, True)
+    await journal.keep_way_back(change_id, 1, back)
     await journal.advance(
         change_id, 1, State.VERIFYING, State.OBSERVING, "verified", {"outcome": "built", "observe_until": until}
     )

@@ -182,18 +182,23 @@ def test_claim(bench: Bench) -> None:
         spent = bench.value("select count(*) from indexpilot.rate_slots")
         assert spent == (0 if code else 1)
 
-    def rollback(state: str) -> None:
-        """A rollback starts from `proposed` as well: the approval of its parent covers it. It spends no slot."""
+    def rollback(state: str, kept: bool = True) -> None:
+        """A rollback that was kept starts from `proposed` as well: the approval of its parent covers it. It spends no slot."""
         parent = approved(bench, "observing", index_oid=OID)
-        child = bench.propose(make_plan(kind="drop", index_oid=OID), parent, rollback=True)
+        back = make_plan(kind="drop", index_oid=OID)
+        if kept:
+            bench.conn.execute("update indexpilot.changes set way_back = %s where id = %s", (canonical(back), parent))
+        child = bench.propose(back, parent, rollback=True)
         bench.put(child, state)
         case = Case(bench, child)
         code = bench.call(OTHER, "claim", *bench.terms(child))[1]
-        case.holds(code, (refused | {"proposed": ""}).get(state, "state"), "starting", epoch=1)
+        allowed = refused | ({"proposed": ""} if kept else {"approved": "not_approved", "queued": "not_approved"})
+        case.holds(code, allowed.get(state, "state"), "starting", epoch=1)
         assert bench.value("select count(*) from indexpilot.rate_slots") == 0
 
     each(bench, run)
     each(bench, rollback)
+    each(bench, lambda state: rollback(state, kept=False))
 
 
 def test_takeover_and_renew(bench: Bench) -> None:
@@ -314,7 +319,7 @@ CALLS = {
     "save_verification": (1, 1, "{}"), "stop_starts": ("x",), "bypass_on": (["rate"], "x", 60.0), "bypass_off": (None, "x"),
     "approve": (1, "x", timedelta(hours=1)), "reject": (1, "x"), "resolve": (1, "failed", "x"), "allow_starts": ("x",),
     "review_bypass": (1, "x"), "prune": ("mutation_log", 400, 10), "anchor_failed": (1, 1, "x"),
-    "check_writable": (),
+    "check_writable": (), "keep_way_back": (1, 1, "{}"), "enrol_statistics": ("app", "t"), "withdraw_statistics": ("app", "t"),
 }  # fmt: skip
 
 
@@ -333,6 +338,7 @@ def test_every_writing_function_refuses_other_isolation_levels(bench: Bench, iso
     before = bench.head()
     for function, args in CALLS.items():
         who = APPROVER if function in ("approve", "reject", "resolve", "allow_starts", "review_bypass") else REQUESTER
+        who = str(bench.conn.info.user) if function.endswith("_statistics") else who
         with bench.case():
             assert bench.call(who, function, *args)[1] == "IX004", function
     assert bench.head() == before

@@ -14,6 +14,7 @@ from indexpilot_tui.engine.model.verdict import Status, Verdict
 from indexpilot_tui.engine.safeguards import approval
 from indexpilot_tui.engine.safeguards.context import GateContext
 from indexpilot_tui.engine.safeguards.gates import database_now, evaluate
+from indexpilot_tui.engine.safeguards.terms import terms_of
 from indexpilot_tui.settings.model import Settings
 from tests.conftest import socket_target
 from tests.engine.journal_room import Room, claim_terms, make_plan, refused, walk
@@ -24,10 +25,12 @@ HOUR = timedelta(hours=1)
 DROP: dict[str, Any] = {"kind": "drop", "index_oid": 77}
 ORDINARY = {
     "create": make_plan(),
-    "drop of an unused index": make_plan(**DROP, saved={"scans": 0}),
+    "rebuild": make_plan(kind="reindex", index_oid=77),
 }
 STRICT = {
     "unique create": make_plan(unique=True),
+    "unique create that calls itself another": make_plan(ddl="CREATE UNIQUE INDEX x ON public.orders (customer_id)"),
+    "drop of an index that is called unused": make_plan(**DROP, saved={"scans": 0}),
     "drop of a used index": make_plan(**DROP, saved={"scans": 1}),
     "drop of an index whose use is not known": make_plan(**DROP, saved={"scans": None}),
     "drop without any figures": make_plan(**DROP, saved={}),
@@ -118,10 +121,11 @@ async def test_a_rollback_is_covered_by_the_one_person_who_was_allowed(room: Roo
     await both.approve(change_id, plan.sha256, HOUR)
     claim = await both.claim(change_id, **claim_terms())
     await both.set_index(change_id, 1, 77, True)
-    await walk(both, claim, State.RUNNING, State.VERIFYING, State.OBSERVING)
-    back = await both.propose(
-        make_plan(**DROP, saved={"scans": 9}), target="prod", reason="slower", parent_id=change_id, rollback=True
-    )
+    kept = make_plan(**DROP, saved={"scans": 9})
+    await walk(both, claim, State.RUNNING, State.VERIFYING)
+    await both.keep_way_back(change_id, 1, kept)
+    await both.advance(change_id, 1, State.VERIFYING, State.OBSERVING, "verified", {})
+    back = await both.propose(kept, target="prod", reason="slower", parent_id=change_id, rollback=True)
     allow(room, "never")
     await refused(both.claim(back, **claim_terms()), "self_approval")
     allow(room, "ordinary")
@@ -130,14 +134,14 @@ async def test_a_rollback_is_covered_by_the_one_person_who_was_allowed(room: Roo
 
 async def test_the_gate_says_the_same_as_the_claim(room: Room) -> None:
     both = await room.journal("j_both")
-    plan = make_plan()
+    target = socket_target(room.cluster, room.dbname)
+    plan = make_plan(terms=terms_of(target, Settings()))
     allow(room, "all")
     change_id = await own(both, plan)
     await both.approve(change_id, plan.sha256, HOUR)
 
     async def gate() -> Verdict:
         now, change = await database_now(both.session), await both.change(change_id)
-        target = socket_target(room.cluster, room.dbname)
         ctx = GateContext(target, Settings(), both.session, now, journal=both, plan=plan, change=change)
         (verdict,) = await evaluate(ctx, (approval.GATE,))
         return verdict

@@ -15,10 +15,13 @@ from tests.engine.journal_room import Room, make_plan
 pytest_plugins = ["tests.engine.journal_fixtures"]
 
 # who may call what; whatever is not here may be called by nobody
-MONITOR = {"valid_until", "rate_status", "_tenant", "_sees_all", "_in_force", "_alone", "_strict", "column_statistics"}
+MONITOR = {
+    "valid_until", "rate_status", "_tenant", "_sees_all", "_in_force", "_alone", "_strict", "column_statistics", "_distinct",
+    "_member",
+}  # fmt: skip
 BOTH = {"expire", "request_abort", "stop_starts", "bypass_on", "bypass_off", "anchor_failed"}
 OPERATOR = BOTH | {
-    "propose", "withdraw", "claim", "renew", "takeover", "append", "advance", "set_backend", "set_index", "set_part",
+    "propose", "withdraw", "claim", "renew", "takeover", "append", "advance", "set_backend", "set_index", "set_part", "keep_way_back",
     "record_gates", "save_verification", "save_stats", "record_query_stats", "record_index_health", "prune", "check_writable",
 }  # fmt: skip
 APPROVER = BOTH | {"approve", "reject", "allow_starts", "resolve", "review_bypass"}

@@ -11,11 +11,10 @@ import pytest
 from psycopg import sql
 
 from indexpilot_tui.cli.change_output import change_lines
-from indexpilot_tui.engine.changes import planning, stats
+from indexpilot_tui.engine.changes import stats
 from indexpilot_tui.engine.changes.book import Book
 from indexpilot_tui.engine.changes.rollback import propose_rollback
 from indexpilot_tui.engine.model.change import Change, State
-from indexpilot_tui.engine.postgres.ddl import parse_index_statement
 from indexpilot_tui.tui.lines import text_of
 from indexpilot_tui.tui.screens.steps.progress_text import progress_lines
 from tests.faults.scenes import END, LAST_WAIT, OLD_SNAPSHOT, phase
@@ -45,7 +44,7 @@ def shown(workshop: Workshop, change: Change) -> str:
 
 
 async def go(workshop: Workshop, ddl: str) -> Change:
-    plan = await planning.make_plan(workshop.monitor, parse_index_statement(ddl))
+    plan = await workshop.plan(ddl)
     change_id = await workshop.journal.propose(plan, target="test", reason=REASON)
     await stats.remember(workshop.monitor, workshop.journal, change_id, "proposed")
     await workshop.approver.approve(change_id, plan.sha256, timedelta(hours=1))

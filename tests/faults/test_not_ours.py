@@ -6,15 +6,14 @@ import asyncio
 import dataclasses
 import threading
 import time
+from datetime import timedelta
 
 import psycopg
 import pytest
 
 from indexpilot_tui.engine.changes.agreement import disagreement, must_agree
-from indexpilot_tui.engine.changes.planning import make_plan
 from indexpilot_tui.engine.model.change import State
 from indexpilot_tui.engine.model.verdict import Status
-from indexpilot_tui.engine.postgres.ddl import parse_index_statement
 from indexpilot_tui.engine.safeguards.context import GateContext
 from indexpilot_tui.engine.safeguards.gates import database_now, evaluate
 from indexpilot_tui.errors import RefusedError
@@ -57,7 +56,7 @@ async def test_the_clean_up_does_not_drop_whoever_took_the_name(workshop: Worksh
 
 
 async def test_another_database_is_refused(workshop: Workshop) -> None:
-    plan = await make_plan(workshop.monitor, parse_index_statement("create index on app.t (v)"), workshop.settings)
+    plan = await workshop.plan("create index on app.t (v)")
     now = await database_now(workshop.monitor)
 
     async def primary(database: str) -> Status:
@@ -84,7 +83,7 @@ async def test_another_database_is_refused(workshop: Workshop) -> None:
     ],
 )
 async def test_only_what_the_plan_says_is_sent(workshop: Workshop, ddl: str) -> None:
-    plan = await make_plan(workshop.monitor, parse_index_statement("create index on app.t (v)"), workshop.settings)
+    plan = await workshop.plan("create index on app.t (v)")
     assert disagreement(plan) == ""
     with pytest.raises(RefusedError):
         must_agree(dataclasses.replace(plan, ddl=ddl))
@@ -101,6 +100,11 @@ async def test_a_rollback_with_other_ddl_is_not_carried_out(workshop: Workshop) 
     plan = await plan_rollback(workshop.monitor, parent)
     forged = dataclasses.replace(plan, ddl="drop table app.other")
     child = await workshop.journal.propose(forged, target="test", reason="forged", parent_id=change_id, rollback=True)
+    await workshop.spawn(child)
+    asked = await workshop.until_event(child, "gates", after_end=True)
+    assert asked.state is State.PROPOSED  # what differs from the way back that was kept needs an approval of its own
+    assert not asked.covered
+    await workshop.approver.approve(child, forged.sha256, timedelta(hours=1))
     await workshop.spawn(child)
     end = time.monotonic() + 20
     while time.monotonic() < end:

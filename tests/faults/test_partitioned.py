@@ -15,11 +15,9 @@ import psycopg
 import pytest
 
 from indexpilot_tui.engine.changes.agreement import disagreement
-from indexpilot_tui.engine.changes.planning import make_plan
 from indexpilot_tui.engine.changes.reconcile import reconcile
 from indexpilot_tui.engine.changes.rollback import plan_rollback, propose_rollback
 from indexpilot_tui.engine.model.change import Plan, State
-from indexpilot_tui.engine.postgres.ddl import parse_index_statement
 from indexpilot_tui.errors import RefusedError, UsageError
 from tests.faults.workshop import OWNER, Workshop, actions, check_intents, kill, quick, story
 
@@ -46,7 +44,7 @@ WHOLE = [
 
 
 async def plan_of(workshop: Workshop, ddl: str) -> Plan:
-    return await make_plan(workshop.monitor, parse_index_statement(ddl))
+    return await workshop.plan(ddl)
 
 
 async def until_building(workshop: Workshop, change_id: int, table: str) -> None:

@@ -202,10 +202,8 @@ async def test_copies_are_known_by_the_servers_own_rule(either: Workshop, name: 
 
 
 async def _plan(workshop: Workshop, ddl: str) -> Any:
-    from indexpilot_tui.engine.changes.planning import make_plan
-    from indexpilot_tui.engine.postgres.ddl import parse_index_statement
 
-    return await make_plan(workshop.monitor, parse_index_statement(ddl))
+    return await workshop.plan(ddl)
 
 
 async def begun(workshop: Workshop) -> Claim:

@@ -9,11 +9,9 @@ import psycopg
 import pytest
 
 from indexpilot_tui.engine.changes import duplicates
-from indexpilot_tui.engine.changes.planning import make_plan
 from indexpilot_tui.engine.control import Control
 from indexpilot_tui.engine.deeds import Deeds
 from indexpilot_tui.engine.model.change import State
-from indexpilot_tui.engine.postgres.ddl import parse_index_statement
 from indexpilot_tui.errors import RefusedError
 from indexpilot_tui.settings.model import Settings
 from indexpilot_tui.settings.validated import plain, validated
@@ -49,7 +47,7 @@ async def test_they_are_counted_as_the_index_would_see_them(
     if setup:
         workshop.sql(setup)
     workshop.sql("grant usage on schema app to w_operator; grant select on app.t to w_operator")
-    plan = await make_plan(workshop.monitor, parse_index_statement(ddl))
+    plan = await workshop.plan(ddl)
     seen = await duplicates.look(workshop.monitor, plan)
     assert (seen.groups, seen.rows) == found, seen
     plain = plan.ddl.replace(" CONCURRENTLY", "")  # the server itself agrees
@@ -66,13 +64,13 @@ async def test_nulls_that_are_not_distinct_count_on_15_and_later(either: Worksho
     either.sql(
         "update app.t set w = null where id < 3; grant usage on schema app to w_operator; grant select on app.t to w_operator"
     )
-    plan = await make_plan(either.monitor, parse_index_statement("create unique index on app.t (w) nulls not distinct"))
+    plan = await either.plan("create unique index on app.t (w) nulls not distinct")
     seen = await duplicates.look(either.monitor, plan)
     assert (seen.groups, seen.rows) == (1, 2)
 
 
 async def test_without_the_right_to_read_it_is_not_known(workshop: Workshop) -> None:
-    plan = await make_plan(workshop.monitor, parse_index_statement("create unique index on app.t (v)"))
+    plan = await workshop.plan("create unique index on app.t (v)")
     seen = await duplicates.look(workshop.monitor, plan)
     assert seen.groups is None
     assert "may not read" in seen.why
@@ -84,7 +82,7 @@ async def test_a_function_that_no_index_may_use_is_not_called(workshop: Workshop
         " $$begin perform pg_notify('called', ''); return $1; end$$"
     )
     workshop.sql("grant usage on schema app to w_operator; grant select on app.t to w_operator")
-    plan = await make_plan(workshop.monitor, parse_index_statement("create unique index on app.t (app.spy(id))"))
+    plan = await workshop.plan("create unique index on app.t (app.spy(id))")
     seen = await duplicates.look(workshop.monitor, plan)
     assert seen.groups is None
     assert "app.spy is not an IMMUTABLE function" in seen.why

@@ -23,9 +23,10 @@ from indexpilot_tui.engine.changes import executor, planning, stats
 from indexpilot_tui.engine.changes.job import Job
 from indexpilot_tui.engine.journal.journal import Journal
 from indexpilot_tui.engine.journal.setup import setup_sql
-from indexpilot_tui.engine.model.change import END_STATES, Change, State
+from indexpilot_tui.engine.model.change import END_STATES, Change, Plan, State
 from indexpilot_tui.engine.postgres.ddl import parse_index_statement
 from indexpilot_tui.engine.postgres.session import Purpose, Session, connect
+from indexpilot_tui.engine.safeguards.terms import terms_of
 from indexpilot_tui.errors import IndexPilotError
 from indexpilot_tui.localpg import LocalCluster
 from indexpilot_tui.settings.model import Settings, Target
@@ -172,8 +173,14 @@ class Workshop:
         self.journal, self.approver = await Journal.open(control[0]), await Journal.open(control[1])
         self.monitor = await connect(self.cluster.target(self.dbname, OPERATOR), Purpose.MONITOR, self.settings)
 
-    async def approved(self, ddl: str) -> int:
-        plan = await planning.make_plan(self.monitor, parse_index_statement(ddl))
+    async def plan(self, ddl: str) -> Plan:
+        """As a console proposes it: with the limits of now."""
+        plan = await planning.make_plan(self.monitor, parse_index_statement(ddl), self.settings)
+        return replace(plan, terms=terms_of(self.target, self.settings))
+
+    async def approved(self, ddl: str, terms: dict[str, Any] | None = None) -> int:
+        plan = await self.plan(ddl)
+        plan = plan if terms is None else replace(plan, terms=terms)
         change_id = await self.journal.propose(plan, target="test", reason="a test")
         await stats.remember(self.monitor, self.journal, change_id, "proposed")
         await self.approver.approve(change_id, plan.sha256, timedelta(hours=1))

@@ -18,6 +18,7 @@ from indexpilot_tui.engine.postgres.tls import TlsFacts
 from indexpilot_tui.engine.safeguards.context import PACKAGE, Gate, GateContext
 from indexpilot_tui.engine.safeguards.memory import Two
 from indexpilot_tui.engine.safeguards.signals import KEY
+from indexpilot_tui.engine.safeguards.terms import terms_of
 from indexpilot_tui.settings.model import Settings, Target
 from indexpilot_tui.settings.validated import validated
 from tests.engine.journal_room import CLUSTER, make_plan
@@ -28,7 +29,8 @@ FACTS = Facts(
     in_recovery=False, server_pid=100, client_pid=100, tls=TlsFacts(True, False, "verify-full"), host="h", port=5432,
     clock_skew_s=0.0,
 )  # fmt: skip
-PLAN = make_plan()
+TARGET = validated(Target, {"name": "t", "environment": "development", "dsn": "host=h"})
+PLAN = make_plan(terms=terms_of(TARGET, Settings()))
 ARCHIVER = Archiver(True, False, 0, NOW, None)
 STANDBY = Standby("one", "", "streaming", "async", 0.0, 0.0, 0.0, None, 0.0, 0.1, True)
 SLOT = Slot("s", "physical", True, "reserved", 0.0, None, None)
@@ -108,7 +110,8 @@ def change(state: State = State.APPROVED, approvals: tuple[Approval, ...] | None
 
 def approval(approver: str = "bob", *, plan: Plan = PLAN, ago: float = 0.0, left: float = 3600.0) -> Approval:
     """Given so many seconds ago, and good for so many more."""
-    return Approval(approver, NOW - timedelta(seconds=ago), plan.sha256, NOW + timedelta(seconds=left))
+    at, until = NOW - timedelta(seconds=ago), NOW + timedelta(seconds=left)
+    return Approval(approver, at, plan.sha256, until, another=approver != "alice")
 
 
 def context(answers: dict[str, Any] | None = None, *, facts: Facts = FACTS, **changed: Any) -> GateContext:

@@ -37,7 +37,8 @@ def _not_the_opposite(plan: Plan, parent: Change) -> list[str]:
         return [f"a {plan.kind} takes no {parent.plan.kind} back"]
     if plan.kind == "drop":
         return [] if plan.index_oid == parent.index_oid else ["it drops another index than the one that was made"]
-    return differences(plan.ddl, str(parent.plan.saved.get("definition", "")))
+    kept = parent.way_back
+    return differences(plan.ddl, kept.ddl if kept is not None else str(parent.plan.saved.get("definition", "")))
 
 
 def must_agree(plan: Plan, parent: Change | None = None) -> None:

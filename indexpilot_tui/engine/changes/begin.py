@@ -13,6 +13,7 @@ from indexpilot_tui.engine.changes.catalog import index_by_name, index_by_oid, t
 from indexpilot_tui.engine.changes.executor import Door
 from indexpilot_tui.engine.changes.planning_existing import drop_refusal, reindex_refusal
 from indexpilot_tui.engine.changes.rebuild import standing
+from indexpilot_tui.engine.changes.rollback import kept_way_back
 from indexpilot_tui.engine.changes.settle import end_before_the_deed, in_words
 from indexpilot_tui.engine.changes.stats import save_stats
 from indexpilot_tui.engine.changes.work import Why, Work
@@ -139,6 +140,10 @@ async def start(work: Work) -> None:
         if work.hold.abort is not None:
             await _not_now(work, f"stopped on request of {work.hold.abort}", retry=False)
             return
+        if work.plan.kind == "drop" and not work.rollback and not work.repair:
+            back = await kept_way_back(await work.eye(), work.change)
+            if back is not None:
+                await journal.keep_way_back(work.change.id, work.hold.epoch, back)
         if work.plan.steps:
             await door.begin_steps(clearance, work.parent)
             work.began = True

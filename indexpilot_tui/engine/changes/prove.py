@@ -14,7 +14,7 @@ from indexpilot_tui.engine.changes.catalog import IndexFacts, index_by_oid, inde
 from indexpilot_tui.engine.changes.executor import Door, outcome_of
 from indexpilot_tui.engine.changes.guard import Rules
 from indexpilot_tui.engine.changes.measured import of_build
-from indexpilot_tui.engine.changes.rollback import restoring
+from indexpilot_tui.engine.changes.rollback import kept_way_back, restoring
 from indexpilot_tui.engine.changes.settle import find_ours, fresh_eye, needs_operator, other_server
 from indexpilot_tui.engine.changes.stats import save_stats
 from indexpilot_tui.engine.changes.truth import proof
@@ -76,6 +76,10 @@ async def verify(work: Work) -> None:
         await _finish_index(work, facts)
         found.lost = await _lost(work, eye, facts, text)
     await work.close_door()
+    if facts is not None and not work.rollback and work.plan.kind == "create":
+        back = await kept_way_back(eye, replace(work.change, index_oid=facts.oid))
+        if back is not None:
+            await journal.keep_way_back(work.change.id, work.hold.epoch, back)
     detail = await _told(work, eye, found, text)
     await save(work, "end")
     if work.rollback:
@@ -91,8 +95,8 @@ async def _lost(work: Work, eye: Session, facts: IndexFacts, text: tuple[str, in
         return await rebuild.lost_properties(eye, work.plan, facts.oid)
     if work.parent is None or work.parent.plan.kind != "drop":
         return []
-    lost = await rebuild.lost_properties(eye, work.parent.plan, facts.oid)
-    if text is not None and text[0] != work.parent.plan.saved.get("definition"):
+    lost = await rebuild.lost_properties(eye, work.plan, facts.oid)
+    if text is not None and text[0] != work.plan.saved.get("definition"):
         lost.append(f"definition: {text[0]}")
     return lost
 

@@ -18,6 +18,7 @@ from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.errors import RefusedError, UsageError
 from indexpilot_tui.settings.model import Settings
 
+BESIDE = ("comment", "tablespace", "options", "statistics", "clustered", "replica_identity")  # `properties`
 RESTORED = ("comment", "statistics", "clustered", "replica_identity")  # what a definition does not say
 TAKEN_BACK_FROM = (State.OBSERVING, State.DONE, State.NEEDS_OPERATOR)
 
@@ -52,6 +53,7 @@ async def _undo_create(session: Session, change: Change) -> Plan:
             remedy="rename it back, or propose DROP INDEX for the new name",
         )
     plan = await plan_drop(session, facts.oid, facts.schema, facts.name, allow_unique=True)
+    plan = replace(plan, saved={})  # counters and the like: what is kept has to be the same when it is needed
     return _drop_of_the_whole(change, plan) if facts.partitioned else plan
 
 
@@ -80,11 +82,37 @@ async def _undo_drop(session: Session, change: Change) -> Plan:
 
 
 def plan_of_return(change: Change, table: tuple[str, str, str]) -> Plan:
-    """The plan that makes a dropped index again, on the table that is called so now (schema, name, owner).
+    """The plan that makes a dropped index again, on the table that is called so now (schema, name, owner): what the executor
+    kept of it before the deed, else what the proposal says of it.
 
     Raises RefusedError when there was no working index.
     """
-    before, saved = change.plan, change.plan.saved
+    schema, name, owner = table
+    if change.way_back is not None:
+        kept = change.way_back
+        again = parse_index_statement(kept.ddl)
+        ddl = render(again, schema=schema, table=name, index=kept.index, concurrently=True)
+        return replace(kept, ddl=ddl, table=name, owner=owner)
+    return _return_from(change, change.plan.saved, table)
+
+
+async def kept_way_back(session: Session, change: Change) -> Plan | None:
+    """The plan that takes `change` back, read from the catalog now: before a drop, or once what was made is verified. None
+    where there is none: a rebuild, an INVALID leftover, an index with parts that stood before."""
+    try:
+        if change.kind == "create":
+            return await _undo_create(session, change)
+        if change.kind == "reindex" or change.plan.index_oid is None:
+            return None
+        plan = change.plan
+        now = await plan_drop(session, change.plan.index_oid, plan.schema, plan.index, allow_unique=True)
+        return _return_from(change, now.saved, (now.schema, now.table, now.owner))
+    except RefusedError:
+        return None
+
+
+def _return_from(change: Change, saved: dict[str, Any], table: tuple[str, str, str]) -> Plan:
+    before = change.plan
     if not saved.get("valid", True):
         raise RefusedError(f"change {change.id} dropped an INVALID leftover: there was no working index to restore")
     statement = parse_index_statement(str(saved["definition"]))
@@ -104,7 +132,11 @@ def plan_of_return(change: Change, table: tuple[str, str, str]) -> Plan:
         owner=owner,
         system_identifier=before.system_identifier,
         database=before.database,
-        saved={"restore": {key: saved.get(key) for key in RESTORED}},
+        saved={
+            "restore": {key: saved.get(key) for key in RESTORED},
+            "definition": saved.get("definition"),
+            **{key: saved.get(key) for key in BESIDE},
+        },
     )
 
 

@@ -24,7 +24,7 @@ from indexpilot_tui.errors import NotInstalledError, PrivilegeError, UsageError
 
 FORMAT = "indexpilot control schema 1"
 # In the order in which they can be restored: what is referred to comes first. Not in it: what setup-sql makes
-# (schema_version, transitions).
+# (schema_version, transitions), and whose statistics are told here (statistics_tables): it is of the target, and no history.
 TABLES: dict[str, str] = {
     "policy": "only_row",
     "tenants": "login, tenant_id",

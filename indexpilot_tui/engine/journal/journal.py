@@ -215,6 +215,11 @@ class Journal(Emergency, Log):
         """Record the index by OID as the catalog has it (None: not there). Writes only what changed."""
         await self._call("set_index(%s, %s, %s::bigint, %s)", (change_id, epoch, oid, valid))
 
+    async def keep_way_back(self, change_id: int, epoch: int, plan: Plan) -> None:
+        """Store the plan that takes this change back, as it was read from the catalog at the time of the deed. RefusedError
+        at any other time."""
+        await self._call("keep_way_back(%s, %s, %s)", (change_id, epoch, canonical(plan)))
+
     async def set_part(self, change_id: int, epoch: int, position: int, state: str, oid: int | None) -> None:
         """Record how far one step of a change on a partitioned table has come: begun, done or cleaned, and its index."""
         await self._call("set_part(%s, %s, %s, %s, %s::bigint)", (change_id, epoch, position, state, oid))

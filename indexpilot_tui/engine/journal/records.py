@@ -174,6 +174,7 @@ def _approval(row: Mapping[str, Any]) -> Approval:
         at=datetime.fromisoformat(row["at"]),
         plan_sha256=row["plan_sha256"],
         expires_at=datetime.fromisoformat(row["expires_at"]),
+        another=bool(row["another"]),
     )
 
 
@@ -234,6 +235,8 @@ def to_change(row: Mapping[str, Any]) -> Change:
         outcome=clean_line(row["outcome"]),
         verification=to_verification(row["verification"]),
         observe_until=row["observe_until"],
+        way_back=Plan.from_json(json.loads(row["way_back"])) if row["way_back"] else None,
+        covered=row["covered"],
     )
 
 

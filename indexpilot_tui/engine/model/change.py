@@ -78,9 +78,14 @@ class Plan:
     database: str
     saved: dict[str, Any] = field(default_factory=dict)  # what it takes to go back (definition, comment, options ...)
     steps: tuple[Step, ...] = ()  # of a partitioned table, in the order of the work
+    terms: dict[str, Any] = field(default_factory=dict)  # environment and safeguards' settings when it was proposed
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """What is hashed. Plans without terms (ways back, and those of before there were any) keep their hash."""
+        data = asdict(self)
+        if not self.terms:
+            del data["terms"]
+        return data
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Plan:
@@ -104,6 +109,7 @@ class Approval:
     at: datetime
     plan_sha256: str
     expires_at: datetime
+    another: bool = True  # by the control schema: certainly another person than who proposed the plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +186,20 @@ class Change:
     outcome: str = ""  # one sentence
     verification: Verification | None = None
     observe_until: datetime | None = None
+    way_back: Plan | None = None  # as the executor kept it when the change was carried out
+    covered: bool = False  # a rollback that is what was kept, byte by byte: its parent's approval covers it
     standing: Standing | None = None  # the catalog at the time of asking; None: not asked
+
+    @property
+    def back(self) -> str:
+        """What takes it back, as an approver is shown it: the statement that was kept, or as far as it is known before."""
+        if self.way_back is not None:
+            return self.way_back.ddl
+        if self.kind == "drop":
+            return str(self.plan.saved.get("definition") or "none: there was no working index")
+        if self.kind == "create":
+            return f"DROP INDEX CONCURRENTLY of {self.plan.schema}.{self.plan.index}"
+        return "none is needed: the same index is made anew"
 
     @property
     def ended(self) -> bool:
@@ -201,6 +220,10 @@ class Change:
             "requested_at": self.requested_at.isoformat(),
             "state_since": self.state_since.isoformat(),
             "epoch": self.epoch,
+            "environment": self.plan.terms.get("environment"),
+            "safeguards_sha256": self.plan.terms.get("sha256"),
+            "way_back": {"ddl": self.back, "kept": self.way_back is not None},
+            "covered": self.covered,
             "approvals": [_plain(asdict(a)) for a in self.approvals],
             "verdicts": [_plain(asdict(v)) for v in self.verdicts],
             "events": [_plain(asdict(e)) for e in self.events],

@@ -1,6 +1,7 @@
 -- Changes, newest first. A change whose time is over reads as expired, also before anybody with the right to write says so.
 SELECT s.*,
-       coalesce((SELECT pg_catalog.jsonb_agg(pg_catalog.to_jsonb(a) ORDER BY a.at)
+       coalesce((SELECT pg_catalog.jsonb_agg(pg_catalog.to_jsonb(a) || pg_catalog.jsonb_build_object('another',
+                   indexpilot._distinct(a.approver_oid, a.approver, s.requested_by_oid, s.requested_by)) ORDER BY a.at)
                  FROM indexpilot.approvals a WHERE a.change_id = s.id), '[]') AS approvals,
        coalesce((SELECT pg_catalog.jsonb_agg(pg_catalog.to_jsonb(g) ORDER BY g.position)
                  FROM indexpilot.gate_verdicts g WHERE g.change_id = s.id), '[]') AS verdicts,

@@ -87,6 +87,11 @@ class ApproveScreen(StepScreen):
             line(("reason      ", "dim"), clean_line(change.reason)),
             line(("plan sha256 ", "dim"), change.plan_sha256),
         ]  # fmt: skip
+        if change.plan.terms:
+            terms = change.plan.terms
+            limits = f"{clean_line(str(terms.get('environment')))}, safeguards {clean_line(str(terms.get('sha256')))[:16]}"
+            out.append(line(("limits      ", "dim"), limits))
+        out += wrap(f"way back    {clean_line(change.back, 400)}", width, "dim")
         out += [(), rule("who approves", width)]
         for approval in change.approvals:
             words = f"{clean_line(approval.approver)} at {fmt.clock(approval.at, with_date=True)}"

@@ -1,4 +1,4 @@
--- IndexPilot control schema, version 1. PostgreSQL 13 to 18. Review it, then run it once in the database that `control.dsn`
+-- IndexPilot control schema, version 2. PostgreSQL 13 to 18. Review it, then run it once in the database that `control.dsn`
 -- names (or in the target's own database): psql -v ON_ERROR_STOP=1 -f this-file. Running it again is harmless.
 -- It needs a superuser, or a role with CREATEROLE and CREATE on the database.
 --
@@ -29,7 +29,7 @@
 -- A limit that no console's configuration can exceed, for all starts together (NULL: each console's own limit alone):
 --   UPDATE indexpilot.policy SET max_starts = 5, per_seconds = 3600;
 -- Everything needs two people: who proposed a change does not approve it. A site with a single operator opts out; every row of
--- the log then shows it ('ordinary' keeps two for DROP of a used or unique index, for UNIQUE and for reviewing a bypass):
+-- the log then shows it ('ordinary' keeps two for DROP, for UNIQUE and for reviewing a bypass):
 --   UPDATE indexpilot.policy SET self_approval = 'ordinary';                            -- or 'all'; 'never' is the default
 -- An emergency bypass lifts the maintenance window, the rate limit and the load gates for at most an hour; forbid it with
 --   UPDATE indexpilot.policy SET bypass_max_minutes = 0;

@@ -8,13 +8,13 @@ DO $version$
 DECLARE
   newest integer := (SELECT max(version) FROM indexpilot.schema_version);
 BEGIN
-  IF newest > 1 THEN
-    RAISE EXCEPTION 'the control schema here has version %, this script is for version 1', newest
+  IF newest > 2 THEN
+    RAISE EXCEPTION 'the control schema here has version %, this script is for version 2', newest
       USING HINT = 'run setup-sql of the newer program';
   END IF;
 END
 $version$;
-INSERT INTO indexpilot.schema_version (version) VALUES (1) ON CONFLICT DO NOTHING;
+INSERT INTO indexpilot.schema_version (version) VALUES (2) ON CONFLICT DO NOTHING;
 
 -- One row: the kill switch, what only an administrator sets (there is no function that does), and the lock that serialises
 -- claims.
@@ -27,7 +27,7 @@ CREATE TABLE IF NOT EXISTS indexpilot.policy (
   max_starts         integer CHECK (max_starts >= 0),        -- a ceiling on starts, whatever the consoles' configurations say
   per_seconds        integer CHECK (per_seconds > 0),
   -- Who may approve what they proposed themselves: nobody (two people for everything), or for sites with a single operator
-  -- 'ordinary' (not DROP of a used or unique index, not UNIQUE) or 'all'. Every row of the log shows it.
+  -- 'ordinary' (not DROP, not UNIQUE) or 'all'. Every row of the log shows it.
   self_approval      text NOT NULL DEFAULT 'never' CHECK (self_approval IN ('never', 'ordinary', 'all')),
   bypass_max_minutes integer NOT NULL DEFAULT 60 CHECK (bypass_max_minutes BETWEEN 0 AND 60),  -- 0: no bypass here
   multi_tenant       boolean NOT NULL DEFAULT false,         -- set by `setup-sql --multi-tenant`, together with its policies
@@ -120,6 +120,9 @@ CREATE TABLE IF NOT EXISTS indexpilot.changes (
   observe_until             timestamptz,
   tenant_id                 bigint
 );
+-- version 2: persons by OID (see _another), and the way back as the executor kept it
+ALTER TABLE indexpilot.changes ADD COLUMN IF NOT EXISTS requested_by_oid bigint, ADD COLUMN IF NOT EXISTS claimed_by_oid bigint,
+  ADD COLUMN IF NOT EXISTS way_back text, ADD COLUMN IF NOT EXISTS covered boolean NOT NULL DEFAULT false;
 CREATE INDEX IF NOT EXISTS changes_state_idx ON indexpilot.changes (state);
 
 CREATE TABLE IF NOT EXISTS indexpilot.approvals (
@@ -130,6 +133,8 @@ CREATE TABLE IF NOT EXISTS indexpilot.approvals (
   expires_at  timestamptz NOT NULL,
   PRIMARY KEY (change_id, approver)
 );
+
+ALTER TABLE indexpilot.approvals ADD COLUMN IF NOT EXISTS approver_oid bigint;
 
 -- A slot is spent at the claim, also by a build that fails; a change that is queued again keeps the slot it has.
 CREATE TABLE IF NOT EXISTS indexpilot.rate_slots (
@@ -167,6 +172,8 @@ CREATE TABLE IF NOT EXISTS indexpilot.bypasses (
   end_reason  text,
   uses        integer NOT NULL DEFAULT 0                     -- claims while it was in force
 );
+
+ALTER TABLE indexpilot.bypasses ADD COLUMN IF NOT EXISTS granted_by_oid bigint, ADD COLUMN IF NOT EXISTS reviewed_by_oid bigint;
 
 CREATE TABLE IF NOT EXISTS indexpilot.gate_verdicts (
   change_id    bigint NOT NULL REFERENCES indexpilot.changes (id),

@@ -84,7 +84,7 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
   IF p_action IS NULL OR p_action !~ '^[a-z][a-z0-9_.]{1,62}$' OR p_action IN (
       'proposed', 'approved', 'rejected', 'withdrawn', 'expired', 'claimed', 'takeover', 'abort.requested', 'gates', 'backend',
-      'index', 'part', 'stats', 'verification', 'resolved', 'rolled_back', 'starts.stopped', 'starts.allowed',
+      'index', 'part', 'stats', 'way_back', 'verification', 'resolved', 'rolled_back', 'starts.stopped', 'starts.allowed',
       'bypass.on', 'bypass.off', 'bypass.reviewed', 'bypass.used', 'policy.changed',
       'anchor.failed', 'statistics.enrolled', 'statistics.withdrawn', 'log.cut', 'bypasses.cut', 'rate_slots.cut', 'pruned', 'restored') THEN
     RAISE EXCEPTION 'the log action % is reserved or malformed', coalesce(quote_literal(p_action), 'NULL')
@@ -93,14 +93,13 @@ BEGIN
 END
 $$;
 
--- Two people always, unless the administrator opted out of everything: DROP of a used or unique index, and UNIQUE. An index
--- whose use is not known counts as used.
+-- Two people always, unless the administrator opted out of everything: DROP, and UNIQUE.
 CREATE OR REPLACE FUNCTION indexpilot._strict(p_plan text) RETURNS boolean
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
   SELECT CASE p ->> 'kind'
-    WHEN 'drop' THEN coalesce((p ->> 'unique')::boolean, true) OR coalesce((p -> 'saved' ->> 'scans')::numeric, 1) > 0
+    WHEN 'drop' THEN true      -- that it is not used is the word of who proposed it
     WHEN 'reindex' THEN false  -- the index stays what it was
-    ELSE coalesce((p ->> 'unique')::boolean, true)
+    ELSE coalesce((p ->> 'unique')::boolean, true) OR coalesce(p ->> 'ddl', 'unique') ~* '\munique\M'
   END FROM (SELECT p_plan::jsonb AS p) AS parsed
 $$;
 

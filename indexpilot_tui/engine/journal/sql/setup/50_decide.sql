@@ -42,13 +42,17 @@ BEGIN
       PERFORM indexpilot._refuse('rollback', format('change %s already has a rollback', parent.id));
     END IF;
   END IF;
-  INSERT INTO indexpilot.changes (kind, plan, plan_sha256, system_identifier, target, reason, parent_id, rollback, requested_by, tenant_id)
+  INSERT INTO indexpilot.changes (kind, plan, plan_sha256, system_identifier, target, reason, parent_id, rollback, requested_by,
+    requested_by_oid, tenant_id, covered)
   VALUES (plan ->> 'kind', p_plan, indexpilot._sha256(p_plan), plan ->> 'system_identifier', p_target, p_reason, p_parent,
-          coalesce(p_rollback, false), session_user, coalesce(parent.tenant_id, indexpilot._tenant()))
+          coalesce(p_rollback, false), session_user, indexpilot._me(), coalesce(parent.tenant_id, indexpilot._tenant()),
+          coalesce(p_rollback AND parent.way_back = p_plan, false))
   RETURNING id INTO new_id;
   PERFORM indexpilot._log(new_id, 0, 'proposed', jsonb_build_object(
     'plan_sha256', indexpilot._sha256(p_plan), 'ddl', plan ->> 'ddl', 'target', p_target, 'reason', p_reason,
-    'parent_id', p_parent, 'rollback', coalesce(p_rollback, false)));
+    'parent_id', p_parent, 'rollback', coalesce(p_rollback, false), 'requested_by_oid', indexpilot._me(),
+    'environment', plan -> 'terms' -> 'environment', 'safeguards_sha256', plan -> 'terms' -> 'sha256')
+    || CASE WHEN p_rollback THEN jsonb_build_object('covered', coalesce(parent.way_back = p_plan, false)) ELSE '{}' END);
   RETURN new_id;
 END
 $$;
@@ -62,9 +66,11 @@ DECLARE
 BEGIN
   PERFORM indexpilot._enter();
   c := indexpilot._lock_change(p_id);
-  IF c.requested_by = session_user AND NOT indexpilot._alone(c.plan) THEN
-    PERFORM indexpilot._refuse('self_approval', format('%s proposed change %s and cannot approve it', session_user, p_id),
-      'another login that has indexpilot_approver approves');
+  IF NOT indexpilot._another(c.requested_by_oid, c.requested_by) AND NOT indexpilot._alone(c.plan) THEN
+    PERFORM indexpilot._refuse('self_approval', CASE WHEN c.requested_by = session_user
+      THEN format('%s proposed change %s and cannot approve it', session_user, p_id)
+      ELSE format('%s is not certainly another person than %s, who proposed change %s', session_user, c.requested_by, p_id) END,
+      'another login that has indexpilot_approver approves: another OID and name, and no member of the other');
   END IF;
   IF indexpilot._sha256(c.plan) <> c.plan_sha256 OR p_sha256 IS DISTINCT FROM c.plan_sha256 THEN
     PERFORM indexpilot._refuse('plan_changed', format('the plan of change %s is not the one that was shown for approval', p_id),
@@ -74,9 +80,10 @@ BEGIN
     PERFORM indexpilot._refuse('expiry', 'an approval lasts more than 0 and at most 168 hours');
   END IF;
   PERFORM indexpilot._move(c, 'approved', 'approve');
-  INSERT INTO indexpilot.approvals (change_id, approver, at, plan_sha256, expires_at)
-  VALUES (p_id, session_user, start, c.plan_sha256, until);
-  PERFORM indexpilot._log(p_id, c.epoch, 'approved', jsonb_build_object('plan_sha256', c.plan_sha256, 'expires_at', until));
+  INSERT INTO indexpilot.approvals (change_id, approver, approver_oid, at, plan_sha256, expires_at)
+  VALUES (p_id, session_user, indexpilot._me(), start, c.plan_sha256, until);
+  PERFORM indexpilot._log(p_id, c.epoch, 'approved', jsonb_build_object('plan_sha256', c.plan_sha256, 'expires_at', until,
+    'approver_oid', indexpilot._me()));
   RETURN until;
 END
 $$;
@@ -105,7 +112,7 @@ DECLARE
 BEGIN
   PERFORM indexpilot._enter();
   c := indexpilot._lock_change(p_id);
-  IF c.requested_by <> session_user THEN
+  IF NOT indexpilot._same(c.requested_by_oid, c.requested_by) THEN
     PERFORM indexpilot._refuse('not_requester', format('change %s was proposed by %s, who alone can withdraw it', p_id, c.requested_by),
       'an approver can reject it');
   END IF;

@@ -63,16 +63,16 @@ BEGIN
   END IF;
   until := start + make_interval(secs => p_seconds);
   SELECT min(b.granted_at) + make_interval(mins => pol.bypass_max_minutes) INTO latest FROM indexpilot.bypasses b
-  WHERE b.granted_by = session_user AND b.reviewed_at IS NULL;
+  WHERE NOT indexpilot._another(b.granted_by_oid, b.granted_by) AND b.reviewed_at IS NULL;
   IF until > latest THEN
     PERFORM indexpilot._refuse('review', format('what %s lifts without a second person ends at %s', session_user,
       to_char(latest AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS "UTC"')),
       'an approver who is somebody else reviews it: indexpilot bypass review, or switches on one');
   END IF;
-  INSERT INTO indexpilot.bypasses (scope, reason, granted_by, granted_at, until)
-  VALUES (wanted, p_reason, session_user, start, until) RETURNING id INTO new_id;
+  INSERT INTO indexpilot.bypasses (scope, reason, granted_by, granted_by_oid, granted_at, until)
+  VALUES (wanted, p_reason, session_user, indexpilot._me(), start, until) RETURNING id INTO new_id;
   PERFORM indexpilot._log(NULL, NULL, 'bypass.on',
-    jsonb_build_object('bypass', new_id, 'scope', wanted, 'reason', p_reason, 'until', until));
+    jsonb_build_object('bypass', new_id, 'scope', wanted, 'reason', p_reason, 'until', until, 'by_oid', indexpilot._me()));
   RETURN new_id;
 END
 $$;
@@ -116,7 +116,7 @@ BEGIN
   IF NOT FOUND THEN
     RAISE EXCEPTION 'there is no bypass %', p_id USING ERRCODE = 'IX003';
   END IF;
-  IF b.granted_by = session_user AND (SELECT self_approval FROM indexpilot.policy) <> 'all' THEN
+  IF NOT indexpilot._another(b.granted_by_oid, b.granted_by) AND (SELECT self_approval FROM indexpilot.policy) <> 'all' THEN
     PERFORM indexpilot._refuse('self_approval', format('%s switched bypass %s on: a second person reviews it', session_user, p_id));
   END IF;
   IF b.reviewed_at IS NOT NULL THEN
@@ -125,7 +125,7 @@ BEGIN
   IF btrim(coalesce(p_note, '')) = '' THEN
     PERFORM indexpilot._refuse('reason', 'a review needs a sentence: what was done, and was it right');
   END IF;
-  UPDATE indexpilot.bypasses SET reviewed_by = session_user, reviewed_at = clock_timestamp(), review_note = p_note WHERE id = p_id;
+  UPDATE indexpilot.bypasses SET reviewed_by = session_user, reviewed_by_oid = indexpilot._me(), reviewed_at = clock_timestamp(), review_note = p_note WHERE id = p_id;
   PERFORM indexpilot._log(NULL, NULL, 'bypass.reviewed', jsonb_build_object('bypass', p_id, 'by', b.granted_by, 'note', p_note,
     'late', clock_timestamp() > b.granted_at + interval '24 hours'));
 END

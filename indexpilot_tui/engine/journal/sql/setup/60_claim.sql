@@ -44,17 +44,23 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   a         indexpilot.approvals;
   requester text := c.requested_by;
+  by_oid    bigint := c.requested_by_oid;
   approved  text := c.plan;
 BEGIN
   SELECT * INTO a FROM indexpilot.approvals x WHERE x.change_id = c.id ORDER BY x.at DESC LIMIT 1;
   IF NOT FOUND AND c.rollback THEN
+    IF NOT c.covered THEN
+      PERFORM indexpilot._refuse('not_approved',
+        format('change %s is not the way back that was kept when change %s was carried out', c.id, c.parent_id),
+        'have it approved by another login, as a change of its own');
+    END IF;
     a := indexpilot._cover(c.parent_id);
     IF a.change_id IS NULL THEN
       PERFORM indexpilot._refuse('not_approved',
         format('change %s takes back change %s, whose approval is older than a day or void', c.id, c.parent_id),
         'have the rollback approved by another login');
     END IF;
-    SELECT p.requested_by, p.plan INTO STRICT requester, approved FROM indexpilot.changes p WHERE p.id = c.parent_id;
+    SELECT p.requested_by, p.requested_by_oid, p.plan INTO STRICT requester, by_oid, approved FROM indexpilot.changes p WHERE p.id = c.parent_id;
   ELSIF NOT FOUND THEN
     PERFORM indexpilot._refuse('not_approved', format('change %s is %s: nobody has approved it', c.id, c.state),
       'another login that has indexpilot_approver approves');
@@ -65,10 +71,14 @@ BEGIN
     PERFORM indexpilot._refuse('approval_expired', format('the approval of change %s ended at %s', c.id,
       to_char(a.expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS "UTC"')), 'propose it again');
   END IF;
-  IF a.approver = requester AND NOT indexpilot._alone(approved) THEN
-    PERFORM indexpilot._refuse('self_approval', format('change %s was approved by the login that proposed it', c.id));
+  IF NOT indexpilot._distinct(a.approver_oid, a.approver, by_oid, requester) AND NOT indexpilot._alone(approved) THEN
+    PERFORM indexpilot._refuse('self_approval', CASE WHEN a.approver = requester
+      THEN format('change %s was approved by the login that proposed it', c.id)
+      ELSE format('%s, who approved change %s, is not certainly another person than %s, who proposed it', a.approver, c.id,
+        requester) END);
   END IF;
-  IF NOT EXISTS (SELECT FROM pg_roles r WHERE r.rolname = a.approver AND pg_has_role(r.oid, 'indexpilot_approver', 'MEMBER')) THEN
+  IF NOT EXISTS (SELECT FROM pg_roles r WHERE r.oid::bigint = a.approver_oid AND r.rolname = a.approver
+                 AND pg_has_role(r.oid, 'indexpilot_approver', 'USAGE')) THEN
     PERFORM indexpilot._refuse('approver_revoked', format('%s, who approved change %s, is not an approver any more', a.approver, a.change_id),
       'propose it again and have it approved by an approver');
   END IF;
@@ -97,8 +107,10 @@ BEGIN
   END IF;
   IF c.state = 'expired' THEN
     PERFORM indexpilot._refuse('approval_expired', format('change %s %s', c.id, c.outcome), 'propose it again');
-  ELSIF c.state = 'proposed' AND NOT c.rollback THEN
-    PERFORM indexpilot._refuse('not_approved', format('change %s is proposed: nobody has approved it', c.id),
+  ELSIF c.state = 'proposed' AND NOT c.covered THEN
+    PERFORM indexpilot._refuse('not_approved', CASE WHEN c.rollback
+      THEN format('change %s is not the way back that was kept when change %s was carried out', c.id, c.parent_id)
+      ELSE format('change %s is proposed: nobody has approved it', c.id) END,
       'another login that has indexpilot_approver approves');
   ELSIF c.state NOT IN ('proposed', 'approved', 'queued') THEN
     PERFORM indexpilot._refuse('state', format('change %s is %s and cannot be started', c.id, c.state));
@@ -126,14 +138,15 @@ BEGIN
     slot := indexpilot._spend_slot(c, pol, p_rate_max, p_rate_window_s);
   END IF;
   PERFORM indexpilot._move(c, 'starting', 'claim');
-  UPDATE indexpilot.changes x SET epoch = x.epoch + 1, attempts = x.attempts + 1, claimed_by = session_user,
+  UPDATE indexpilot.changes x SET epoch = x.epoch + 1, attempts = x.attempts + 1, claimed_by = session_user, claimed_by_oid = indexpilot._me(),
     claimed_at = clock_timestamp(), claimed_timeline = p_timeline, lease_until = clock_timestamp() + make_interval(secs => p_lease_s),
     backend_pid = NULL, backend_start = NULL, index_valid = NULL, outcome = '',
     index_oid = CASE WHEN x.kind IN ('drop', 'reindex') THEN (x.plan::jsonb ->> 'index_oid')::bigint END
   WHERE x.id = p_id RETURNING x.epoch, x.plan INTO epoch, plan;
   PERFORM indexpilot._log(p_id, epoch, 'claimed', jsonb_build_object('from', c.state, 'slot', slot, 'rate_max', p_rate_max,
     'attempt', c.attempts + 1, 'system_identifier', p_system_identifier, 'timeline', p_timeline, 'lease_s', p_lease_s,
-    'plan_sha256', c.plan_sha256, 'decision', c.decision, 'approver', a.approver, 'approved_change', a.change_id));
+    'plan_sha256', c.plan_sha256, 'decision', c.decision, 'approver', a.approver, 'approver_oid', a.approver_oid, 'approved_change', a.change_id,
+    'environment', c.plan::jsonb -> 'terms' -> 'environment', 'safeguards_sha256', c.plan::jsonb -> 'terms' -> 'sha256'));
   PERFORM indexpilot._use_bypass(p_id, epoch);
 END
 $$;
@@ -161,7 +174,7 @@ BEGIN
      OR c.lease_until > clock_timestamp() THEN
     RETURN NULL;
   END IF;
-  UPDATE indexpilot.changes x SET epoch = x.epoch + 1, claimed_by = session_user,
+  UPDATE indexpilot.changes x SET epoch = x.epoch + 1, claimed_by = session_user, claimed_by_oid = indexpilot._me(),
     lease_until = clock_timestamp() + make_interval(secs => p_lease_s) WHERE x.id = p_id;
   PERFORM indexpilot._log(p_id, c.epoch + 1, 'takeover',
     jsonb_build_object('from', c.claimed_by, 'state', c.state, 'lease_ended', c.lease_until));

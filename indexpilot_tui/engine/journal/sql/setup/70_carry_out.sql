@@ -25,7 +25,7 @@ BEGIN
     RAISE EXCEPTION 'change % is %, not %: somebody else moved it', p_id, c.state, p_from
       USING ERRCODE = 'IX001', DETAIL = jsonb_build_object('state', c.state, 'epoch', c.epoch)::text;
   END IF;
-  IF p_from = 'proposed' AND NOT c.rollback THEN
+  IF p_from = 'proposed' AND NOT c.covered THEN
     PERFORM indexpilot._refuse('not_approved', format('change %s is proposed: nobody has approved it', c.id));
   END IF;
   PERFORM indexpilot._move(c, p_to, 'advance');
@@ -64,6 +64,25 @@ BEGIN
     UPDATE indexpilot.changes SET index_oid = p_oid, index_valid = p_valid WHERE id = p_id;
     PERFORM indexpilot._log(p_id, p_epoch, 'index', jsonb_build_object('oid', p_oid, 'valid', p_valid));
   END IF;
+END
+$$;
+
+-- The plan that takes a change back, as its executor read it from the catalog at the time of the deed. A rollback that is this,
+-- byte by byte, is covered by the approval of the change; one that is anything else needs its own. Before the deed where that
+-- removes something, else once what was made is verified; never later.
+CREATE OR REPLACE FUNCTION indexpilot.keep_way_back(p_id bigint, p_epoch bigint, p_plan text) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '3s' AS $$
+DECLARE
+  c indexpilot.changes;
+BEGIN
+  PERFORM indexpilot._enter();
+  c := indexpilot._lock_epoch(p_id, p_epoch);
+  IF c.state <> (CASE c.kind WHEN 'create' THEN 'verifying' ELSE 'starting' END) OR c.rollback THEN
+    PERFORM indexpilot._refuse('state', format('change %s is %s: its way back is kept at another time', c.id, c.state));
+  END IF;
+  UPDATE indexpilot.changes SET way_back = p_plan WHERE id = p_id;
+  PERFORM indexpilot._log(p_id, p_epoch, 'way_back', jsonb_build_object('plan_sha256', c.plan_sha256,
+    'sha256', indexpilot._sha256(p_plan), 'ddl', p_plan::jsonb -> 'ddl', 'restore', p_plan::jsonb -> 'saved' -> 'restore'));
 END
 $$;
 

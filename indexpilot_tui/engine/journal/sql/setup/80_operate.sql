@@ -38,7 +38,8 @@ DECLARE
 BEGIN
   PERFORM indexpilot._enter();
   c := indexpilot._lock_change(p_id);
-  IF session_user IN (c.requested_by, coalesce(c.claimed_by, '')) AND (SELECT self_approval FROM indexpilot.policy) <> 'all' THEN
+  IF NOT (indexpilot._another(c.requested_by_oid, c.requested_by)
+          AND (c.claimed_by IS NULL OR indexpilot._another(c.claimed_by_oid, c.claimed_by))) AND (SELECT self_approval FROM indexpilot.policy) <> 'all' THEN
     PERFORM indexpilot._refuse('self_approval', format('%s proposed or ran change %s: a second person settles it', session_user, p_id));
   END IF;
   IF btrim(coalesce(p_reason, '')) = '' THEN
@@ -61,9 +62,9 @@ BEGIN
     abort_reason = NULL, abort_by = NULL, abort_at = NULL,
     outcome = format('settled by %s: %s', session_user, p_reason) WHERE x.id = p_id;
   IF decided IS NOT NULL THEN
-    INSERT INTO indexpilot.approvals AS a (change_id, approver, at, plan_sha256, expires_at)
-    VALUES (p_id, session_user, clock_timestamp(), c.plan_sha256, clock_timestamp() + interval '24 hours')
-    ON CONFLICT (change_id, approver) DO UPDATE SET at = excluded.at, plan_sha256 = excluded.plan_sha256, expires_at = excluded.expires_at;
+    INSERT INTO indexpilot.approvals AS a (change_id, approver, approver_oid, at, plan_sha256, expires_at)
+    VALUES (p_id, session_user, indexpilot._me(), clock_timestamp(), c.plan_sha256, clock_timestamp() + interval '24 hours')
+    ON CONFLICT (change_id, approver) DO UPDATE SET at = excluded.at, approver_oid = excluded.approver_oid, plan_sha256 = excluded.plan_sha256, expires_at = excluded.expires_at;
   END IF;
   PERFORM indexpilot._log(p_id, c.epoch + 1, 'resolved', jsonb_build_object('to', to_state, 'decision', decided, 'reason', p_reason));
 END

@@ -78,6 +78,12 @@ BEGIN
     EXECUTE format('SELECT setval(pg_get_serial_sequence(%L, ''id''), max(id)) FROM indexpilot.%I HAVING max(id) IS NOT NULL',
       'indexpilot.' || relation, relation);
   END LOOP;
+  -- OIDs of another cluster are of other people here: a person stays one only where OID and name still belong together
+  UPDATE indexpilot.changes x SET requested_by_oid = indexpilot._still(x.requested_by_oid, x.requested_by),
+    claimed_by_oid = indexpilot._still(x.claimed_by_oid, x.claimed_by), covered = false;
+  UPDATE indexpilot.approvals x SET approver_oid = indexpilot._still(x.approver_oid, x.approver);
+  UPDATE indexpilot.bypasses x SET granted_by_oid = indexpilot._still(x.granted_by_oid, x.granted_by),
+    reviewed_by_oid = indexpilot._still(x.reviewed_by_oid, x.reviewed_by);
   UPDATE indexpilot.chain_head SET chain_id = gen_random_uuid();
   PERFORM indexpilot._log(NULL, NULL, 'restored', p_detail || jsonb_build_object('chain_before', was));
   PERFORM indexpilot._switch(true, why || ': look at the changes first, then allow starts');

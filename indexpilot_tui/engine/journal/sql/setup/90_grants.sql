@@ -8,14 +8,15 @@ GRANT USAGE ON SCHEMA indexpilot TO indexpilot_monitor;
 GRANT SELECT ON ALL TABLES IN SCHEMA indexpilot TO indexpilot_monitor;
 GRANT EXECUTE ON FUNCTION
   indexpilot.valid_until(indexpilot.changes), indexpilot.rate_status(integer, double precision),
-  indexpilot._tenant(), indexpilot._sees_all(), indexpilot._in_force(indexpilot.bypasses), indexpilot._alone(text), indexpilot._strict(text) TO indexpilot_monitor;
+  indexpilot._tenant(), indexpilot._sees_all(), indexpilot._in_force(indexpilot.bypasses), indexpilot._alone(text), indexpilot._strict(text),
+  indexpilot._distinct(bigint, text, bigint, text), indexpilot._member(bigint, bigint) TO indexpilot_monitor;
 GRANT EXECUTE ON FUNCTION
   indexpilot.propose(text, text, text, bigint, boolean), indexpilot.withdraw(bigint, text),
   indexpilot.claim(bigint, text, bigint, integer, double precision, double precision),
   indexpilot.renew(bigint, bigint, double precision), indexpilot.takeover(bigint, double precision),
   indexpilot.append(bigint, bigint, text, jsonb), indexpilot.advance(bigint, bigint, text, text, text, jsonb),
   indexpilot.set_backend(bigint, bigint, integer, timestamptz), indexpilot.set_index(bigint, bigint, bigint, boolean),
-  indexpilot.set_part(bigint, bigint, integer, text, bigint),
+  indexpilot.set_part(bigint, bigint, integer, text, bigint), indexpilot.keep_way_back(bigint, bigint, text),
   indexpilot.record_gates(bigint, jsonb), indexpilot.save_verification(bigint, bigint, jsonb),
   indexpilot.save_stats(bigint, bigint, text, timestamptz, timestamptz, jsonb, jsonb),
   indexpilot.record_query_stats(text, text, timestamptz, timestamptz, jsonb),
