@@ -119,7 +119,8 @@ class Site(RuleBasedStateMachine):
         kind = "drop" if parent.kind == "create" else "create"
         plan = make_plan(kind=kind, index_oid=OID if kind == "drop" else None)
         code = self.model.propose(kind, who, parent)
-        self.bench.conn.execute("update indexpilot.changes set index_oid = %s where id = %s", (OID, parent_id))
+        kept = (OID, canonical(plan), parent_id)  # as its executor would have left them
+        self.bench.conn.execute("update indexpilot.changes set index_oid = %s, way_back = %s where id = %s", kept)
         answer = self._same("propose", who, (canonical(plan), "prod", "slower", parent_id, True), code)
         if not code:
             self.ids.append(answer)

@@ -17,7 +17,7 @@ from indexpilot_tui.engine.safeguards.gates import evaluate
 from indexpilot_tui.engine.safeguards.maintenance_window import duration, longest
 from indexpilot_tui.errors import ServerError
 from indexpilot_tui.settings.model import Settings, Window
-from tests.engine.gates_room import approved, context, plan_of, verdict, workshop
+from tests.engine.gates_room import approved, approved_with, context, plan_of, verdict, workshop
 from tests.faults.workshop import Workshop
 
 __all__ = ["workshop"]
@@ -85,6 +85,7 @@ async def test_the_estimate_comes_from_the_server_and_is_the_only_thing_in_the_w
     safeguards = replace(ctx.settings.production_safeguards, maintenance_window=Window(**hours))
     settings = replace(ctx.settings, production_safeguards=safeguards)
     end = end.replace(second=0, microsecond=0)
+    ctx = approved_with(replace(ctx, settings=settings))
     late = replace(ctx, settings=settings, now=end - timedelta(milliseconds=50))
     assert [v.guard for v in await evaluate(late) if not v.allows] == ["maintenance_window"]
     early = replace(ctx, settings=settings, now=end - timedelta(seconds=30))

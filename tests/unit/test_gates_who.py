@@ -68,15 +68,30 @@ async def test_what_is_approved_may_start(state: State, claimed: bool, allowed: 
 @pytest.mark.parametrize(("ago", "allowed"), [(DAY, True), (DAY + 0.001, False)])
 async def test_an_approval_covers_the_way_back_for_a_day(ago: float, allowed: bool) -> None:
     parent = change(State.DONE, approvals=(given("bob", ago=ago, left=-1),))
-    back = change(State.PROPOSED, approvals=())
+    back = change(State.PROPOSED, approvals=(), covered=True)
     assert (await only(approval.GATE, context(change=back, parent=parent, rollback=True))).allows is allowed
     assert not (await only(approval.GATE, context(change=back, parent=parent))).allows  # what is no way back needs its own
     assert not (await only(approval.GATE, context(change=back, rollback=True))).allows
+    other = replace(back, covered=False)  # not what was kept at the time of the deed
+    assert not (await only(approval.GATE, context(change=other, parent=parent, rollback=True))).allows
+
+
+async def test_looser_limits_than_those_that_were_approved_refuse() -> None:
+    assert (await only(approval.GATE, context(change=change()))).allows
+    for looser in ({"target_of": {"allow_unix_socket_changes": True}}, {"guards": {"throttle": {"max_lock_waiters": 6}}},
+                   {"guards": {"backup": {"enabled": False}}}, {"settings_of": {"rate_limiter": {"index_creation": {"max_requests": 6}}}}):  # fmt: skip
+        v = await only(approval.GATE, context(change=change(), **looser))
+        assert (v.status, v.measured) == (Status.BLOCK, "looser limits"), looser
+    stricter = {"guards": {"throttle": {"max_lock_waiters": 4}}, "target_of": {"environment": "production"}}
+    assert (await only(approval.GATE, context(change=change(), **stricter))).allows
+    without = replace(PLAN, terms={})  # of a plan that holds no limits nobody knows with which it was approved
+    made = change(plan=without)
+    assert (await only(approval.GATE, context(change=made, plan=without))).measured == "looser limits"
 
 
 async def test_two_who_covered_it_the_last_is_named() -> None:
     parent = change(State.DONE, approvals=(given("bob"), given("carol")))
-    v = await only(approval.GATE, context(change=change(State.PROPOSED), parent=parent, rollback=True))
+    v = await only(approval.GATE, context(change=change(State.PROPOSED, covered=True), parent=parent, rollback=True))
     assert v.evidence.endswith("by carol")
 
 

@@ -68,7 +68,7 @@ def room(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         ours=(index(), ""), by_oid=None, seen=Rebuilt(True, index(8), None, ""), text=("d", 8192), server="", lost=[],
         truth=Truth(made={0: index()}), proof=("", {"size_bytes": 5, "covered": 2}), saved=[], finished=[], clock=0.0, slept=[],
         leave=object.__new__(Clearance), restoring=[], ended=Ended(True, None, None, ()), opened=None, hidden=False,
-        verdict="improved", child=9, spawned=[], stands=[],
+        verdict="improved", child=9, spawned=[], stands=[], back=None,
         children=[],
     )  # fmt: skip
 
@@ -133,6 +133,11 @@ def room(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     monkeypatch.setattr("indexpilot_tui.engine.changes.rebuild.look", giving("seen"))
     monkeypatch.setattr("indexpilot_tui.engine.changes.rebuild.lost_properties", lost)
     monkeypatch.setattr("indexpilot_tui.engine.changes.rebuild.standing", standing)
+
+    async def kept(*_: Any) -> Any:
+        return said.back
+
+    monkeypatch.setattr(prove, "kept_way_back", kept)
     monkeypatch.setattr(prove, "of_build", measured)
     monkeypatch.setattr(prove, "restoring", lambda plan: said.restoring)
     monkeypatch.setattr(prove.Door, "open", giving("opened"))
@@ -186,7 +191,8 @@ async def test_a_proven_change_is_observed_and_a_way_back_is_done(
     made = proving(PARTED, why=Why("a shock"))
     await prove.verify(made)
     assert made.hold.last["outcome"] == "the index is valid, 5 bytes (although: a shock), on 2 partitions"
-    made = proving(parent=change(State.DONE, plan=replace(DROP, saved={"definition": "d"})))
+    parent = change(State.DONE, plan=replace(DROP, saved={"definition": "what the proposer said does not count"}))
+    made = proving(replace(PLAN, saved={"definition": "d"}), parent=parent)
     await prove.verify(made)
     assert (made.hold.state, made.hold.last["outcome"].endswith("; all that was saved is back")) == (State.DONE, True)
     made = proving(parent=change(State.DONE, plan=replace(DROP, saved={"definition": "other"})))
