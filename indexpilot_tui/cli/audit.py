@@ -95,6 +95,8 @@ def _report(common: Common, report: ChainReport, *, anchored: bool) -> int:
     if anchored:
         gone = f", {report.anchors_before_cut} speak of rows that were removed since" if report.anchors_before_cut else ""
         click.echo(f"{report.anchors_met} heads that were kept outside agree{gone}")
+        if report.anchors_lost:
+            click.echo(f"the log was restored: {report.anchors_lost} heads speak of rows that the backup did not have")
     else:
         click.echo("a tail that was cut off, or a log that was written anew, is only found with --anchor")
     return OK

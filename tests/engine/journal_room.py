@@ -111,5 +111,5 @@ async def walk(journal: Journal, claim: Claim, *states: State) -> None:
     """Advance a claimed change through these states."""
     here = State.STARTING
     for state in states:
-        await journal.advance(claim.change_id, claim.epoch, here, state, "test.move", {})
+        await journal.advance(claim.change_id, claim.epoch, here, state, "phase", {})
         here = state

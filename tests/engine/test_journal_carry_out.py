@@ -124,7 +124,7 @@ async def test_stale_epochs_and_wrong_states_do_nothing(room: Room) -> None:
             await deed
     after = await olga.change(change_id)
     assert (after.state, after.events) == (State.STARTING, before)
-    await olga.advance(change_id, 2, State.STARTING, State.FAILED, "reconciled", {"outcome": "never began"})
+    await olga.advance(change_id, 2, State.STARTING, State.FAILED, "phase", {"outcome": "never began"})
 
 
 async def test_only_legal_moves(room: Room) -> None:
@@ -141,12 +141,12 @@ async def test_only_legal_moves(room: Room) -> None:
     ends = {str(state) for state in END_STATES}
     assert {a for a, _ in legal} & ends == {"done"}  # a rollback alone may move a change that has ended
     assert (State.APPROVED, State.RUNNING) not in by_advance
-    await refused(alice.advance(change_id, 0, State.APPROVED, State.RUNNING, "x.y", {}), "state")
-    await refused(alice.advance(change_id, 0, State.APPROVED, State.STARTING, "x.y", {}), "state")
+    await refused(alice.advance(change_id, 0, State.APPROVED, State.RUNNING, "phase", {}), "state")
+    await refused(alice.advance(change_id, 0, State.APPROVED, State.STARTING, "phase", {}), "state")
     proposed = await alice.propose(make_plan(), target="prod", reason="slow")
-    await refused(alice.advance(proposed, 0, State.PROPOSED, State.QUEUED, "x.y", {}), "not_approved")
+    await refused(alice.advance(proposed, 0, State.PROPOSED, State.QUEUED, "phase", {}), "not_approved")
     for action in ("approved", "claimed", "Bad", "", "a b"):
-        with pytest.raises(ServerError, match="reserved or malformed"):
+        with pytest.raises(ServerError, match="reserved or not one"):
             await alice.append(change_id, 0, action, {})
 
 
@@ -188,7 +188,7 @@ async def test_a_decision_puts_a_half_dropped_index_back_into_the_queue(room: Ro
     run = await alice.run(change_id)
     assert (run.state, run.decision, run.lease_ended) == (State.QUEUED, "repair", True)
     with pytest.raises(StaleEpochError):
-        await alice.append(change_id, claim.epoch, "note", {})
+        await alice.append(change_id, claim.epoch, "phase", {})
     for journal, ended in ((alice, alice.withdraw), (bob, bob.reject)):
         await refused(ended(change_id, "away with it"), "state")
         assert (await journal.change(change_id)).state is State.QUEUED

@@ -235,7 +235,7 @@ def test_advance(bench: Bench) -> None:
         case = Case(bench, approved(bench, state))
         for to in STATES:
             with bench.case():
-                code = bench.call(OTHER, "advance", case.change_id, EPOCH, state, to, "test.move", "{}")[1]
+                code = bench.call(OTHER, "advance", case.change_id, EPOCH, state, to, "phase", "{}")[1]
                 legal = to in ADVANCE[state].split()
                 case.holds(code, "" if legal else "not_approved" if state == "proposed" else "state", to)
                 tried += 1
@@ -255,7 +255,7 @@ def test_advance_of_who_is_not_the_holder(bench: Bench) -> None:
                 (EPOCH + 1, state),
                 (EPOCH, "running" if state != "running" else "queued"),
             ):
-                case.holds(bench.call(OTHER, "advance", case.change_id, epoch, here, to, "test.move", "{}")[1], STALE)
+                case.holds(bench.call(OTHER, "advance", case.change_id, epoch, here, to, "phase", "{}")[1], STALE)
 
     each(bench, run)
 
@@ -267,7 +267,7 @@ def test_a_rollback_that_is_done_moves_its_parent(bench: Bench) -> None:
         bench.put(child, "verifying")
         bench.put(parent, state)
         case, own = Case(bench, parent), Case(bench, child)
-        code = bench.call(OTHER, "advance", child, EPOCH, "verifying", "done", "test.move", "{}")[1]
+        code = bench.call(OTHER, "advance", child, EPOCH, "verifying", "done", "phase", "{}")[1]
         case.holds(code, "" if state in ROLLED_BACK else "state", "rolled_back", epoch=1)
         own.holds(code, "" if state in ROLLED_BACK else "state", "done")
 

@@ -160,7 +160,7 @@ async def test_what_a_function_does_for_one_tenant_it_does_not_for_another(site:
     for deed in (
         zoe.approve(change_id, plan_hash, timedelta(hours=1)), zoe.reject(change_id, "x"), olga.request_abort(change_id, "x"),
         olga.claim(change_id, **claim_terms()), olga.append(change_id, 0, "phase", {}), zoe.resolve(change_id, State.FAILED, "x"),
-        olga.advance(change_id, 0, State.APPROVED, State.QUEUED, "x.y", {}), olga.change(change_id),
+        olga.advance(change_id, 0, State.APPROVED, State.QUEUED, "phase", {}), olga.change(change_id),
         olga.save_stats(change_id, 0, "start", await now(olga), None, []), olga.record_gates(change_id, []),
     ):  # fmt: skip
         with pytest.raises(UsageError, match="there is no change"):

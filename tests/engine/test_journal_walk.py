@@ -173,7 +173,7 @@ class Site(RuleBasedStateMachine):
         change, change_id = self._pick(number)
         epoch, here = change.epoch + off, change.state
         code = self.model.advance(change, epoch, here, to)
-        self._same("advance", who, (change_id, epoch, here, to, "test.move", "{}"), code)
+        self._same("advance", who, (change_id, epoch, here, to, "phase", "{}"), code)
 
     @precondition(lambda self: self.ids)
     @rule(number=pick, who=operator, off=off_by)

@@ -10,11 +10,12 @@ import json
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from indexpilot_tui.engine.journal.chain import ChainReport, Restored
 from indexpilot_tui.errors import ServerError, UsageError
 from indexpilot_tui.settings.model import AnchorPolicy
 
@@ -34,11 +35,55 @@ class Head:
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """One head that was kept outside; `line`: where in the file, which alone says what came first (a clock can be set)."""
+
+    chain_id: str
+    seq: int
+    hash: str
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
 class Anchors:
-    """What a file says of one log: hashes by seq, and whether the newest head of this place is of another chain."""
+    """What a file says of one log: hashes of its own heads by seq, and the heads of other chains that were kept of the same
+    place. `begins`: the line of its own first head (None: there is none)."""
 
     hashes: Mapping[int, str]
-    replaced_by: str = ""  # why the log cannot be the one that the anchors are of
+    others: tuple[Kept, ...] = ()
+    begins: int | None = None
+
+    def judged(self, report: ChainReport, restored: Mapping[str, Restored], hashes: Mapping[int, str]) -> ChainReport:
+        """The report, broken where the log is another one than the heads of this place were of. A log takes the place of
+        another only by a `restored` row that names that chain and its head; the heads that were kept up to there must be of
+        the rows that are in this log, and no head of the old chain may come after one of the new. `hashes`: of this log's
+        rows, by seq."""
+        lost = 0
+        for chain in dict.fromkeys(kept.chain_id for kept in self.others):
+            heads = [kept for kept in self.others if kept.chain_id == chain]
+            row = restored.get(chain)
+            if row is None:
+                return report.replaced(
+                    f"the anchors of this database are of the chain {chain}, this log is {report.chain_id or 'another one'},"
+                    " and no row of it says that it was restored from that one"
+                )
+            before = [kept for kept in heads if kept.seq <= row.seq_before]
+            if not before:
+                return report.replaced(
+                    f"the log says that it was restored from row {row.seq_before} of the chain {chain}, and no head up to"
+                    " there was ever kept outside"
+                )
+            wrong = next((kept for kept in before if hashes.get(kept.seq, kept.hash) != kept.hash), None)
+            if wrong is not None:
+                return report.replaced(f"row {wrong.seq} is not the one of the chain {chain} whose hash was kept outside")
+            late = next((kept for kept in heads if self.begins is not None and kept.line > self.begins), None)
+            if late is not None:
+                return report.replaced(
+                    f"line {late.line} of the anchors is a head of the chain {chain}, after this log took its place: there"
+                    " are two of them"
+                )
+            lost += sum(kept.seq > row.seq_before for kept in heads)
+        return replace(report, anchors_lost=lost)
 
 
 class Anchor:
@@ -150,34 +195,34 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
 
 
 def read_anchors(path: Path, head: Head) -> Anchors:
-    """The anchors of the log that `head` is of. Raises UsageError for a file that cannot be read or says two things."""
+    """The anchors of the log that `head` is of, and of those that were in its place. Raises UsageError for a file that
+    cannot be read or says two things."""
     try:
         lines = path.read_bytes().splitlines()
     except OSError as exc:
         raise UsageError(f"cannot be read ({exc.strerror})", field="--anchor", value=str(path)) from None
-    hashes: dict[int, str] = {}
-    elsewhere = ""
+    found: list[tuple[Kept, tuple[str, str]]] = []
     for number, line in enumerate(lines, 1):
         kept = _parsed(line)
-        if kept is None:
-            if line.strip() and number < len(lines):  # only the last line can have been cut short by a crash
-                raise UsageError("is not an anchor", field="--anchor", value=f"{path}, line {number}")
-            continue
-        place = (kept["system_identifier"], kept["database"])
-        if kept["chain_id"] != head.chain_id:
-            if place == (head.system_identifier, head.database):
-                elsewhere = kept["chain_id"]
-            continue
-        if place == (head.system_identifier, head.database):
-            elsewhere = ""
-        if hashes.setdefault(kept["seq"], kept["hash"]) != kept["hash"]:
-            raise UsageError(f"says two things of row {kept['seq']}", field="--anchor", value=f"{path}, line {number}")
-    if not hashes and not elsewhere:
+        if kept is not None:
+            place = (kept["system_identifier"], kept["database"])
+            found.append((Kept(kept["chain_id"], kept["seq"], kept["hash"], number), place))
+        elif line.strip() and number < len(lines):  # only the last line can have been cut short by a crash
+            raise UsageError("is not an anchor", field="--anchor", value=f"{path}, line {number}")
+    told: dict[tuple[str, int], str] = {}
+    for kept_head, _ in found:
+        if told.setdefault((kept_head.chain_id, kept_head.seq), kept_head.hash) != kept_head.hash:
+            where = f"{path}, line {kept_head.line}"
+            raise UsageError(f"says two things of row {kept_head.seq}", field="--anchor", value=where)
+    own = [kept_head for kept_head, _ in found if kept_head.chain_id == head.chain_id]
+    places = {place for kept_head, place in found if kept_head.chain_id == head.chain_id}
+    places.add((head.system_identifier, head.database))
+    others = tuple(kept_head for kept_head, place in found if kept_head.chain_id != head.chain_id and place in places)
+    if not own and not others:
         raise UsageError(
             f"has no head of this log (chain {head.chain_id})",
             field="--anchor",
             value=str(path),
             remedy="name the file that control.anchor.file names on the machines that change this target",
         )
-    replaced = f"the anchors of this database are of the chain {elsewhere}, this log is {head.chain_id}" if elsewhere else ""
-    return Anchors(hashes, replaced)
+    return Anchors({kept_head.seq: kept_head.hash for kept_head in own}, others, own[0].line if own else None)

@@ -68,10 +68,9 @@ def check_backup(path: Path, anchors: Path | None = None, sha256: str | None = N
     if anchors is not None:
         head = Head(header.chain_id, header.system_identifier, header.database, header.seq, header.hash)
         kept = read_anchors(anchors, head)
-        if kept.replaced_by:
-            raise _contradicts(path, kept.replaced_by)
     hashes = {seq: value for seq, value in kept.hashes.items() if seq <= header.seq} if kept is not None else {}
-    verifier, story, tables = Verifier(hashes), _Story(), dict[str, list[dict[str, Any]]]()
+    watched = frozenset(other.seq for other in kept.others) if kept is not None else frozenset()
+    verifier, story, tables = Verifier(hashes, watched=watched), _Story(), dict[str, list[dict[str, Any]]]()
     counts: dict[str, int] = {}
     for table, row in file.rows():
         counts[table] = counts.get(table, 0) + 1
@@ -87,6 +86,8 @@ def check_backup(path: Path, anchors: Path | None = None, sha256: str | None = N
     if sha256 is not None and file.sha256 != sha256.strip().lower():
         raise _contradicts(path, f"its SHA-256 is {file.sha256}")
     report = verifier.report((header.seq, header.hash), header.chain_id)
+    if kept is not None and report.ok:
+        report = kept.judged(report, verifier.restored, verifier.hashes)
     if not report.ok:
         raise _contradicts(path, report.reason)
     try:

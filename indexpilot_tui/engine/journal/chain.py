@@ -21,6 +21,7 @@ from typing import Any
 
 GENESIS = "0" * 64
 CUT = "log.cut"
+RESTORED = "restored"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,14 @@ class Cut:
     last_hash: str
     last_at: str
     older_than_days: int
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """A row that says that this log goes on from the head of another chain, as a backup had it."""
+
+    chain_before: str
+    seq_before: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +63,7 @@ class ChainReport:
     cut: Cut | None = None
     anchors_met: int = 0
     anchors_before_cut: int = 0
+    anchors_lost: int = 0  # of a chain that this log was restored from, beyond what the backup had
 
     def replaced(self, why: str) -> ChainReport:
         """The same of a log that is not the one that the anchors are of."""
@@ -89,6 +99,9 @@ class Verifier:
     fault: tuple[int, str] | None = None
     cut: Cut | None = None
     met: int = 0
+    watched: frozenset[int] = frozenset()  # seqs whose hashes are remembered, in `hashes`
+    hashes: dict[int, str] = field(default_factory=dict)
+    restored: dict[str, Restored] = field(default_factory=dict)  # by the chain before
     _begins: tuple[int, str] | None = None
 
     def feed(self, row: Mapping[str, Any]) -> None:
@@ -101,6 +114,10 @@ class Verifier:
             self.fault = self._fault(row)
         if row["action"] == CUT:
             self.cut = _cut(row)
+        if row["action"] == RESTORED and (found := _restored(row)) is not None:
+            self.restored[found.chain_before] = found
+        if row["seq"] in self.watched:
+            self.hashes[row["seq"]] = row["hash"]
         self.seq, self.hash, self.rows = row["seq"], row["hash"], self.rows + 1
 
     def _fault(self, row: Mapping[str, Any]) -> tuple[int, str] | None:
@@ -155,6 +172,17 @@ class Verifier:
             return None
         why = f"the log ends at row {self.seq}, and outside a head of row {newest} was kept: its tail was cut off"
         return self.seq + 1, why
+
+
+def _restored(row: Mapping[str, Any]) -> Restored | None:
+    """None where the row names another head than the one that it continues."""
+    try:
+        detail = json.loads(row["detail"])
+        if (detail["seq_before"], detail["hash_before"]) != (row["seq"] - 1, row["prev_hash"]):
+            return None
+        return Restored(str(detail["chain_before"]), int(detail["seq_before"]))
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _cut(row: Mapping[str, Any]) -> Cut | None:

@@ -104,10 +104,11 @@ def verify_export(path: Path, anchors: Path | None = None) -> ChainReport:
     """The chain of an export, without a database. Where it ends nobody but anchors can tell."""
     first = next(read_export(path), None)
     chain_id = str(first["chain_id"]) if first is not None else ""
-    kept = read_anchors(anchors, Head(chain_id, "", "", 0, "")).hashes if anchors is not None else {}
-    verifier = Verifier(kept)
+    kept = read_anchors(anchors, Head(chain_id, "", "", 0, "")) if anchors is not None else None
+    verifier = Verifier(kept.hashes, watched=frozenset(o.seq for o in kept.others)) if kept is not None else Verifier()
     for row in read_export(path):
         if row["chain_id"] != chain_id:
             raise UsageError("holds rows of two logs", field="--file", value=str(path))
         verifier.feed(row)
-    return verifier.report((verifier.seq, verifier.hash), chain_id)
+    report = verifier.report((verifier.seq, verifier.hash), chain_id)
+    return report if kept is None else kept.judged(report, verifier.restored, verifier.hashes)

@@ -61,12 +61,14 @@ class Log(Calls):
             )
         kept = read_anchors(anchors, await self.head()) if anchors is not None else None
         hashes = kept.hashes if kept is not None else {}
+        watched = frozenset(other.seq for other in kept.others) if kept is not None else frozenset()
         for _ in range(3):
             began = (await self.head()).seq
-            report = await self.recompute(Verifier(hashes))
+            verifier = Verifier(hashes, watched=watched)
+            report = await self.recompute(verifier)
             if report.ok or report.cut is None or report.cut.seq <= began:  # else retention cut the log while it was read
                 break
-        return report if kept is None or not kept.replaced_by else report.replaced(kept.replaced_by)
+        return report if kept is None else kept.judged(report, verifier.restored, verifier.hashes)
 
     async def recompute(self, verifier: Verifier) -> ChainReport:
         """Feed it every row of the log. Of a login that does not see all rows, `verify_chain` asks nothing."""

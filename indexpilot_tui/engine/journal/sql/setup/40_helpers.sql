@@ -78,17 +78,32 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     OR EXISTS (SELECT FROM indexpilot.change_parts p WHERE p.change_id = c.id AND p.state <> 'cleaned'))))
 $$;
 
--- These words are written by the functions that do these things, and by nobody else.
-CREATE OR REPLACE FUNCTION indexpilot._free_action(p_action text) RETURNS void
+-- What an executor and a console say of a change, beside what the functions here write themselves. Anything else is refused, so
+-- nobody writes a text of his own invention between the rows of others, or one that reads like a decision.
+CREATE OR REPLACE FUNCTION indexpilot._free_action(p_action text, p_detail jsonb) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-  IF p_action IS NULL OR p_action !~ '^[a-z][a-z0-9_.]{1,62}$' OR p_action IN (
-      'proposed', 'approved', 'rejected', 'withdrawn', 'expired', 'claimed', 'takeover', 'abort.requested', 'gates', 'backend',
-      'index', 'part', 'stats', 'way_back', 'verification', 'resolved', 'rolled_back', 'starts.stopped', 'starts.allowed',
-      'bypass.on', 'bypass.off', 'bypass.reviewed', 'bypass.used', 'policy.changed',
-      'anchor.failed', 'statistics.enrolled', 'statistics.withdrawn', 'log.cut', 'bypasses.cut', 'rate_slots.cut', 'pruned', 'restored') THEN
-    RAISE EXCEPTION 'the log action % is reserved or malformed', coalesce(quote_literal(p_action), 'NULL')
+  IF p_action IS NULL OR p_action <> ALL (ARRAY['phase', 'rival', 'copy', 'lost', 'leftover', 'requeued', 'verified', 'observed',
+      'failed', 'repaired', 'needs_operator', 'give_up', 'verify.intent', 'ddl.intent', 'ddl.outcome', 'part.intent', 'part.outcome',
+      'clean.intent', 'clean.outcome', 'cleaned', 'cancel.intent', 'cancel.sent', 'cancel.failed', 'terminate.intent',
+      'terminate.sent', 'terminate.failed', 'backend.gone', 'answer.lost', 'hung.up', 'pressure', 'gates.again', 'auto_revert',
+      'plans', 'duplicates', 'stats.missing', 'analyze.intent', 'analyze.outcome', 'restore.intent', 'restore.outcome', 'catalog',
+      'waiting', 'apply.refused', 'kept', 'rehearsed']) THEN
+    RAISE EXCEPTION 'the log action % is reserved or not one of an executor', coalesce(quote_literal(p_action), 'NULL')
       USING ERRCODE = 'IX004';
+  END IF;
+  IF jsonb_typeof(coalesce(p_detail, '{}')) <> 'object' OR octet_length(p_detail::text) > 262144 THEN
+    RAISE EXCEPTION 'the detail of % is no object, or longer than 256 kB', p_action USING ERRCODE = 'IX004';
+  END IF;
+END
+$$;
+
+-- A reason is a sentence or a few; whom it is for reads it in a list.
+CREATE OR REPLACE FUNCTION indexpilot._sentence(p_reason text) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  IF length(p_reason) > 2000 THEN
+    PERFORM indexpilot._refuse('reason', 'a reason has at most 2000 characters');
   END IF;
 END
 $$;

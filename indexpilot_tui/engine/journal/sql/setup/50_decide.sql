@@ -11,6 +11,10 @@ BEGIN
   IF btrim(coalesce(p_reason, '')) = '' THEN
     PERFORM indexpilot._refuse('reason', 'a change needs a reason');
   END IF;
+  PERFORM indexpilot._sentence(p_reason);
+  IF octet_length(p_plan) > 1048576 OR length(p_target) > 300 THEN
+    PERFORM indexpilot._refuse('plan', 'the plan is longer than 1 MB, or the target''s name than 300 characters');
+  END IF;
   IF coalesce(plan ->> 'kind', '') NOT IN ('create', 'drop', 'reindex') OR coalesce(btrim(plan ->> 'ddl'), '') = ''
      OR coalesce(plan ->> 'system_identifier', '') = '' OR coalesce(plan ->> 'index', '') = '' THEN
     PERFORM indexpilot._refuse('plan', 'the plan lacks its kind, DDL, index or system identifier');
@@ -94,6 +98,7 @@ DECLARE
   c indexpilot.changes;
 BEGIN
   PERFORM indexpilot._enter();
+  PERFORM indexpilot._sentence(p_reason);
   c := indexpilot._lock_change(p_id);
   IF indexpilot._begun(c) THEN
     PERFORM indexpilot._refuse('state', format('change %s was begun and has left something half done', p_id),
@@ -112,6 +117,7 @@ DECLARE
 BEGIN
   PERFORM indexpilot._enter();
   c := indexpilot._lock_change(p_id);
+  PERFORM indexpilot._sentence(p_reason);
   IF NOT indexpilot._same(c.requested_by_oid, c.requested_by) THEN
     PERFORM indexpilot._refuse('not_requester', format('change %s was proposed by %s, who alone can withdraw it', p_id, c.requested_by),
       'an approver can reject it');

@@ -39,6 +39,7 @@ DECLARE
 BEGIN
   PERFORM indexpilot._enter();
   PERFORM indexpilot._for_all('a bypass');
+  PERFORM indexpilot._sentence(p_reason);
   SELECT * INTO STRICT pol FROM indexpilot.policy FOR UPDATE;
   start := clock_timestamp();
   IF btrim(coalesce(p_reason, '')) = '' THEN
@@ -88,6 +89,7 @@ BEGIN
   IF btrim(coalesce(p_reason, '')) = '' THEN
     PERFORM indexpilot._refuse('reason', 'ending a bypass needs a reason');
   END IF;
+  PERFORM indexpilot._sentence(p_reason);
   FOR b IN SELECT * FROM indexpilot.bypasses x WHERE (p_id IS NULL OR x.id = p_id) AND indexpilot._in_force(x)
            ORDER BY x.id FOR UPDATE
   LOOP
@@ -112,6 +114,7 @@ DECLARE
 BEGIN
   PERFORM indexpilot._enter();
   PERFORM indexpilot._for_all('a bypass');
+  PERFORM indexpilot._sentence(p_note);
   SELECT * INTO b FROM indexpilot.bypasses WHERE id = p_id FOR UPDATE;
   IF NOT FOUND THEN
     RAISE EXCEPTION 'there is no bypass %', p_id USING ERRCODE = 'IX003';

@@ -3,7 +3,7 @@ CREATE OR REPLACE FUNCTION indexpilot.append(p_id bigint, p_epoch bigint, p_acti
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '3s' AS $$
 BEGIN
   PERFORM indexpilot._enter();
-  PERFORM indexpilot._free_action(p_action);
+  PERFORM indexpilot._free_action(p_action, p_detail);
   PERFORM indexpilot._lock_epoch(p_id, p_epoch);
   RETURN indexpilot._log(p_id, p_epoch, p_action, p_detail);
 END
@@ -19,7 +19,7 @@ DECLARE
   seq    bigint;
 BEGIN
   PERFORM indexpilot._enter();
-  PERFORM indexpilot._free_action(p_action);
+  PERFORM indexpilot._free_action(p_action, p_detail);
   c := indexpilot._lock_epoch(p_id, p_epoch);
   IF c.state IS DISTINCT FROM p_from THEN
     RAISE EXCEPTION 'change % is %, not %: somebody else moved it', p_id, c.state, p_from
@@ -105,6 +105,7 @@ DECLARE
 BEGIN
   PERFORM indexpilot._enter();
   c := indexpilot._lock_change(p_id);
+  PERFORM indexpilot._sentence(p_reason);
   IF c.state NOT IN ('queued', 'starting', 'running', 'cancelling', 'unknown', 'verifying', 'cleaning') THEN
     PERFORM indexpilot._refuse('state', format('change %s is %s: there is nothing to stop', c.id, c.state));
   END IF;

@@ -3,6 +3,7 @@ CREATE OR REPLACE FUNCTION indexpilot._switch(p_stop boolean, p_reason text) RET
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
   PERFORM indexpilot._enter();
+  PERFORM indexpilot._sentence(p_reason);
   IF NOT p_stop THEN
     PERFORM indexpilot._for_all('the kill switch');  -- throwing it is the safe side, and open to all
   END IF;
@@ -37,6 +38,7 @@ DECLARE
   to_state text := CASE WHEN p_to IN ('finish', 'repair') THEN 'queued' ELSE p_to END;
 BEGIN
   PERFORM indexpilot._enter();
+  PERFORM indexpilot._sentence(p_reason);
   c := indexpilot._lock_change(p_id);
   IF NOT (indexpilot._another(c.requested_by_oid, c.requested_by)
           AND (c.claimed_by IS NULL OR indexpilot._another(c.claimed_by_oid, c.claimed_by))) AND (SELECT self_approval FROM indexpilot.policy) <> 'all' THEN

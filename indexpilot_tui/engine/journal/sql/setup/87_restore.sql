@@ -67,7 +67,7 @@ $$;
 CREATE OR REPLACE FUNCTION indexpilot._restore_end(p_detail jsonb) RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '3s' AS $$
 DECLARE
-  was      text := (SELECT chain_id::text FROM indexpilot.chain_head);
+  was      indexpilot.chain_head := (SELECT h FROM indexpilot.chain_head h);
   relation text;
   b        indexpilot.bypasses;
   c        indexpilot.changes;
@@ -85,7 +85,8 @@ BEGIN
   UPDATE indexpilot.bypasses x SET granted_by_oid = indexpilot._still(x.granted_by_oid, x.granted_by),
     reviewed_by_oid = indexpilot._still(x.reviewed_by_oid, x.reviewed_by);
   UPDATE indexpilot.chain_head SET chain_id = gen_random_uuid();
-  PERFORM indexpilot._log(NULL, NULL, 'restored', p_detail || jsonb_build_object('chain_before', was));
+  PERFORM indexpilot._log(NULL, NULL, 'restored', p_detail || jsonb_build_object('chain_before', was.chain_id,
+    'seq_before', was.seq, 'hash_before', was.hash));
   PERFORM indexpilot._switch(true, why || ': look at the changes first, then allow starts');
   FOR b IN SELECT * FROM indexpilot.bypasses x WHERE x.ended_at IS NULL AND x.until > clock_timestamp() ORDER BY x.id LOOP
     UPDATE indexpilot.bypasses x SET ended_by = session_user, ended_at = clock_timestamp(), end_reason = why WHERE x.id = b.id;
