@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from typing import Any
 from indexpilot_tui.errors import LocalServerError
 from indexpilot_tui.localpg import binaries, keeper, leftovers
 from indexpilot_tui.localpg.account import Account, runtime_base, server_account
+from indexpilot_tui.localpg.relfiles import RelationFiles
 
 SUPERUSER = "indexpilot"
 PORT = 5432  # only a part of the socket's name: every cluster has a socket directory of its own
@@ -44,15 +46,17 @@ class LocalCluster:
 
     `data_dir` and `socket_dir` belong to `owner_uid`/`owner_gid`, the user that the server runs as. `version` is the
     server_version_num. `superuser` logs in without a password: only that user and root can reach the socket.
-    `confinement` is `landlock ABI n`, or `none: ` and the reason.
+    `confinement` is `landlock ABI n`, or `none: ` and the reason. `files` makes and reads relation files in `data_dir`.
     """
 
     def __init__(
-        self, answer: Mapping[str, Any], bindir: Path, version: int, account: Account, process: subprocess.Popen[bytes]
-    ) -> None:
+        self, answer: Mapping[str, Any], bindir: Path, version: int, account: Account, process: subprocess.Popen[bytes],
+        files: socket.socket,
+    ) -> None:  # fmt: skip
         directory = Path(answer["directory"])
         self.directory = directory
         self.confinement = str(answer["confinement"])
+        self.files = RelationFiles(files, int(answer["files"]))
         self.data_dir = directory / leftovers.DATA
         self.socket_dir = directory / "s"
         self.port = PORT
@@ -60,7 +64,6 @@ class LocalCluster:
         self.version = version
         self.superuser = SUPERUSER
         self.owner_uid, self.owner_gid = account.uid, account.gid
-        self._switched = account.switched
         self._process = process
 
     @classmethod
@@ -98,19 +101,25 @@ class LocalCluster:
             "confined": confined,
             "timeout": START_SECONDS,
         }
-        process = subprocess.Popen(  # noqa: ASYNC220 - returns after the fork; the wait below is asynchronous
-            [sys.executable, "-I", "-S", keeper.__file__],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
-        )  # fmt: skip
-        try:
-            answer = await _converse(process, order)
-        except BaseException:
-            await asyncio.shield(asyncio.to_thread(_end, process))
-            raise
-        if "directory" not in answer:
-            await asyncio.to_thread(_end, process)
-            raise _start_error(answer, base)
-        return cls(answer, programs, version, account, process)
+        ours, theirs = socket.socketpair()
+        with contextlib.ExitStack() as undo:
+            undo.enter_context(ours)
+            with theirs:
+                order["files"] = theirs.fileno()
+                process = subprocess.Popen(  # noqa: ASYNC220 - returns after the fork; the wait below is asynchronous
+                    [sys.executable, "-I", "-S", keeper.__file__], pass_fds=[theirs.fileno()],
+                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
+                )  # fmt: skip
+            try:
+                answer = await _converse(process, order)
+            except BaseException:
+                await asyncio.shield(asyncio.to_thread(_end, process))
+                raise
+            if "directory" not in answer:
+                await asyncio.to_thread(_end, process)
+                raise _start_error(answer, base)
+            undo.pop_all()
+        return cls(answer, programs, version, account, process, ours)
 
     def conninfo(self, dbname: str = "postgres", user: str | None = None, **extra: str) -> str:
         """A libpq connection string. It overrides what PG* variables in the environment could redirect or refuse."""
@@ -127,16 +136,6 @@ class LocalCluster:
             params["require_auth"] = ""
         return make_conninfo("", **{**params, **extra})
 
-    def own(self, path: Path) -> None:
-        """Give a file that we made inside `data_dir` to the server's user (when we are root; else it is already).
-
-        Raises ValueError for a path outside.
-        """
-        if not path.parent.resolve().is_relative_to(self.data_dir.resolve()):
-            raise ValueError(f"{path} is not inside {self.data_dir}")
-        if self._switched:
-            os.chown(path, self.owner_uid, self.owner_gid, follow_symlinks=False)
-
     @property
     def keeper_pid(self) -> int:
         """The process id of the keeper."""
@@ -150,7 +149,9 @@ class LocalCluster:
     def log_tail(self) -> str:
         """The last lines that the server logged, made printable; also after it ended by itself."""
         try:
-            text = (self.directory / "log").read_text("utf-8", "replace")
+            with open(self.directory / "log", "rb") as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - keeper.TAIL_BYTES))
+                text = file.read(keeper.TAIL_BYTES).decode("utf-8", "replace")
         except FileNotFoundError:  # the keeper has cleaned up; it told us before it did
             if self._process.poll() is None or self._process.stdout is None or self._process.stdout.closed:
                 return ""
@@ -160,6 +161,7 @@ class LocalCluster:
 
     async def stop(self) -> None:
         """Stop the server and remove its directory; idempotent. Raises LocalServerError if something is left."""
+        self.files.close()
         await asyncio.shield(asyncio.to_thread(_end, self._process))
         if self.directory.exists():  # the keeper was killed: its work falls to us
             await asyncio.to_thread(leftovers.remove_if_stale, self.directory)

@@ -38,13 +38,17 @@ def _sibling(name: str) -> ModuleType:
     return module
 
 
-confinement = _sibling("confinement")
+confinement, relfiles = _sibling("confinement"), _sibling("relfiles")
 
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4  # linux/prctl.h
 _QUIT_SECONDS = 8.0  # the server's own limit before it kills its children is 5 s (SIGKILL_CHILDREN_AFTER_SECS)
 TAIL_LINES = 15
-_TAIL_BYTES = 8_000  # as JSON at most six times that: below the 64 KiB that a pipe holds, so telling never blocks
+TAIL_BYTES = 8_000  # as JSON at most six times that: below the 64 KiB that a pipe holds, so telling never blocks
+_STATE_BYTES = 16_384  # postmaster.pid has eight short lines
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class StartError(Exception):
@@ -67,6 +71,7 @@ class Keeper:
         self.wakeup = wakeup
         self.told_to_stop = False
         self.server: subprocess.Popen[bytes] | None = None
+        self.files = 0  # process id of the one that handles relation files
         self.lock = -1
         self.directory = Path(tempfile.mkdtemp(prefix=order["prefix"], dir=order["base"]))
         self.log = self.directory / "log"
@@ -95,14 +100,12 @@ class Keeper:
     def spawn(self, argv: list[str], rules: list[tuple[int, Path | str]]) -> subprocess.Popen[bytes]:
         """Start a program as the server's user, confined to `rules` where the kernel can; it gets SIGQUIT from the kernel
         when this process dies. Raises OSError and SubprocessError: what cannot be confined is not started."""
-        prctl = ctypes.CDLL(None, use_errno=True).prctl
         keeper = os.getpid()
-
         ruleset = confinement.ruleset(rules) if self.confined else -1
 
         def confine_and_die_with_keeper() -> None:
             # After the change of user, which would clear it. The keeper may have died just before: look again.
-            prctl(_PR_SET_PDEATHSIG, int(signal.SIGQUIT), 0, 0, 0)
+            _libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGQUIT), 0, 0, 0)
             if os.getppid() != keeper:
                 os._exit(1)
             if ruleset >= 0:
@@ -121,6 +124,41 @@ class Keeper:
         finally:
             if ruleset >= 0:
                 os.close(ruleset)
+
+    def fork(self, folder: Path, descriptor: int, work: Callable[[], None]) -> int:
+        """Run `work` in a process that is the server's user, can touch `folder` only, keeps `descriptor` only, and ends
+        with this one. Returns its id; its exit status is the errno of what went wrong."""
+        ruleset = confinement.ruleset([(confinement.WRITE, folder)]) if self.confined else -1
+        keeper, pid = os.getpid(), os.fork()
+        if pid != 0:
+            if ruleset >= 0:
+                os.close(ruleset)
+            return pid
+        status = 1
+        try:
+            signal.set_wakeup_fd(-1)
+            for number in (*_STOP_SIGNALS, signal.SIGCHLD):
+                signal.signal(number, signal.SIG_DFL)
+            uid, gid = self.order["uid"], self.order["gid"]
+            if uid is not None:
+                os.setgroups([])
+                os.setresgid(gid, gid, gid)
+                os.setresuid(uid, uid, uid)
+            _libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+            _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)  # no debugger of that user's either
+            if os.getppid() != keeper:
+                os._exit(1)
+            if ruleset >= 0:
+                confinement.restrict(ruleset)
+            # The lock and the owner's pipes are not its own: held open here they would outlive the keeper.
+            os.closerange(0, max(descriptor, 0))
+            os.closerange(descriptor + 1, 1 << 20)
+            work()
+            status = 0
+        except OSError as error:
+            status = error.errno or 1
+        finally:
+            os._exit(status)
 
     def wait(self, process: subprocess.Popen[bytes], seconds: float | None, done: Callable[[], bool]) -> bool:
         """Wait until `process` ends or `done()` holds, whichever is first. False when `seconds` passed without either.
@@ -152,9 +190,24 @@ class Keeper:
         if not ended or self.server.returncode != 0:
             raise StartError("initdb", self.tail() if ended else "initdb took too long")
         self.server = None
-        lines = [f"{name} = '{_quoted(value)}'\n" for name, value in self.settings().items()]
-        with open(data / "postgresql.conf", "a", encoding="utf-8") as file:
-            file.writelines(lines)
+        lines = "".join(f"{name} = '{_quoted(value)}'\n" for name, value in self.settings().items())
+
+        def append() -> None:
+            file = os.open(data / "postgresql.conf", os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW)
+            left = memoryview(lines.encode())
+            while left:
+                left = left[os.write(file, left) :]
+
+        _, status = os.waitpid(self.fork(data, -1, append), 0)
+        if status != 0:
+            why = os.strerror(os.waitstatus_to_exitcode(status))
+            raise StartError("initdb", f"its settings could not be written: {why}")
+
+    def serve_files(self) -> None:
+        """Fork the process that makes and reads relation files for the owner, on the socket that came with the order."""
+        descriptor, base = int(self.order["files"]), self.directory / "data" / "base"
+        self.files = self.fork(base, descriptor, lambda: relfiles.serve(descriptor, base))
+        os.close(descriptor)
 
     def settings(self) -> dict[str, str]:
         """The order's settings and, above them, those that keep the server private."""
@@ -178,7 +231,7 @@ class Keeper:
         def ready() -> bool:
             # Line 8 of postmaster.pid is the state (src/include/utils/pidfile.h, PostgreSQL 10 and newer).
             try:
-                lines = state.read_text("ascii", "replace").split("\n")
+                lines = relfiles.read_regular(state, _STATE_BYTES).decode("ascii", "replace").split("\n")
             except FileNotFoundError:
                 return False
             return len(lines) > 7 and lines[7].strip() == "ready"
@@ -195,14 +248,18 @@ class Keeper:
         """The last lines of the server's log."""
         try:
             with open(self.log, "rb") as file:
-                file.seek(max(0, self.log.stat().st_size - _TAIL_BYTES))
-                lines = file.read(_TAIL_BYTES).decode("utf-8", "replace").rstrip().split("\n")
+                file.seek(max(0, self.log.stat().st_size - TAIL_BYTES))
+                lines = file.read(TAIL_BYTES).decode("utf-8", "replace").rstrip().split("\n")
         except FileNotFoundError:
             return ""
         return "\n".join(lines[-TAIL_LINES:])
 
     def clean(self) -> None:
         """Stop the server at once (nothing in it is worth a checkpoint) and remove the directory."""
+        if self.files:
+            os.kill(self.files, signal.SIGKILL)  # our own child, not waited for yet: the id is still its own
+            os.waitpid(self.files, 0)
+            self.files = 0
         if self.server is not None and self.server.poll() is None:
             self.server.send_signal(signal.SIGQUIT)
             try:
@@ -252,8 +309,9 @@ def main() -> int:
         keeper = Keeper(_read_order(), wakeup)
         keeper.prepare()
         keeper.initdb()
+        keeper.serve_files()
         server = keeper.start()
-        _say({"directory": str(keeper.directory), "keeper": os.getpid(), "confinement": keeper.confinement})
+        _say({"directory": str(keeper.directory), "files": keeper.files, "confinement": keeper.confinement})
         keeper.wait(server, None, lambda: False)  # until the server ends by itself or the owner is gone
         _say({"ended": keeper.tail()})
     except (OwnerGoneError, BrokenPipeError):

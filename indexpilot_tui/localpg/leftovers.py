@@ -18,12 +18,15 @@ import stat
 import time
 from pathlib import Path
 
+from indexpilot_tui.localpg.relfiles import read_regular
+
 PREFIX = "indexpilot-"
 LOCK = "lock"
 _NAME = re.compile(PREFIX + r"[a-z][a-z0-9]*-[a-z0-9_]{8}")  # mkdtemp's eight characters at the end
 DATA = "data"
 # A keeper makes its directory and takes the lock within milliseconds; a directory without a lock is left alone so long.
 _NEWBORN_SECONDS = 60.0
+_STATE_BYTES = 16_384  # postmaster.pid has eight short lines
 _QUIT_SECONDS = 8.0  # the server's own limit before it kills its children is 5 s (SIGKILL_CHILDREN_AFTER_SECS)
 
 
@@ -65,10 +68,10 @@ def stop_orphan(data_dir: Path) -> None:
     """Stop the server of `data_dir`, if one runs: the process named in postmaster.pid, when it is a postgres whose
     working directory is that data directory. The process is held by a descriptor, so its id cannot be reused."""
     try:
-        pid = int((data_dir / "postmaster.pid").read_text("ascii").split("\n", 1)[0])
+        pid = int(read_regular(data_dir / "postmaster.pid", _STATE_BYTES).split(b"\n", 1)[0])
         process = os.pidfd_open(pid)
-    except (FileNotFoundError, NotADirectoryError, ValueError, ProcessLookupError):
-        return  # never started, ended properly, or long gone
+    except (OSError, ValueError, OverflowError):
+        return  # never started, ended properly, long gone, or not what a server writes
     try:
         if not _is_server_of(pid, data_dir):
             return
