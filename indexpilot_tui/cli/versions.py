@@ -9,6 +9,8 @@ import psycopg
 
 from indexpilot_tui.errors import LocalServerError
 from indexpilot_tui.localpg import binaries, confinement
+from indexpilot_tui.localpg.account import server_account
+from indexpilot_tui.localpg.cluster import authentication
 
 _MAJORS = range(13, 30)
 
@@ -30,6 +32,14 @@ def lines() -> Iterator[str]:
             except (LocalServerError, PermissionError) as error:
                 yield f"PostgreSQL programs: {major} in {found} do not run ({binaries.printable(str(error))})"
     yield f"confinement of local servers: {confinement.status()}"
+    try:
+        user = server_account()
+    except LocalServerError as error:
+        yield f"local servers: none can run ({error.message})"
+        return
+    told = "this user" if not user.switched else "a user id of its own for each" if user.own else user.name
+    yield f"local servers run as: {told}"
+    yield f"local servers let in by: {authentication(binaries.embedded_major() * 10_000, None)[0]}"
 
 
 def _dotted(number: int) -> str:

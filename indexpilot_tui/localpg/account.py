@@ -92,10 +92,9 @@ def processes() -> dict[int, list[int]]:
                 status = Path(entry.path, "status").read_text("utf-8", "replace")
             except OSError:
                 continue  # ended in between
-            for line in status.splitlines():
-                if line.startswith("Uid:"):
-                    found.setdefault(int(line.split()[1]), []).append(int(entry.name))
-                    break
+            fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+            if "Uid" in fields and not fields["State"].startswith("Z"):  # a zombie only waits for its parent
+                found.setdefault(int(fields["Uid"].split()[0]), []).append(int(entry.name))
     return found
 
 

@@ -24,6 +24,7 @@ SUPERUSER = "indexpilot"
 PORT = 5432  # only a part of the socket's name: every cluster has a socket directory of its own
 START_SECONDS = 60.0
 _STOP_SECONDS = 15.0
+_TRIES = 50  # 5 s to remove what a killed keeper left
 _PURPOSE = re.compile(r"[a-z][a-z0-9]{0,15}")
 _SETTING = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*(\.[A-Za-z_][A-Za-z0-9_$]*)?")
 _ALL_IN_A_MAP = 160_000  # `all` as the role in pg_ident.conf
@@ -94,7 +95,7 @@ class LocalCluster:
         base = runtime_base(account, len(f"{prefix}12345678/s/.s.PGSQL.{PORT}"))
         await asyncio.to_thread(leftovers.sweep, base)
         programs, version = await asyncio.to_thread(binaries.resolve, account, bindir)
-        access, authentication = _authentication(version, logins)
+        access, files_of_access = authentication(version, logins)
         order: dict[str, Any] = {
             "base": str(base),
             "prefix": prefix,
@@ -102,7 +103,7 @@ class LocalCluster:
             "gid": account.gid,
             "maker": account.maker,
             "own": account.own,
-            "authentication": authentication,
+            "authentication": files_of_access,
             "bindir": str(programs),
             "initdb": _initdb_options(version, checksums),
             "settings": wanted,
@@ -172,8 +173,11 @@ class LocalCluster:
         """Stop the server and remove its directory; idempotent. Raises LocalServerError if something is left."""
         self.files.close()
         await asyncio.shield(asyncio.to_thread(_end, self._process))
-        if self.directory.exists():  # the keeper was killed: its work falls to us
-            await asyncio.to_thread(leftovers.remove_if_stale, self.directory)
+        if self.directory.exists():  # the keeper was killed: its work falls to us, or to another start that was quicker
+            for _ in range(_TRIES):
+                if await asyncio.to_thread(leftovers.remove_if_stale, self.directory) or not self.directory.exists():
+                    break
+                await asyncio.sleep(0.1)
             if self.directory.exists():
                 raise LocalServerError(
                     "the directory of a local PostgreSQL could not be removed",
@@ -202,7 +206,7 @@ def _initdb_options(version: int, checksums: bool) -> list[str]:
     return options
 
 
-def _authentication(version: int, logins: Sequence[str] | None) -> tuple[str, dict[str, str]]:
+def authentication(version: int, logins: Sequence[str] | None) -> tuple[str, dict[str, str]]:
     """Who is let in, in a word or two; and pg_hba.conf and pg_ident.conf for it."""
     name = console_name()
     trusting = "local all all trust\nlocal replication all trust\n"

