@@ -36,6 +36,7 @@ _LIBRARIES = (
     "/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/libx32", "/usr/local/lib", "/usr/share", "/lib", "/lib64",
     "/nix/store", "/gnu/store", "/var/cache/postgresql",
     "/etc/ld.so.cache", "/etc/passwd", "/etc/group", "/etc/nsswitch.conf", "/etc/localtime", "/etc/timezone",
+    "/etc/hosts", "/etc/host.conf", "/etc/resolv.conf", "/etc/gai.conf",  # 14 and older look up localhost for statistics
     "/etc/locale.alias", "/etc/ssl/openssl.cnf", "/etc/krb5.conf", "/var/lib/sss/mc",
     "/proc/meminfo", "/sys/devices/system/cpu", "/dev/urandom", "/dev/random", "/dev/zero",
 )  # fmt: skip
