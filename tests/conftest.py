@@ -84,6 +84,7 @@ def cluster18() -> Iterator[LocalCluster]:
                 "autovacuum": "off",
                 "max_prepared_transactions": "5",
             },
+            confined=False,  # it is production in these tests, and has a tablespace on a volume of its own
         )
     )
     yield cluster

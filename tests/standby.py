@@ -58,6 +58,11 @@ def standby_of(primary: LocalCluster, name: str = "standby1") -> Iterator[Standb
     account = {"user": primary.owner_uid, "group": primary.owner_gid, "extra_groups": []} if os.geteuid() == 0 else {}
     data = root / "data"
     server = None
+    # The standby is the server's own user, whom peer authentication does not know.
+    hba = primary.data_dir / "pg_hba.conf"
+    hba.write_text("local replication all trust\n" + hba.read_text())
+    with psycopg.connect(primary.conninfo(), autocommit=True) as conn:
+        conn.execute("select pg_reload_conf()")
     environment = {"PATH": os.environ["PATH"], "PGAPPNAME": name}
     try:
         subprocess.run(

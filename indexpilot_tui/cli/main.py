@@ -61,10 +61,23 @@ class Verbs(click.Group):
         return super().parse_args(ctx, args)
 
 
-@click.group(cls=Verbs, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="indexpilot")
-def cli() -> None:
+@click.group(
+    cls=Verbs, epilog=_EPILOG, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}
+)
+@click.option("--version", "show_version", is_flag=True, help="Show the version and exit.")
+@click.option("--verbose", is_flag=True, help="With --version: also the programs it works with, and how they are confined.")
+@click.pass_context
+def cli(ctx: click.Context, show_version: bool, verbose: bool) -> None:
     """A console for PostgreSQL indexes: observe, forecast, change under safeguards, prove, roll back."""
+    if not show_version:
+        return
+    click.echo(f"indexpilot, version {__version__}")
+    if verbose:
+        from indexpilot_tui.cli.versions import lines
+
+        for line in lines():
+            click.echo(line)
+    ctx.exit()
 
 
 def run(argv: list[str] | None = None) -> int:

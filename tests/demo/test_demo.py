@@ -13,7 +13,7 @@ from psycopg import AsyncConnection
 
 from indexpilot_tui.demo import Demo
 from indexpilot_tui.errors import LocalServerError, UsageError
-from indexpilot_tui.localpg import LocalCluster
+from indexpilot_tui.localpg import LocalCluster, confinement
 
 HOT = "SELECT count(*), sum(quantity) FROM shop.order_items WHERE product_id = 700"
 
@@ -31,6 +31,8 @@ def demo() -> Iterator[Demo]:
     assert took < 15, "the promise of the demo"
     assert "demo" in told[0]
     assert "generated" in told[0]
+    assert one.cluster.access.startswith("peer: "), "only who started it is let in"
+    assert one.cluster.confinement == confinement.status()
     yield one
     asyncio.run(one.stop())
 

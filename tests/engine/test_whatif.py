@@ -17,7 +17,7 @@ from indexpilot_tui.engine.whatif.candidates import candidates
 from indexpilot_tui.engine.whatif.model import Forecast, Statement
 from indexpilot_tui.engine.whatif.simulate import Simulator
 from indexpilot_tui.errors import UsageError
-from indexpilot_tui.localpg import LocalCluster
+from indexpilot_tui.localpg import LocalCluster, confinement
 from indexpilot_tui.settings.model import Settings
 from tests.conftest import socket_target
 
@@ -385,12 +385,17 @@ async def test_many_at_once_and_one_cut_short(cluster18: LocalCluster, database:
     await sessions.pop().close()
 
 
-async def test_nothing_is_left_when_the_simulator_closes(place: Place) -> None:
+async def test_the_forecast_tells_the_confinement_and_nothing_is_left_when_the_simulator_closes(place: Place) -> None:
     simulator = Simulator()
-    await simulator.simulate(place.session, "create index on child (parent_id)", [Statement("1", "select 1 from child", 1)])
+    forecast = await simulator.simulate(
+        place.session, "create index on child (parent_id)", [Statement("1", "select 1 from child", 1)]
+    )
     (running,) = simulator._server._clusters.values()
     cluster = running.cluster
     assert cluster.data_dir.exists()
+    assert forecast.to_json()["confinement"] == cluster.confinement == confinement.status()
+    told = [r for r in forecast.confidence.reasons if "not confined" in r]
+    assert bool(told) == cluster.confinement.startswith("none"), "a reason exactly where the kernel has none"
     await simulator.close()
     assert not cluster.data_dir.exists()
     assert not cluster.running

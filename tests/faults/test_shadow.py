@@ -104,19 +104,36 @@ class _Fragile:
         self.facts, self.rows = session.facts, rows
 
 
+def _limit_file_size(cluster: LocalCluster, soft: int) -> None:
+    """Of the process that makes the files of the shadow. Only its own user may do that."""
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            if os.geteuid() == 0:
+                os.setgroups([])
+                os.setresgid(*[cluster.owner_gid] * 3)
+                os.setresuid(*[cluster.owner_uid] * 3)
+            hard = resource.prlimit(cluster.files.pid, resource.RLIMIT_FSIZE)[1]
+            resource.prlimit(cluster.files.pid, resource.RLIMIT_FSIZE, (soft, hard))
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitpid(pid, 0)[1] == 0
+
+
 async def test_no_room_for_the_files_of_the_shadow(place: Place) -> None:
     """A file size limit stands for a full disk: truncating the file of the table fails with an OSError."""
     simulator = Simulator()
     try:
         await simulator.warm()
-        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, hard))
+        _limit_file_size(_running(simulator), 1 << 20)
         session = await place.session()
         try:
             with pytest.raises(LocalServerError) as caught:
                 await simulator.simulate(session, DDL, QUERY)
         finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+            _limit_file_size(_running(simulator), resource.RLIM_INFINITY)
             await session.close()
         assert "the shadow planner's own server failed" in caught.value.message
         await _right(simulator, place)

@@ -103,18 +103,6 @@ async def test_two_at_once_do_not_meet() -> None:
         await two.stop()
 
 
-async def test_a_file_of_ours_in_the_data_directory_becomes_the_servers() -> None:
-    async with await LocalCluster.start("own") as cluster:
-        file = cluster.data_dir / "base" / "ours"
-        file.touch()
-        cluster.own(file)
-        assert file.stat().st_uid == cluster.owner_uid
-        with pytest.raises(ValueError, match="not inside"):
-            cluster.own(cluster.directory / "lock")
-        with pytest.raises(ValueError, match="not inside"):
-            cluster.own(cluster.data_dir / ".." / "lock")
-
-
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
 async def test_the_end_of_the_owner_is_the_end_of_the_server(how: signal.Signals) -> None:
     owner = _owner()

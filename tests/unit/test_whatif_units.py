@@ -122,17 +122,6 @@ def test_hollow_btrees_have_their_height_in_the_metapage(pages: int, height: int
         assert levels == list(range(height, -1, -1))
 
 
-def test_files_have_their_size_and_no_content(tmp_path: Path) -> None:
-    path = tmp_path / "3000000001"
-    made = hollow.write(path, b"x" * 8192, hollow.SEGMENT_PAGES * 2 + 5)
-    assert [p.name for p in made] == ["3000000001", "3000000001.1", "3000000001.2"]
-    assert [p.stat().st_size for p in made] == [1 << 30, 1 << 30, 5 * 8192]
-    assert sum(p.stat().st_blocks * 512 for p in made) < 100_000
-    hollow.remove(path)
-    assert list(tmp_path.iterdir()) == []
-    assert [p.stat().st_size for p in hollow.write(path, b"", 0)] == [0]
-
-
 @pytest.mark.parametrize(
     ("text", "items"),
     [

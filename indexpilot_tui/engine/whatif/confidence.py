@@ -96,6 +96,17 @@ def _some(names: Sequence[str]) -> str:
     return shown if len(names) <= SHOWN else f"{shown} and {len(names) - SHOWN} more"
 
 
+def unconfined(confinement: str) -> str:
+    """What to say of a shadow whose server is not confined by the kernel; empty when it is, or when there is no server."""
+    return f"the shadow's server is not confined by the kernel ({confinement})" if confinement.startswith("none") else ""
+
+
+def of_confinement(doubts: Doubts, confinement: str) -> None:
+    """Told, but no doubt about the figures: the level stays."""
+    if reason := unconfined(confinement):
+        doubts.add("high", reason)
+
+
 def of_coverage(doubts: Doubts, left_share: float | None, left: int, total: int) -> None:
     """Doubts from statements that could not be planned. `left_share` is their part (0..1) of the execution time."""
     if not left:

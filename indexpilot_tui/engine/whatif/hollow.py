@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import math
 import struct
-from pathlib import Path
 
-PAGE = 8192
-SEGMENT_PAGES = 131_072  # RELSEG_SIZE: 1 GiB a file
+from indexpilot_tui.localpg.relfiles import PAGE
 
 _HEADER = 24  # SizeOfPageHeaderData
 _BT_SPECIAL = 16  # BTPageOpaqueData
@@ -95,37 +93,10 @@ def brin_image(built: bytes, heap_pages: int) -> bytes:
 def gin_image(built: bytes, pages: int, entries: int, entry_pages: int) -> bytes:
     """A GIN index as built on an empty table, with the page and entry counts that a build leaves in the metapage
     (GinMetaPageData: gincostestimate reads them)."""
+    if len(built) < PAGE:
+        raise OSError("a GIN index as built has no metapage")
     image = bytearray(built)
     data_pages = max(0, pages - 1 - entry_pages)
     struct.pack_into("<III", image, _HEADER + 24, pages, entry_pages, data_pages)
     struct.pack_into("<q", image, _HEADER + 40, entries)
     return bytes(image)
-
-
-def write(path: Path, image: bytes, pages: int) -> list[Path]:
-    """Make a relation file of `pages` pages that begins with `image`; the rest is a hole. Returns the segments made.
-
-    Raises OSError (disk full, file size limit).
-    """
-    made: list[Path] = []
-    left, number = max(pages, len(image) // PAGE), 0
-    while True:
-        part = path if number == 0 else path.with_name(f"{path.name}.{number}")
-        with part.open("wb") as f:
-            made.append(part)
-            if number == 0:
-                f.write(image)
-            f.truncate(min(left, SEGMENT_PAGES) * PAGE)
-        left, number = left - SEGMENT_PAGES, number + 1
-        if left <= 0:
-            return made
-
-
-def remove(path: Path) -> None:
-    """Remove a relation file with its segments."""
-    number = 0
-    part = path
-    while part.exists():
-        part.unlink()
-        number += 1
-        part = path.with_name(f"{path.name}.{number}")

@@ -11,7 +11,7 @@ from indexpilot_tui.engine.whatif.database import ShadowDatabase
 from indexpilot_tui.engine.whatif.expressions import derive
 from indexpilot_tui.engine.whatif.made import MadeIndex
 from indexpilot_tui.engine.whatif.shape import mean_key_width, shape_of
-from indexpilot_tui.engine.whatif.sizing import index_image, point, relation_path, write_file
+from indexpilot_tui.engine.whatif.sizing import index_image, point, read_file, write_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,5 +91,5 @@ def _rows_for(shape: sizes.IndexShape, pages: int) -> sizes.IndexShape:
 def image_of(shadow: ShadowDatabase, m: MadeIndex, size: sizes.SizeEstimate, shape: sizes.IndexShape) -> bytes:
     """What the planner may read at the start of a new index. Blocking; raises OSError."""
     if m.method == "gin":
-        return hollow.gin_image(relation_path(shadow, m.file).read_bytes(), size.pages, size.entries, size.entry_pages)
+        return hollow.gin_image(read_file(shadow, m.file), size.pages, size.entries, size.entry_pages)
     return index_image(shadow, m.method, m.file, size.pages, mean_key_width(shape), shape.heap_pages)

@@ -112,6 +112,7 @@ class Forecast:
     notes: tuple[str, ...] = field(default=())
     covered_by: tuple[str, ...] = ()  # existing indexes that make the new one superfluous
     drop: DropForecast | None = None  # of a drop alone: what hangs on the index
+    confinement: str = ""  # of the shadow's server: `landlock ABI n`, or `none: ` and the reason; empty without a server
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -119,6 +120,7 @@ class Forecast:
             "backend": self.backend,
             "server_version": self.server_version,
             "planner_version": self.planner_version,
+            "confinement": self.confinement or None,
             "queries": [
                 {
                     "queryid": q.queryid,

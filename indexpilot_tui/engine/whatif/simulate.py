@@ -16,7 +16,7 @@ from indexpilot_tui.engine.postgres.session import Session
 from indexpilot_tui.engine.postgres.text import clean, clean_line
 from indexpilot_tui.engine.whatif import drop, hypopg, workload
 from indexpilot_tui.engine.whatif.change import Outcome, forecast_create, forecast_drop, forecast_invalid, forecast_reindex
-from indexpilot_tui.engine.whatif.confidence import Doubts, of_coverage, of_snapshot
+from indexpilot_tui.engine.whatif.confidence import Doubts, of_confinement, of_coverage, of_snapshot
 from indexpilot_tui.engine.whatif.database import ShadowDatabase
 from indexpilot_tui.engine.whatif.drop_model import Rebuild
 from indexpilot_tui.engine.whatif.fits import fitting
@@ -116,7 +116,8 @@ class Simulator:
             arguments = (snapshot, change, question.table, question.parsed, question.touching)
             outcome.notes.append(hypopg.difference(outcome, await hypopg.forecast(reader, *arguments)))
         outcome.doubts += [("high", told) for told in shadow.told()]  # worth knowing, and no doubt
-        return _assemble(question, snapshot, outcome, shadow.issues, shadow.cluster.version, reader, started)
+        cluster = shadow.cluster
+        return _assemble(question, snapshot, outcome, shadow.issues, cluster.version, reader, started, cluster.confinement)
 
     async def _hypopg(self, reader: Reader, snapshot: Snapshot, question: Question, started: float) -> Forecast:
         outcome = await hypopg.forecast(
@@ -273,7 +274,7 @@ def _left_share(parsed: Sequence[Parsed], left: Sequence[LeftOut]) -> float | No
 
 def _assemble(
     question: Question, snapshot: Snapshot, outcome: Outcome, issues: list[str], version: int, reader: Reader,
-    started: float,
+    started: float, confinement: str = "",
 ) -> Forecast:  # fmt: skip
     relation: Relation = snapshot.relations[question.table]
     queries, left = _queries(outcome, question.parsed)
@@ -281,6 +282,7 @@ def _assemble(
     of_snapshot(doubts, snapshot, version, [question.table, *snapshot.members(question.table)])
     of_coverage(doubts, _left_share(question.parsed, left), len(left), len(question.parsed))
     doubts.add_all("medium", issues)
+    of_confinement(doubts, confinement)
     doubts.add_all("medium", (p.note for p in outcome.before.values() if p.note))
     for level, reason in outcome.doubts:
         doubts.add(level, reason)
@@ -311,6 +313,7 @@ def _assemble(
         elapsed_ms=(time.perf_counter() - started) * 1000,
         notes=tuple(dict.fromkeys([*question.notes, *_standing(question), *outcome.notes, f"HOT updates: {hot_basis}"])),
         drop=blast,
+        confinement=confinement,
         covered_by=tuple(outcome.covered),
     )
 

@@ -7,7 +7,6 @@ empty: pointing back to it lets a real index be built in no time, whatever size 
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 import psycopg
 from psycopg import sql
@@ -81,23 +80,23 @@ def key_width(snapshot: Snapshot, index: Index) -> float:
     return width
 
 
-def relation_path(shadow: ShadowDatabase, file: int) -> Path:
-    return shadow.cluster.data_dir / "base" / str(shadow.database_oid) / str(file)
-
-
 def write_file(shadow: ShadowDatabase, image: bytes, pages: int) -> int:
     """A new relation file of our own; returns its number. Blocking; raises OSError."""
     shadow.next_file += 1
-    for part in hollow.write(relation_path(shadow, shadow.next_file), image, pages):
-        shadow.cluster.own(part)
+    shadow.cluster.files.write(shadow.database_oid, shadow.next_file, image, pages)
     return shadow.next_file
+
+
+def read_file(shadow: ShadowDatabase, file: int) -> bytes:
+    """The file of an index as built on an empty table. Blocking; raises OSError."""
+    return shadow.cluster.files.read(shadow.database_oid, file)
 
 
 def index_image(shadow: ShadowDatabase, method: str, built: int, pages: int, width: float, heap_pages: int) -> bytes:
     """What the planner may read at the start of an index of this method; `built` is its file as built, flushed."""
     if method == "btree":
         return hollow.btree_image(pages, width)
-    image = relation_path(shadow, built).read_bytes()
+    image = read_file(shadow, built)
     return hollow.brin_image(image, heap_pages) if method == "brin" and image else image
 
 
@@ -137,10 +136,14 @@ async def _sizes(shadow: ShadowDatabase, snapshot: Snapshot, changed: list[int])
     if made:
         before = await current_files(shadow, [row[0] for row in made])
         await point(shadow, made)
-        for oid, file in before.items():
-            if file != shadow.empty_files[oid]:
-                hollow.remove(relation_path(shadow, file))
+        old = [file for oid, file in before.items() if file != shadow.empty_files[oid]]
+        await asyncio.to_thread(_remove, shadow, old)
     shadow.applied_sizes.update({oid: snapshot.sizes[oid] for oid in changed})
+
+
+def _remove(shadow: ShadowDatabase, files: list[int]) -> None:
+    for file in files:
+        shadow.cluster.files.remove(shadow.database_oid, file)
 
 
 async def current_files(shadow: ShadowDatabase, oids: list[int]) -> dict[int, int]:

@@ -24,6 +24,7 @@ from indexpilot_tui.engine.whatif.advise.seen import read_seen
 from indexpilot_tui.engine.whatif.advise.solve import Solver
 from indexpilot_tui.engine.whatif.advise.units import Reference, units_of
 from indexpilot_tui.engine.whatif.advise.writes import Writer, upkeep, writers
+from indexpilot_tui.engine.whatif.confidence import unconfined
 from indexpilot_tui.engine.whatif.database import ShadowDatabase
 from indexpilot_tui.engine.whatif.fits import fitting
 from indexpilot_tui.engine.whatif.model import LeftOut, Statement
@@ -144,6 +145,7 @@ async def _advise(shadow: ShadowDatabase, case: Case, options: Options, started:
         findings = await report(solver, problem, chosen, replaced[0])
         advised, asked = await _drops(shadow, pool, case, units, chosen, await prices.exact(chosen), replaced[1])
         notes = [*case.notes, *(clean_line(i) for i in shadow.issues)]
+        notes += [text for text in (unconfined(shadow.cluster.confinement),) if text]
         if skipped:
             notes.append(f"{skipped} candidates of the least costly statements were not tried")
         left = [

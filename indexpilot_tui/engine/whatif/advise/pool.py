@@ -16,7 +16,7 @@ from indexpilot_tui.engine.whatif.database import ShadowDatabase
 from indexpilot_tui.engine.whatif.expressions import derive
 from indexpilot_tui.engine.whatif.made import MadeIndex
 from indexpilot_tui.engine.whatif.shape import mean_key_width, shape_of
-from indexpilot_tui.engine.whatif.sizing import current_files, index_image, point, relation_path, write_file
+from indexpilot_tui.engine.whatif.sizing import current_files, index_image, point, read_file, write_file
 
 # Bytes of a candidate by somebody else's model, in place of ours; B-trees have no height then, as HypoPG has them.
 SizeOf = Callable[[Candidate, sizes.IndexShape], int]
@@ -196,7 +196,7 @@ class Pool:
             if m.method == "btree" and self._size_of is not None:
                 image = hollow.heightless_btree_image()
             elif m.method == "gin":
-                built = relation_path(self.shadow, m.file).read_bytes()
+                built = read_file(self.shadow, m.file)
                 image = hollow.gin_image(built, size.pages, size.entries, size.entry_pages)
             else:
                 image = index_image(self.shadow, m.method, m.file, size.pages, mean_key_width(shape), shape.heap_pages)
