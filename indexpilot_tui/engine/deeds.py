@@ -59,10 +59,7 @@ class Deeds:
         plan = await planning.make_plan(session, parse_index_statement(ddl), self._settings)
         plan = replace(plan, terms=terms_of(self._target, self._settings))
         must_agree(plan)
-        found = await duplicates.look(session, plan) if duplicates.concerns(plan) else None
-        if found is not None and found.groups:
-            raise RefusedError(found.sentence, field="table", value=f"{plan.schema}.{plan.table}",
-                               remedy="settle the duplicates first")  # fmt: skip
+        found = await duplicates.chance(session, plan) if duplicates.concerns(plan) else None
         change_id = await journal.propose(plan, target=self._target.name, reason=_reason(reason))
         if found is not None:
             await journal.append(change_id, 0, "duplicates", found.told)

@@ -45,7 +45,8 @@ async def place() -> AsyncIterator[Place]:
             owner.execute("create function f(int) returns int immutable language sql as 'select $1'")
             owner.execute("create table t as select g as a, g % 5000 as b, g::text as c from generate_series(1, 60000) g")
             owner.execute("vacuum analyze t")
-            session = await connect(socket_target(cluster, "postgres"), Purpose.MONITOR, Settings())
+            owner.execute("create role looker login; grant pg_monitor, pg_read_all_data to looker")
+            session = await connect(socket_target(cluster, "postgres", "looker"), Purpose.MONITOR, Settings())
             try:
                 yield Place(session, owner)
             finally:

@@ -11,8 +11,7 @@ import pytest
 from indexpilot_tui.engine.changes import duplicates
 from indexpilot_tui.engine.control import Control
 from indexpilot_tui.engine.deeds import Deeds
-from indexpilot_tui.engine.model.change import State
-from indexpilot_tui.errors import RefusedError
+from indexpilot_tui.engine.model.change import Plan, State
 from indexpilot_tui.settings.model import Settings
 from indexpilot_tui.settings.validated import plain, validated
 from tests.faults.workshop import OWNER, Workshop, actions, check_intents, quick, story
@@ -24,6 +23,18 @@ def with_precheck(settings: Settings, **changed: object) -> Settings:
     return validated(Settings, plain(settings) | {
             "production_safeguards": plain(settings.production_safeguards) | {"unique_precheck": changed}
         })  # fmt: skip
+
+
+async def counted(workshop: Workshop, plan: Plan) -> duplicates.Duplicates:
+    """The executor's query, as the owner."""
+    query = await duplicates.counting(workshop.monitor, plan)
+    if isinstance(query, str):
+        return duplicates.Duplicates(None, None, query)
+    with psycopg.connect(workshop.cluster.conninfo(workshop.dbname), autocommit=True) as conn:
+        conn.execute(f"set role {OWNER}".encode())
+        row = conn.execute(query).fetchone()
+    assert row is not None
+    return duplicates.Duplicates(row[0], row[1])
 
 
 @pytest.mark.parametrize(
@@ -48,7 +59,7 @@ async def test_they_are_counted_as_the_index_would_see_them(
         workshop.sql(setup)
     workshop.sql("grant usage on schema app to w_operator; grant select on app.t to w_operator")
     plan = await workshop.plan(ddl)
-    seen = await duplicates.look(workshop.monitor, plan)
+    seen = await counted(workshop, plan)
     assert (seen.groups, seen.rows) == found, seen
     plain = plan.ddl.replace(" CONCURRENTLY", "")  # the server itself agrees
     with psycopg.connect(workshop.cluster.conninfo(workshop.dbname), autocommit=True) as conn:
@@ -65,15 +76,22 @@ async def test_nulls_that_are_not_distinct_count_on_15_and_later(either: Worksho
         "update app.t set w = null where id < 3; grant usage on schema app to w_operator; grant select on app.t to w_operator"
     )
     plan = await either.plan("create unique index on app.t (w) nulls not distinct")
-    seen = await duplicates.look(either.monitor, plan)
+    seen = await counted(either, plan)
     assert (seen.groups, seen.rows) == (1, 2)
 
 
-async def test_without_the_right_to_read_it_is_not_known(workshop: Workshop) -> None:
-    plan = await workshop.plan("create unique index on app.t (v)")
-    seen = await duplicates.look(workshop.monitor, plan)
-    assert seen.groups is None
-    assert "may not read" in seen.why
+async def test_a_proposal_takes_the_chance_of_duplicates_from_statistics(workshop: Workshop) -> None:
+    for ddl, why in (("create unique index on app.t (v)", "about 1000 values in 20000 rows: duplicates are likely"),
+                     ("create unique index on app.t (id)", "about 20000 values in 20000 rows: hardly any"),
+                     ("create unique index on app.t (v, w)", "the most distinct of its columns has about 20000"),
+                     ("create unique index on app.t (lower(w))", "statistics do not tell of expressions")):  # fmt: skip
+        workshop.sql("grant usage on schema app to w_operator; grant select on app.t to w_operator")
+        seen = await duplicates.chance(workshop.monitor, await workshop.plan(ddl))
+        assert seen.groups is None
+        assert why in seen.why
+    workshop.sql("revoke select on app.t from w_operator")
+    seen = await duplicates.chance(workshop.monitor, await workshop.plan("create unique index on app.t (v)"))
+    assert "no statistics of its columns are visible" in seen.why
 
 
 async def test_a_function_that_no_index_may_use_is_not_called(workshop: Workshop) -> None:
@@ -83,21 +101,33 @@ async def test_a_function_that_no_index_may_use_is_not_called(workshop: Workshop
     )
     workshop.sql("grant usage on schema app to w_operator; grant select on app.t to w_operator")
     plan = await workshop.plan("create unique index on app.t (app.spy(id))")
-    seen = await duplicates.look(workshop.monitor, plan)
+    seen = await counted(workshop, plan)
     assert seen.groups is None
     assert "app.spy is not an IMMUTABLE function" in seen.why
 
 
-async def test_a_proposal_over_duplicates_is_refused_with_the_count_and_no_values(workshop: Workshop) -> None:
+async def test_a_proposal_over_duplicates_says_what_statistics_say_and_counts_nothing(workshop: Workshop) -> None:
     workshop.sql("grant usage on schema app to w_operator; grant select on app.t to w_operator")
     control = Control(workshop.target, workshop.settings, lambda _: None, None)
     await control.open()
     try:
-        with pytest.raises(RefusedError) as caught:
-            await Deeds(control).propose(workshop.monitor, "create unique index on app.t (v)", "one each")
+        made = await Deeds(control).propose(workshop.monitor, "create unique index on app.t (v)", "one each")
     finally:
         await control.close()
-    assert "20000 rows share 1000 values" in str(caught.value)
+    told = next(e.detail for e in made.events if e.action == "duplicates")
+    assert told["groups"] is None
+    assert "duplicates are likely; its executor counts after the approval" in told["why"]
+
+
+@pytest.mark.family(13)
+@pytest.mark.parametrize("policies", ["enable row level security", "enable row level security, force row level security"])
+async def test_the_rows_behind_policies_are_not_counted(workshop: Workshop, policies: str) -> None:
+    workshop.sql(f"set role {OWNER}; alter table app.t {policies}; create policy p on app.t using (id < 5)")
+    change_id = await workshop.approved("create unique index on app.t (id)")
+    await workshop.spawn(change_id)
+    change = await workshop.until(change_id, State.FAILED)
+    assert "has policies (row-level security), so its rows are not counted" in change.outcome
+    assert "ddl.intent" not in actions(change)
 
 
 @pytest.mark.family(13)

@@ -63,7 +63,7 @@ class Door:
         self.did.append("change")
         return "task"
 
-    async def count_duplicates(self, query: Any, seconds: float) -> tuple[int, int]:
+    async def count_duplicates(self, place: Any, query: Any, seconds: float) -> tuple[int, int]:
         return (0, 0)
 
     async def close(self) -> None:
@@ -359,7 +359,11 @@ async def test_duplicates_hold_up_a_unique_build(
             raise counted
         return counted
 
+    async def guarded(*_: Any) -> str:
+        return ""
+
     monkeypatch.setattr("indexpilot_tui.engine.changes.duplicates.counting", counting)
+    monkeypatch.setattr("indexpilot_tui.engine.changes.duplicates.guarded", guarded)
     room.door.count_duplicates = count
     made = beginning(
         change(State.STARTING, plan=plan), state=State.STARTING, guards={"unique_precheck": {"required": required}}

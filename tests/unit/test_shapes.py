@@ -68,7 +68,7 @@ def at(monkeypatch: pytest.MonkeyPatch) -> Any:
                 raise planner
             yield planner
 
-        monkeypatch.setattr(plan_shapes, "session", session)
+        monkeypatch.setattr(plan_shapes, "looking", session)
         return planner
 
     return put

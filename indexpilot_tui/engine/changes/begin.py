@@ -213,12 +213,13 @@ async def _has_duplicates(work: Work, door: Door) -> bool:
     if not duplicates.concerns(work.plan):
         return False
     policy = work.settings.production_safeguards.unique_precheck
-    query = await duplicates.counting(await work.eye(), work.plan)
+    eye = await work.eye()
+    query = await duplicates.guarded(eye, work.plan) or await duplicates.counting(eye, work.plan)
     if isinstance(query, str):
         found = duplicates.Duplicates(None, None, query)
     else:
         try:
-            found = duplicates.Duplicates(*await door.count_duplicates(query, policy.max_seconds))
+            found = duplicates.Duplicates(*await door.count_duplicates(work, query, policy.max_seconds))
         except psycopg.Error as exc:
             late = f"the count took longer than {policy.max_seconds:g} s (production_safeguards.unique_precheck.max_seconds)"
             why = late if exc.sqlstate == "57014" else f"the server answered {exc.sqlstate}"

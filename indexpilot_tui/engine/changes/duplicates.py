@@ -17,7 +17,6 @@ from indexpilot_tui.engine.model.change import Plan
 from indexpilot_tui.engine.postgres.ddl import element_text, parse_index_statement
 from indexpilot_tui.engine.postgres.session import Session
 from indexpilot_tui.engine.postgres.text import clean_line
-from indexpilot_tui.errors import PrivilegeError, ServerError
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,18 +86,30 @@ def _functions(tree: Any) -> list[list[str]]:
     return [list(name) if len(name) == 2 else ["pg_catalog", name[-1]] for name in sorted(names)]
 
 
-async def look(session: Session, plan: Plan) -> Duplicates:
-    """Count on a session that only reads. What could not be counted is told, not raised: a right that is missing, a time
-    limit. The server's message is left out where it could hold a row's value."""
-    query = await counting(session, plan)
-    if isinstance(query, str):
-        return Duplicates(None, None, query)
-    try:
-        row = await session.row(query)
-    except PrivilegeError:
-        return Duplicates(None, None, f"{clean_line(session.facts.session_user, 80)} may not read the table")
-    except ServerError as exc:
-        sqlstate = getattr(exc.__cause__, "sqlstate", None)
-        why = "the count took too long" if sqlstate == "57014" else f"the server answered {sqlstate or 'nothing'}"
-        return Duplicates(None, None, why)
-    return Duplicates(row["groups"], row["rows"]) if row else Duplicates(None, None, "the server gave no row")
+async def chance(session: Session, plan: Plan) -> Duplicates:
+    """What statistics say of duplicates, for a proposal. The rows themselves are counted by the executor only, after the
+    approval: a count runs what hangs on the table, and a proposer's session does not do that."""
+    tree = parse_index_statement(plan.ddl).tree.index_stmt
+    names = [param.index_elem.name for param in tree.index_params]
+    counted = "its executor counts after the approval"
+    if not all(names) or tree.HasField("where_clause"):
+        return Duplicates(None, None, f"statistics do not tell of expressions and conditions; {counted}")
+    found = await session.rows(question("distinct_values", session), {"table_oid": plan.table_oid, "names": names})
+    told = [row for row in found if row["distinct_values"] is not None and row["rows"] > 0]
+    if not told:
+        return Duplicates(None, None, f"no statistics of its columns are visible; {counted}")
+    most = max(told, key=lambda row: row["distinct_values"])
+    rows, values = most["rows"], most["distinct_values"]
+    about = f"about {values:.0f} values in {rows:.0f} rows"
+    if len(names) > 1:
+        return Duplicates(None, None, f"by statistics the most distinct of its columns has {about}; {counted}")
+    likely = "duplicates are likely" if values < 0.98 * rows * (1 - most["null_frac"]) else "hardly any can be duplicates"
+    return Duplicates(None, None, f"by statistics {about}: {likely}; {counted}")
+
+
+async def guarded(session: Session, plan: Plan) -> str:
+    """Why the rows of the table are not counted: policies are code of others, and hide rows from a count. Else empty."""
+    row = await session.row(question("table_policies", session), {"table_oid": plan.table_oid})
+    if row is None:
+        return "the table is gone"
+    return "the table has policies (row-level security), so its rows are not counted" if row["guarded"] else ""

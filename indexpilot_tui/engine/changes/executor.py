@@ -10,7 +10,7 @@ import asyncio
 import json
 import os
 import sys
-from typing import Any
+from typing import Any, Protocol
 
 import psycopg
 from psycopg import sql
@@ -31,6 +31,10 @@ from indexpilot_tui.settings.model import Settings, Target
 
 __all__ = ["LOCK_CLASS", "Door", "main", "spawn"]
 
+STILL_READING = (
+    "select pg_catalog.current_setting('transaction_read_only') = 'on'"
+    " and pg_catalog.pg_current_xact_id_if_assigned() is null"
+)
 FINISH_LOCK = "2s"  # unlike a build, these leave nothing behind when they give up
 STEP_LOCK = "1s"  # the same; whoever came after it waits as long
 TRY_LOCK = "select pg_catalog.pg_try_advisory_lock(%s::int, %s::int)"
@@ -40,6 +44,15 @@ LOCK_CLASS = 0x1D8F  # first key of our advisory locks; the second is the table'
 def lock_key(table_oid: int) -> tuple[int, int]:
     """The two keys of a table's advisory lock."""
     return LOCK_CLASS, table_oid - 2**31
+
+
+class Place(Protocol):
+    """Where a change is carried out."""
+
+    @property
+    def target(self) -> Target: ...
+    @property
+    def settings(self) -> Settings: ...
 
 
 class Door:
@@ -153,15 +166,27 @@ class Door:
             return asyncio.create_task(self._send(statement))
         return asyncio.create_task(self._briefly(statement, STEP_LOCK))
 
-    async def count_duplicates(self, query: sql.Composed, max_seconds: float) -> tuple[int, int]:
-        """Ask as the table's owner, who may read it, in a transaction that can only read and is over within the time.
-        Raises psycopg.Error."""
-        async with self.session.conn.transaction(force_rollback=True), self.session.conn.cursor() as cursor:
-            await cursor.execute("set transaction read only")
-            for name, value in (("statement_timeout", f"{max_seconds * 1000:.0f}ms"), ("lock_timeout", FINISH_LOCK)):
-                await cursor.execute("select pg_catalog.set_config(%s, %s, true)", (name, value))
-            await cursor.execute(query)
-            row = await cursor.fetchone()
+    async def count_duplicates(self, place: Place, query: sql.Composed, max_seconds: float) -> tuple[int, int]:
+        """Ask as the table's owner, who may read it, in a transaction that can only read and is over within the time, on a
+        connection that is closed afterwards: what hangs on the table runs here, and nothing else ever does. Raises
+        psycopg.Error, and IndexPilotError when no second connection is to be had or something was written."""
+        session = await connect(
+            place.target, Purpose.EXECUTOR, place.settings, application_name=f"ixp-count:{self.hold.change_id}"
+        )
+        try:
+            await session.execute(sql.SQL("set role {}").format(sql.Identifier(self.plan.owner)))
+            async with session.conn.cursor() as cursor:
+                await cursor.execute("begin transaction read only")
+                for setting, value in (("statement_timeout", f"{max_seconds * 1000:.0f}ms"), ("lock_timeout", FINISH_LOCK)):
+                    await cursor.execute("select pg_catalog.set_config(%s, %s, true)", (setting, value))
+                await cursor.execute(query)
+                row = await cursor.fetchone()
+                await cursor.execute(STILL_READING)
+                still = await cursor.fetchone()
+        finally:
+            await session.close()
+        if still is None or still[0] is not True:
+            raise RefusedError("the count wrote something, or left its read-only transaction: what it told is not used")
         if row is None:
             raise psycopg.DataError("the server gave no row")
         return int(row[0]), int(row[1])

@@ -1,6 +1,6 @@
 """The shape of a statement's plan as a fingerprint: did the change give it another plan? No plan and no value is kept.
 
-A plan is asked for with EXPLAIN, which executes nothing of the statement, on a session that only reads. Planning itself
+A plan is asked for with EXPLAIN, which executes nothing of the statement, as `postgres.looking` does it. Planning itself
 folds calls of functions that are called IMMUTABLE, whoever wrote them, with the rights of whoever plans. So only statements
 that read are planned on the target, and only where every function, operator, type and relation that they name belongs to
 the server or to somebody with all rights. As the generic plan, and for parameters that are compared with columns also with
@@ -16,6 +16,7 @@ import json
 import re
 import time
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
@@ -24,7 +25,8 @@ from indexpilot_tui.engine.changes.catalog import question
 from indexpilot_tui.engine.changes.naming import login_path
 from indexpilot_tui.engine.journal.records import PhaseStats
 from indexpilot_tui.engine.model.change import Plan
-from indexpilot_tui.engine.postgres.session import Purpose, Session, session
+from indexpilot_tui.engine.postgres.looking import NotHarmlessError, attempt, looking
+from indexpilot_tui.engine.postgres.session import Session
 from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.errors import IndexPilotError, PrivilegeError
 from indexpilot_tui.settings.model import Settings, Target
@@ -36,7 +38,7 @@ CHANGED, UNCHANGED, NOT_COMPARED = "changed", "unchanged", "not compared"
 MAX_STATEMENTS = 40  # the ones that cost the most time
 BUDGET_S = 5.0  # in all: planning takes the server's time, too
 GENERIC = "generic"
-HIDDEN = "this login may not read a table of it"
+HIDDEN = "this login may not read a table of it, or could do more than read"
 
 # what tells one plan from another of the same statement, besides its children
 _KEPT = ("Node Type", "Strategy", "Partial Mode", "Join Type", "Parent Relationship", "Scan Direction", "Operation",
@@ -67,13 +69,15 @@ async def read_shapes(target: Target, settings: Settings, plan: Plan, rows: Iter
         heavy.setdefault(str(row["queryid"]), row)
     try:
         # a session of its own: what it plans belongs to others, and it is closed before anything is built
-        async with session(target, Purpose.MONITOR, settings) as monitor:
+        async with looking(target, settings) as monitor:
             path = list(dict.fromkeys([*await login_path(monitor), plan.schema]))
             await monitor.rows(
                 "select pg_catalog.set_config('search_path', %s, false)",
                 (sql.SQL(", ").join(sql.Identifier(name) for name in path).as_string(None),),
             )
             return {"plans": await _all(monitor, list(heavy.items())[:MAX_STATEMENTS], path), "why": ""}
+    except NotHarmlessError:
+        return {"plans": {queryid: {"why": HIDDEN} for queryid in list(heavy)[:MAX_STATEMENTS]}, "why": ""}
     except IndexPilotError as exc:
         return {"plans": {}, "why": clean_line(exc.message, 200)}
 
@@ -104,7 +108,7 @@ async def _one(monitor: Session, text: str, path: list[str]) -> dict[str, Any]:
         others = await _code_of_others(monitor, parsed, path)
         if others:
             return {"why": f"planning it on the target could run code of others ({others})"}
-        shapes = {GENERIC: shape(await _explain(monitor, parsed.sql, parsed.parameters > 0))}
+        shapes = {GENERIC: shape(await attempt(monitor, partial(_explain, monitor, parsed.sql, parsed.parameters > 0)))}
     except PrivilegeError:
         return {"why": HIDDEN}
     except IndexPilotError as exc:
@@ -116,7 +120,7 @@ async def _one(monitor: Session, text: str, path: list[str]) -> dict[str, Any]:
             try:
                 point = substituted(parsed.tree, values)
                 generic = len(values) < len(parameter_numbers(parsed.tree))
-                shapes[_digest(values)] = shape(await _explain(monitor, point, generic))
+                shapes[_digest(values)] = shape(await attempt(monitor, partial(_explain, monitor, point, generic)))
             except IndexPilotError:
                 if monitor.closed:
                     raise
@@ -188,28 +192,28 @@ async def _explain(monitor: Session, text: str, generic: bool) -> dict[str, Any]
 async def _prepared(monitor: Session, text: str) -> list[dict[str, Any]]:
     """Before 16: the generic plan of a prepared statement, whose parameters do not matter."""
     await monitor.rows("select pg_catalog.set_config('plan_cache_mode', 'force_generic_plan', false)")
+    await monitor.rows("deallocate all")  # one that was refused stays, whatever is rolled back
     await monitor.rows(sql.Composed([sql.SQL("prepare indexpilot_shape as "), sql.SQL(text)]))
-    try:
-        count = await monitor.value(
-            "select pg_catalog.cardinality(parameter_types) from pg_catalog.pg_prepared_statements"
-            " where name = 'indexpilot_shape'"
-        )
-        nulls = sql.SQL(", ").join([sql.SQL("null")] * int(count or 0))
-        call = (
-            sql.SQL("explain (format json) execute indexpilot_shape({})").format(nulls)
-            if count
-            else sql.SQL("explain (format json) execute indexpilot_shape")
-        )
-        return await monitor.rows(call)
-    finally:
-        if not monitor.closed:
-            await monitor.rows("deallocate indexpilot_shape")
+    count = await monitor.value(
+        "select pg_catalog.cardinality(parameter_types) from pg_catalog.pg_prepared_statements"
+        " where name = 'indexpilot_shape'"
+    )
+    nulls = sql.SQL(", ").join([sql.SQL("null")] * int(count or 0))
+    call = (
+        sql.SQL("explain (format json) execute indexpilot_shape({})").format(nulls)
+        if count
+        else sql.SQL("explain (format json) execute indexpilot_shape")
+    )
+    return await monitor.rows(call)
 
 
 async def plans_of(target: Target, settings: Settings, text: str) -> tuple[tuple[tuple[str, dict[str, Any]], ...], str]:
     """As `read_plans`, on a session of its own: it gets another search_path and, before 16, prepared statements."""
-    async with session(target, Purpose.MONITOR, settings) as monitor:
-        return await read_plans(monitor, text)
+    try:
+        async with looking(target, settings) as monitor:
+            return await read_plans(monitor, text)
+    except NotHarmlessError as exc:
+        return (), exc.message
 
 
 async def read_plans(monitor: Session, text: str) -> tuple[tuple[tuple[str, dict[str, Any]], ...], str]:
@@ -237,10 +241,11 @@ async def read_plans(monitor: Session, text: str) -> tuple[tuple[tuple[str, dict
         if others:
             return (), f"planning it on the target could run code of others ({others})"
         whole = "generic plan: for any values" if parsed.parameters else "its plan"
-        found.append((whole, await _explain(monitor, parsed.sql, parsed.parameters > 0)))
+        found.append((whole, await attempt(monitor, partial(_explain, monitor, parsed.sql, parsed.parameters > 0))))
         for values in await _points(monitor, parsed, path) if parsed.parameters else ():
             generic = len(values) < len(parameter_numbers(parsed.tree))
-            plan = await _explain(monitor, substituted(parsed.tree, values), generic)
+            point = substituted(parsed.tree, values)
+            plan = await attempt(monitor, partial(_explain, monitor, point, generic))
             shown = ", ".join(f"${number} = {clean_line(value, 40)}" for number, value in sorted(values.items()))
             found.append((shown, plan))
     except IndexPilotError as exc:

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import partial
 from typing import Any, TypeVar
 
 import psycopg
@@ -124,6 +125,7 @@ class Session:
     deadline_s: float | None = None
     rate: QueryRate | None = None
     from_file: bool = False  # it answers from a bundle: what it says is nobody's word
+    again: Callable[[], Coroutine[Any, Any, Session]] | None = None  # opens another like it
 
     async def turn(self, statements: int = 1) -> None:
         """Before statements are sent: count them, and wait where `rate_limiter.query` says so."""
@@ -329,6 +331,7 @@ async def prepare(
     if facts.server_version < OLDEST_SERVER:
         raise ConnectError(f"server version {facts.server_version} is older than PostgreSQL 13, the oldest supported")
     opened = Session(conn, facts, purpose, sink=sink, deadline_s=deadline_s, rate=rate_of(target, settings))
+    opened.again = partial(connect, target, purpose, settings, sink=sink)
     if facts.direct:  # behind a pooler a SET would leak to strangers; changes are refused there anyway
         await _apply_settings(opened, settings)
     elif purpose is not Purpose.MONITOR:

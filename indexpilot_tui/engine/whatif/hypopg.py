@@ -8,11 +8,13 @@ no account of deduplication: two to twelve times too large (measured, tests.benc
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from psycopg import sql
 
 from indexpilot_tui.engine.postgres.ddl import IndexStatement
+from indexpilot_tui.engine.postgres.looking import attempt, looking_like
 from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.engine.whatif import sizes
 from indexpilot_tui.engine.whatif.change import Outcome, shadow_ddl
@@ -54,13 +56,12 @@ async def forecast(
         raise UsageError(
             "HypoPG forecasts CREATE INDEX only", field="backend", value="hypopg", remedy="use the shadow",
         )  # fmt: skip
-    was = await reader.send("select pg_catalog.current_setting('search_path') as path")
-    await _set_path(reader, _path(snapshot, parsed))
-    try:
-        return await _forecast(reader, snapshot, change, table, parsed, touching, schema)
-    finally:
-        if not reader.session.closed:
-            await _set_path(reader, str(was[0]["path"]))
+    async with looking_like(reader.session) as session:
+        other = Reader(session)
+        await _set_path(other, _path(snapshot, parsed))
+        outcome = await _forecast(other, snapshot, change, table, parsed, touching, schema)
+    reader.statements, reader.ms = reader.statements + other.statements, reader.ms + other.ms
+    return outcome
 
 
 def _path(snapshot: Snapshot, parsed: Sequence[Parsed]) -> str:
@@ -82,8 +83,9 @@ async def _forecast(
     before = {p.statement.key: await _plan(reader, p) for p in parsed}
     text = shadow_ddl(change, relation.schema, relation.name).as_string(None)
     try:
-        rows = await _call(reader, schema, "select indexrelid::int8 as oid, indexname::text as name from {}(%(ddl)s)",
-                           "hypopg_create_index", {"ddl": text})  # fmt: skip
+        create = partial(_call, reader, schema, "select indexrelid::int8 as oid, indexname::text as name from {}(%(ddl)s)",
+                         "hypopg_create_index", {"ddl": text})  # fmt: skip
+        rows = await attempt(reader.session, create)
     except IndexPilotError as exc:
         if reader.session.closed:
             raise
@@ -124,7 +126,7 @@ async def _plan(reader: Reader, parsed: Parsed) -> Planned:
     if parsed.refused:
         return Planned(None, parsed.refused)
     try:
-        return Planned(await _explain(reader, parsed), "", parsed.sql)
+        return Planned(await attempt(reader.session, partial(_explain, reader, parsed)), "", parsed.sql)
     except IndexPilotError as exc:
         if reader.session.closed:
             raise
@@ -144,19 +146,15 @@ async def _explain(reader: Reader, parsed: Parsed) -> dict[str, Any]:
 
 
 async def _prepared(reader: Reader, parsed: Parsed) -> list[dict[str, Any]]:
+    await reader.send("deallocate all")  # one that was refused stays, whatever is rolled back
     await reader.send(sql.Composed([sql.SQL("prepare indexpilot_generic as "), _text(parsed)]))
-    try:
-        await reader.send("select pg_catalog.set_config('plan_cache_mode', 'force_generic_plan', false)")
-        count = await reader.send(
-            "select pg_catalog.cardinality(parameter_types) as n from pg_catalog.pg_prepared_statements"
-            " where name = 'indexpilot_generic'"
-        )
-        nulls = sql.SQL(", ").join([sql.SQL("null")] * int(count[0]["n"]))
-        return await reader.send(sql.SQL("explain (format json) execute indexpilot_generic({})").format(nulls))
-    finally:
-        if not reader.session.closed:
-            await reader.send("select pg_catalog.set_config('plan_cache_mode', 'auto', false)")
-            await reader.send("deallocate indexpilot_generic")
+    await reader.send("select pg_catalog.set_config('plan_cache_mode', 'force_generic_plan', true)")
+    count = await reader.send(
+        "select pg_catalog.cardinality(parameter_types) as n from pg_catalog.pg_prepared_statements"
+        " where name = 'indexpilot_generic'"
+    )
+    nulls = sql.SQL(", ").join([sql.SQL("null")] * int(count[0]["n"]))
+    return await reader.send(sql.SQL("explain (format json) execute indexpilot_generic({})").format(nulls))
 
 
 def _text(parsed: Parsed) -> sql.SQL:

@@ -12,6 +12,7 @@ import psycopg
 
 from indexpilot_tui.engine.model.builds import MeasuredBuild
 from indexpilot_tui.engine.postgres.ddl import IndexStatement, parse_index_statement
+from indexpilot_tui.engine.postgres.looking import NotHarmlessError
 from indexpilot_tui.engine.postgres.session import Session
 from indexpilot_tui.engine.postgres.text import clean, clean_line
 from indexpilot_tui.engine.whatif import drop, hypopg, workload
@@ -114,7 +115,10 @@ class Simulator:
             return await self._instead(reader, snapshot, question, started, exc)
         if cross_check:
             arguments = (snapshot, change, question.table, question.parsed, question.touching)
-            outcome.notes.append(hypopg.difference(outcome, await hypopg.forecast(reader, *arguments)))
+            try:
+                outcome.notes.append(hypopg.difference(outcome, await hypopg.forecast(reader, *arguments)))
+            except NotHarmlessError as exc:
+                outcome.notes.append(f"no cross-check: {exc.message}")
         outcome.doubts += [("high", told) for told in shadow.told()]  # worth knowing, and no doubt
         cluster = shadow.cluster
         return _assemble(question, snapshot, outcome, shadow.issues, cluster.version, reader, started, cluster.confinement)
@@ -132,7 +136,7 @@ class Simulator:
         """HypoPG where no shadow can be had; without HypoPG the shadow's error is the answer."""
         try:
             found = await self._hypopg(reader, snapshot, question, started)
-        except NotInstalledError:
+        except (NotInstalledError, NotHarmlessError):
             raise why from None
         reason = f"HypoPG on the target was asked, because there is no shadow: {clean_line(why.message, 200)}"
         reasons = (reason, *found.confidence.reasons)
