@@ -184,3 +184,17 @@ async def test_a_right_that_is_revoked_is_gone_in_open_sessions(shop: Room) -> N
             session.cannot("select indexpilot.stop_starts('x')", "select * from indexpilot.changes")
         finally:
             conn.execute("grant indexpilot_operator to j_alice")
+
+
+async def test_nobody_takes_the_recording_of_the_future(shop: Room) -> None:
+    """One operator could else keep all consoles from recording what they see."""
+    with Login(shop, "j_alice") as alice, Login(shop, "j_olga") as olga:
+        call = "select indexpilot.{}('1', 'shop', {}, '[]')"
+        for name in ("record_query_stats", "record_index_health"):
+            for window in ("now(), 'infinity'", "now(), now() + interval '25 hours'", "now(), now()", "'infinity', now()",
+                           "null, now()", "now(), null"):  # fmt: skip
+                with pytest.raises(psycopg.Error) as caught:
+                    alice.can(call.format(name, window))
+                assert caught.value.sqlstate == "IX004", window
+            assert olga.can(call.format(name, "now() - interval '1 min', now()")) == [(0,)]  # no rows, and no refusal
+        assert olga.can("select count(*) from indexpilot.recordings where until <= now()") == [(2,)]
