@@ -10,7 +10,8 @@ import psycopg
 import pytest
 
 from indexpilot_tui.engine.journal.setup import setup_sql
-from tests.engine.journal_room import Room, make_plan
+from indexpilot_tui.errors import ServerError
+from tests.engine.journal_room import Room, claim_terms, make_plan
 
 pytest_plugins = ["tests.engine.journal_fixtures"]
 
@@ -184,3 +185,34 @@ async def test_a_right_that_is_revoked_is_gone_in_open_sessions(shop: Room) -> N
             session.cannot("select indexpilot.stop_starts('x')", "select * from indexpilot.changes")
         finally:
             conn.execute("grant indexpilot_operator to j_alice")
+
+
+async def test_nobody_takes_the_recording_of_the_future(shop: Room) -> None:
+    """One operator could else keep all consoles from recording what they see."""
+    with Login(shop, "j_alice") as alice, Login(shop, "j_olga") as olga:
+        call = "select indexpilot.{}('1', 'shop', {}, '[]')"
+        for name in ("record_query_stats", "record_index_health"):
+            for window in ("now(), 'infinity'", "now(), now() + interval '25 hours'", "now(), now()", "'infinity', now()",
+                           "null, now()", "now(), null"):  # fmt: skip
+                with pytest.raises(psycopg.Error) as caught:
+                    alice.can(call.format(name, window))
+                assert caught.value.sqlstate == "IX004", window
+            assert olga.can(call.format(name, "now() - interval '1 min', now()")) == [(0,)]  # no rows, and no refusal
+        assert olga.can("select count(*) from indexpilot.recordings where until <= now()") == [(2,)]
+
+
+async def test_nobody_holds_a_change_for_good(room: Room) -> None:
+    """A lease that does not end would keep everybody else from taking the change over."""
+    alice, bob = await room.journal("j_alice"), await room.journal("j_bob")
+    change_id = await room.approved(alice, bob)
+    endless = (3601.0, float("inf"), float("nan"), -1.0)
+    for seconds in endless:
+        with pytest.raises(ServerError, match="a lease lasts at most 3600 seconds"):
+            await alice.claim(change_id, **claim_terms(lease_s=seconds))
+    claim = await alice.claim(change_id, **claim_terms(lease_s=0.0))
+    for seconds in endless:
+        with pytest.raises(ServerError, match="a lease lasts at most 3600 seconds"):
+            await alice.renew(change_id, claim.epoch, seconds)
+        with pytest.raises(ServerError, match="a lease lasts at most 3600 seconds"):
+            await alice.takeover(change_id, seconds)
+    assert await alice.takeover(change_id, 3600.0) == claim.epoch + 1

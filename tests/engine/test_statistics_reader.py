@@ -188,14 +188,10 @@ async def test_an_installer_without_superuser_is_the_administrator(cluster18: Lo
         conn.execute("create database installed owner r_installer")
     try:
         with psycopg.connect(cluster18.conninfo("installed", "r_installer"), autocommit=True) as conn:
-            for role in (
-                "owner",
-                "monitor",
-                "operator",
-                "approver",
-                "statistics",
-            ):  # other tests have made them, as superuser
-                with psycopg.connect(cluster18.conninfo(), autocommit=True) as root:
+            with psycopg.connect(cluster18.conninfo(), autocommit=True) as root:
+                for role in ("owner", "monitor", "operator", "approver", "statistics"):  # other tests may have made them
+                    if not root.execute("select from pg_roles where rolname = %s", (f"indexpilot_{role}",)).fetchone():
+                        root.execute(f"create role indexpilot_{role} nologin".encode())
                     root.execute(f"grant indexpilot_{role} to r_installer with admin option".encode())
             conn.execute(setup_sql().encode())
             conn.execute("select indexpilot.enrol_statistics('app', '*')")
@@ -203,3 +199,20 @@ async def test_an_installer_without_superuser_is_the_administrator(cluster18: Lo
         with psycopg.connect(cluster18.conninfo(), autocommit=True) as conn:
             conn.execute("drop database if exists installed with (force)")
             conn.execute("drop owned by r_installer cascade; drop role r_installer")
+
+
+async def test_what_a_session_sets_or_makes_changes_nothing(place: Place) -> None:
+    """Neither settings of the caller nor temporary objects of the names that the reader uses are looked at."""
+    place.enrolled(("app", "part"))
+    room = place.room
+    with psycopg.connect(room.cluster.conninfo(room.dbname, "r_granted"), autocommit=True) as conn:
+        conn.execute("create temp table statistics_tables as select '%' as schema_like, '%' as table_like, true as by_name;"
+                     " create temp view pg_stats as select 1 as one; create temp view pg_class as select 1 as one;"
+                     " set search_path = pg_temp, app")  # fmt: skip
+        for setting in ("standard_conforming_strings = off", "row_security = off", "standard_conforming_strings = on"):
+            conn.execute(f"set {setting}".encode())
+            told = conn.execute(
+                "select distinct relation from indexpilot.column_statistics('{app, pg_catalog, indexpilot}',"
+                " '{part, plain, walled, ungranted, pg_class, pg_authid, transitions}')"
+            ).fetchall()
+            assert told == [("part",)], setting

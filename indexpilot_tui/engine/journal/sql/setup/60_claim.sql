@@ -139,7 +139,7 @@ BEGIN
   END IF;
   PERFORM indexpilot._move(c, 'starting', 'claim');
   UPDATE indexpilot.changes x SET epoch = x.epoch + 1, attempts = x.attempts + 1, claimed_by = session_user, claimed_by_oid = indexpilot._me(),
-    claimed_at = clock_timestamp(), claimed_timeline = p_timeline, lease_until = clock_timestamp() + make_interval(secs => p_lease_s),
+    claimed_at = clock_timestamp(), claimed_timeline = p_timeline, lease_until = clock_timestamp() + indexpilot._lease(p_lease_s),
     backend_pid = NULL, backend_start = NULL, index_valid = NULL, outcome = '',
     index_oid = CASE WHEN x.kind IN ('drop', 'reindex') THEN (x.plan::jsonb ->> 'index_oid')::bigint END
   WHERE x.id = p_id RETURNING x.epoch, x.plan INTO epoch, plan;
@@ -155,7 +155,7 @@ CREATE OR REPLACE FUNCTION indexpilot.renew(p_id bigint, p_epoch bigint, p_lease
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '3s' AS $$
 BEGIN
   PERFORM indexpilot._enter();
-  UPDATE indexpilot.changes x SET lease_until = clock_timestamp() + make_interval(secs => p_lease_s)
+  UPDATE indexpilot.changes x SET lease_until = clock_timestamp() + indexpilot._lease(p_lease_s)
   WHERE x.id = p_id AND x.epoch = p_epoch AND (indexpilot._sees_all() OR x.tenant_id = indexpilot._tenant()) AND x.state IN
     ('queued', 'starting', 'running', 'cancelling', 'unknown', 'verifying', 'cleaning', 'observing');
   RETURN FOUND;
@@ -175,7 +175,7 @@ BEGIN
     RETURN NULL;
   END IF;
   UPDATE indexpilot.changes x SET epoch = x.epoch + 1, claimed_by = session_user, claimed_by_oid = indexpilot._me(),
-    lease_until = clock_timestamp() + make_interval(secs => p_lease_s) WHERE x.id = p_id;
+    lease_until = clock_timestamp() + indexpilot._lease(p_lease_s) WHERE x.id = p_id;
   PERFORM indexpilot._log(p_id, c.epoch + 1, 'takeover',
     jsonb_build_object('from', c.claimed_by, 'state', c.state, 'lease_ended', c.lease_until));
   RETURN c.epoch + 1;

@@ -10,10 +10,15 @@ END
 $$;
 
 -- ------------------------------------------------------------------------------------------------------- what was seen
--- Takes the window for this console, or says no: somebody else recorded (a part of) it.
+-- Takes the window for this console, or says no: somebody else recorded (a part of) it. A window that ends far after now would
+-- keep every other console from recording until then, so it is refused; a day is more than any two clocks are apart.
 CREATE OR REPLACE FUNCTION indexpilot._record(p_what text, p_system_identifier text, p_database text, p_from timestamptz, p_to timestamptz)
 RETURNS boolean LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+  IF p_from IS NULL OR p_to IS NULL OR p_from >= p_to OR p_to > clock_timestamp() + interval '1 day' THEN
+    RAISE EXCEPTION 'what was seen from % to % cannot be recorded: a window ends after it begins, and not in the future',
+      coalesce(p_from::text, 'NULL'), coalesce(p_to::text, 'NULL') USING ERRCODE = 'IX004';
+  END IF;
   INSERT INTO indexpilot.recordings AS r (what, system_identifier, database, tenant_id, until)
   VALUES (p_what, p_system_identifier, p_database, coalesce(indexpilot._tenant(), 0), p_to)
   ON CONFLICT (what, system_identifier, database, tenant_id) DO UPDATE SET until = excluded.until WHERE r.until <= p_from;
