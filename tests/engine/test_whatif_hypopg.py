@@ -61,9 +61,12 @@ async def test_hypopg_answers_behind_the_same_interface_and_leaves_nothing(place
     finally:
         await simulator.close()
     assert (ours.backend, theirs.backend) == ("shadow", "hypopg")
-    assert [x.key for x in theirs.left_out] == ["6"]
+    assert [x.key for x in theirs.left_out] == ["3", "6"]
+    assert "permission denied" in theirs.left_out[0].reason  # a login that only reads is not told how t would be written
     by_key = {q.queryid: q for q in theirs.queries}
     for q in ours.queries:
+        if q.queryid == "3":
+            continue
         assert q.cost_before == pytest.approx(by_key[q.queryid].cost_before, rel=1e-6)
         assert q.uses_index == by_key[q.queryid].uses_index
         assert q.cost_after == pytest.approx(by_key[q.queryid].cost_after, rel=0.01)

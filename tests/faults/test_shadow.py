@@ -101,7 +101,7 @@ class _Fragile:
     """A session whose server ends at the n-th question."""
 
     def __init__(self, session: Session, rows: Any) -> None:
-        self.facts, self.rows = session.facts, rows
+        self.facts, self.rows, self.from_file = session.facts, rows, False
 
 
 def _limit_file_size(cluster: LocalCluster, soft: int) -> None:

@@ -216,7 +216,7 @@ def readable_package() -> Iterator[Path]:
     """Our package where every user can read it."""
     folder = Path(tempfile.mkdtemp(prefix="ixp-package-", dir="/var/tmp"))
     (folder / "indexpilot_tui").mkdir()
-    for name in ("__init__.py", "errors.py"):
+    for name in ("__init__.py", "errors.py", "scrub.py"):
         shutil.copy(PACKAGE / name, folder / "indexpilot_tui")
     shutil.copytree(PACKAGE / "localpg", folder / "indexpilot_tui" / "localpg", ignore=shutil.ignore_patterns("__pycache__"))
     for path in (folder, *folder.rglob("*")):

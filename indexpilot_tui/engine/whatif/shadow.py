@@ -94,7 +94,7 @@ class ShadowServer:
         return running
 
     async def _launch(self, bindir: Path | None) -> _Running:
-        cluster = await LocalCluster.start("shadow", settings=_SETTINGS, bindir=bindir, logins=(ROLE,))
+        cluster = await LocalCluster.start("shadow", settings=_SETTINGS, bindir=bindir, logins=(ROLE, SCRIBE))
         try:
             if bindir is None and cluster.version < OLDEST_EMBEDDED:
                 raise LocalServerError(
