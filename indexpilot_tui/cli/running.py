@@ -76,7 +76,7 @@ async def targets_of(common: Common, settings: Settings, name: str | None) -> As
 
 def demo_targets(operator: str, approver: str) -> tuple[Target, Target]:
     first, second = (
-        Target(name=name, environment="demo", dsn=dsn, allow_unix_socket_changes=True)
+        Target(name=name, environment="demo", dsn=dsn, planner="demo_monitor", allow_unix_socket_changes=True)
         for name, dsn in (("demo", operator), ("demo-approver", approver))
     )
     return first, second

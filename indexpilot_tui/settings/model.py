@@ -53,6 +53,7 @@ class Target:
     port: Annotated[int, Interval(ge=1, le=65535)] | None = None
     dbname: str | None = None
     user: str | None = None
+    planner: str | None = None  # the login that plans there: owns nothing, may only read; its password is libpq's to find
     sslmode: SslMode | None = None
     sslrootcert: str | None = None
     sslcert: str | None = None

@@ -12,7 +12,6 @@ from indexpilot_tui.engine.changes.planning import make_plan
 from indexpilot_tui.engine.model.change import Plan
 from indexpilot_tui.engine.postgres.ddl import parse_index_statement
 from indexpilot_tui.localpg import LocalCluster
-from indexpilot_tui.settings.model import Target
 from tests.faults.workshop import OWNER, Workshop, make_workshop
 
 
@@ -25,15 +24,8 @@ def cluster(request: pytest.FixtureRequest) -> LocalCluster:
 @pytest.fixture
 async def workshop(cluster: LocalCluster) -> AsyncIterator[Workshop]:
     async with make_workshop(cluster) as made:
-        if not made.sql("select 1 from pg_roles where rolname = 'w_looker'"):
-            made.sql("create role w_looker login; grant pg_monitor to w_looker")
-        made.sql("grant usage on schema app to w_looker; grant select on all tables in schema app to w_looker")
+        made.sql("grant usage on schema app to w_planner; grant select on all tables in schema app to w_planner")
         yield made
-
-
-def looker(workshop: Workshop) -> Target:
-    """A login that has nothing but SELECT."""
-    return workshop.cluster.target(workshop.dbname, "w_looker")
 
 
 def rows(*texts: str, kind: str = "select") -> list[dict[str, Any]]:
@@ -47,7 +39,7 @@ async def plan_of(workshop: Workshop) -> Plan:
 
 
 async def shapes(workshop: Workshop, plan: Plan, *texts: str, kind: str = "select") -> dict[str, Any]:
-    told = await read_shapes(looker(workshop), workshop.settings, plan, rows(*texts, kind=kind))
+    told = await read_shapes(workshop.target, workshop.settings, plan, rows(*texts, kind=kind))
     assert told["why"] == ""
     found: dict[str, Any] = told["plans"]
     return found
@@ -70,7 +62,7 @@ async def test_a_skewed_value_shows_what_the_generic_plan_hides(workshop: Worksh
     workshop.sql(
         f"set role {OWNER}; create table app.s (id int, state text, pad text);"
         " insert into app.s select i, case when i % 1000 = 0 then 'open' else 'done' end, repeat('x', 200)"
-        " from generate_series(1, 30000) i; analyze app.s; grant select on app.s to w_looker"
+        " from generate_series(1, 30000) i; analyze app.s; grant select on app.s to w_planner"
     )
     plan = await make_plan(workshop.monitor, parse_index_statement("create index on app.s (state)"))
     before = await shapes(workshop, plan, "select * from app.s where state = $1")
@@ -90,7 +82,7 @@ create domain app.small as int check (value > app.spy());
 create view app.seen as select * from app.t where v = app.spy();
 create table app.guarded (v int); alter table app.guarded enable row level security;
 create policy p on app.guarded using (v = app.spy());
-grant select on all tables in schema app to w_looker; grant usage on all sequences in schema app to w_looker"""
+grant select on all tables in schema app to w_planner; grant usage on all sequences in schema app to w_planner"""
 
 
 @pytest.mark.parametrize(

@@ -152,10 +152,10 @@ async def test_the_verdict_names_plans_write_latency_wal_and_hot(either: Worksho
     lifted = replace(limits.write_performance, write_overhead_threshold=1.0)
     limits = replace(limits, write_performance=lifted)
     either.settings = replace(either.settings, production_safeguards=limits)
-    either.sql("grant usage on schema app to w_operator; grant select on app.t to w_operator")
+    either.sql("grant usage on schema app to w_planner; grant select on app.t to w_planner")
     either.sql("alter table app.t set (fillfactor = 50)")
     either.sql("set role w_owner; create table app.t2 (like app.t including all) with (fillfactor = 50)")
-    either.sql("insert into app.t2 select * from app.t; analyze app.t2; grant select on app.t2 to w_operator")
+    either.sql("insert into app.t2 select * from app.t; analyze app.t2; grant select on app.t2 to w_planner")
 
     def work() -> None:
         worker = either.admin()

@@ -38,7 +38,7 @@ from tests.faults.hooked import spawn as spawn_hooked
 from tests.faults.traffic import Traffic
 from tests.servers import TlsServer
 
-OWNER, OPERATOR, APPROVER = "w_owner", "w_operator", "w_approver"
+OWNER, OPERATOR, APPROVER, PLANNER = "w_owner", "w_operator", "w_approver", "w_planner"
 TEMPLATE = "workshop"
 _numbers = count(1)
 
@@ -125,7 +125,7 @@ class Workshop:
 
     @property
     def target(self) -> Target:
-        return self.cluster.target(self.dbname, OPERATOR, engine=True)
+        return self.cluster.target(self.dbname, OPERATOR, engine=True, planner=PLANNER)
 
     @property
     def log(self) -> Path:
@@ -307,7 +307,7 @@ def _template(place: OnSocket | OverTls) -> None:
         )
         if not conn.execute("select 1 from pg_roles where rolname = %s", (OWNER,)).fetchone():
             conn.execute(f"create role {OWNER} nologin".encode())
-        for role in (OPERATOR, APPROVER):
+        for role in (OPERATOR, APPROVER, PLANNER):
             if not conn.execute("select 1 from pg_roles where rolname = %s", (role,)).fetchone():
                 place.login(conn, role)
         conn.execute(f"grant indexpilot_operator to {OPERATOR}; grant indexpilot_approver to {APPROVER}".encode())

@@ -66,3 +66,16 @@ def test_nothing_names_a_machine_or_a_registry() -> None:
             continue
         found += [f"{path.relative_to(ROOT)}: {m[0]}" for m in [pattern.search(path.read_text("utf-8", "replace"))] if m]
     assert not found
+
+
+def test_plans_are_asked_for_in_one_place_on_a_target_and_in_two_on_the_shadow() -> None:
+    """A text that begins with EXPLAIN, or that counts rows of a table that is put into it."""
+    room = ROOT / "indexpilot_tui"
+    texts = {p.relative_to(room).as_posix(): p.read_text() for p in room.rglob("*") if p.suffix in (".py", ".sql")}
+    explains = re.compile(r"explain\s+\([a-z_, ]*format|^\s*explain\s+(select|analyze|verbose)", re.M)
+    asking = {name for name, text in texts.items() if explains.search(text)}
+    assert asking == {"engine/postgres/planner.py", "engine/whatif/plan.py", "engine/whatif/shape.py"}
+    counting = {
+        name for name, text in texts.items() if re.search(r"""count\(\*\)[^;]{0,200}from\s*\{\}""", text, re.S | re.I)
+    }
+    assert counting == {"engine/changes/duplicates.py"}

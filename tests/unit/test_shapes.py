@@ -12,6 +12,8 @@ import pytest
 from indexpilot_tui.engine.changes import plan_shapes
 from indexpilot_tui.engine.changes.plan_shapes import HIDDEN, MAX_STATEMENTS, compare, hidden, read_plans, read_shapes, shape
 from indexpilot_tui.engine.journal.records import PhaseStats
+from indexpilot_tui.engine.postgres.planner import NO_PLANNER
+from indexpilot_tui.engine.postgres.session import Purpose
 from indexpilot_tui.errors import ConnectError, PrivilegeError, ServerError
 from indexpilot_tui.settings.model import Settings
 from tests.unit.desk import FACTS, NOW, PLAN, Desk
@@ -30,12 +32,21 @@ class Planner(Desk):
         self, plans: Any = None, *, columns: Any = (), others: Any = None, version: int = 180000, **more: Any
     ) -> None:
         self.sent: list[str] = []
+        self.paths: list[list[str]] = []  # on which bare names were looked for
+        self.homes: list[dict[str, str]] = []  # where they stand
         self.plans = plans or (lambda text: SCAN)
         self.parameters: int | None = 0
         answers = {"search_path": PATH, "code_of_others": others, "stats_points": list(columns), "other": None}
-        super().__init__(answers, replace(FACTS, server_version=version), package=ROOM, **more)
+        super().__init__(answers, replace(FACTS, server_version=version), Purpose.PLANNER, package=ROOM, **more)
+
+    async def execute(self, query: str) -> None:
+        if query.startswith("deallocate"):
+            self.sent.append(query)
 
     async def rows(self, query: Any, params: Any = None) -> Any:
+        if isinstance(params, dict) and "path" in params:
+            self.paths.append(params["path"])
+            return self.homes
         text = query if isinstance(query, str) else query.as_string(None)
         if "explain" in text:
             self.sent.append(text)
@@ -47,15 +58,8 @@ class Planner(Desk):
             self.sent.append(text)
         return self.parameters if "cardinality" in text else await super().rows(query, params)
 
-    async def execute(self, query: Any, params: Any = None) -> None:
-        """Savepoints."""
-
     def told(self, name: str) -> Any:
         return next(params for asked, params in self.asked if asked == name)
-
-    @property
-    def path(self) -> Any:
-        return [params[0] for asked, params in self.asked if asked == "other" and params]
 
 
 def row(text: str, queryid: Any = 1, ms: float = 1.0, kind: Any = "select") -> dict[str, Any]:
@@ -71,7 +75,7 @@ def at(monkeypatch: pytest.MonkeyPatch) -> Any:
                 raise planner
             yield planner
 
-        monkeypatch.setattr(plan_shapes, "looking", session)
+        monkeypatch.setattr(plan_shapes, "planning_session", session)
         return planner
 
     return put
@@ -92,8 +96,8 @@ async def test_the_statements_that_cost_most_are_planned_on_the_path_of_the_logi
     rows = [row(f"select {n}", n, float(n)) for n in range(100)]
     told = await shapes(*rows, row("select 7", 99, 500.0), row("select 8", None, 900.0), plan=replace(PLAN, schema="shop"))
     assert list(told["plans"]) == [str(n) for n in range(99, 99 - MAX_STATEMENTS, -1)]
-    assert planner.sent[0] == "explain (format json) select 7", "the costliest of those that share an id"
-    assert planner.path == ['"alice", "public", "shop"']
+    assert planner.sent[0] == "explain (format json) SELECT 7", "the costliest of those that share an id"
+    assert planner.paths[0] == ["pg_catalog", "alice", "public", "shop"]
     assert told["why"] == ""
     at(ConnectError("the server is gone\nfor good"))
     assert await shapes(row("select 1")) == {"plans": {}, "why": "the server is gone for good"}
@@ -144,10 +148,10 @@ async def test_every_name_of_a_statement_is_asked_about() -> None:
 @pytest.mark.parametrize(
     ("text", "version", "sent"),
     [
-        ("select 1", 180000, ["explain (format json) select 1"]), ("select 1", 150000, ["explain (format json) select 1"]),
+        ("select 1", 180000, ["explain (format json) SELECT 1"]), ("select 1", 150000, ["explain (format json) SELECT 1"]),
         (ONE, 160000, [f"explain (generic_plan, format json) {ONE}"]),
-        (ONE, 159999, ["deallocate all", f"prepare indexpilot_shape as {ONE}",
-                       "explain (format json) execute indexpilot_shape(null)"]),
+        (ONE, 159999, [f"prepare indexpilot_shape as {ONE}", "explain (format json) execute indexpilot_shape(null)",
+                       "deallocate indexpilot_shape"]),
     ],
 )  # fmt: skip
 async def test_a_generic_plan_by_version(text: str, version: int, sent: list[str]) -> None:
@@ -163,19 +167,17 @@ async def test_a_prepared_statement_gets_as_many_values_as_it_takes(parameters: 
     planner = Planner(version=150000)
     planner.parameters = parameters
     await one(planner, ONE)
-    assert planner.sent[2] == f"explain (format json) execute indexpilot_shape{call}"
+    assert planner.sent[1] == f"explain (format json) execute indexpilot_shape{call}"
 
 
-async def test_a_prepared_statement_that_was_refused_is_not_in_the_way_of_the_next() -> None:
+async def test_a_prepared_statement_does_not_stay_behind() -> None:
     planner = Planner(lambda text: ServerError("no plan"), version=150000)
-    for _ in range(2):
-        assert (await one(planner, ONE))["why"] == "no plan"
-    assert [text for text in planner.sent if not text.startswith("explain")] == 2 * [
-        "deallocate all", f"prepare indexpilot_shape as {ONE}",
-    ]  # fmt: skip
+    assert (await one(planner, ONE))["why"] == "no plan"
+    assert planner.sent[-1] == "deallocate indexpilot_shape"
     lost = Planner(lambda text: ConnectError("lost"), version=150000, closed=True)
     with pytest.raises(ConnectError):
         await one(lost, ONE)
+    assert "deallocate indexpilot_shape" not in lost.sent
 
 
 def values_in(planner: Planner) -> list[str]:
@@ -256,10 +258,10 @@ async def test_plans_to_look_at_are_named_by_what_was_planned(at: Any) -> None:
     assert why == ""
     assert [name for name, _ in found] == ["generic plan: for any values", "$1 = c", "$1 = r", "$1 = m"]
     assert ["generic_plan" in text for text in planner.sent] == [True, False, False, False]
-    assert planner.path == ['"alice", "public"']
+    assert planner.paths == [["pg_catalog", "alice", "public"]]
     planner = Planner(columns=[COLUMN])
     assert await plans(planner, "select 1") == ((("its plan", SCAN),), "")
-    assert planner.sent == ["explain (format json) select 1"]
+    assert planner.sent == ["explain (format json) SELECT 1"]
     assert "stats_points" not in [name for name, _ in planner.asked]
     planner = Planner(columns=[COLUMN])
     await plans(planner, TWO)
@@ -313,3 +315,22 @@ def test_sides_without_a_plan_are_not_compared() -> None:
         assert verdict == plan_shapes.NOT_COMPARED
         assert why in told
     assert compare(KNOWN, KNOWN) == (plan_shapes.UNCHANGED, "")
+
+
+async def test_no_login_to_plan_as_sends_the_question_to_the_shadow(at: Any) -> None:
+    at(PrivilegeError(f"{NO_PLANNER}: alice is a superuser", remedy="name one"))
+    told = await shapes(row("select 1"))
+    assert told == {"plans": {}, "why": f"{NO_PLANNER}: alice is a superuser"}
+    found, why = await plan_shapes.plans_of(None, Settings(), ONE)  # type: ignore[arg-type]
+    assert found == ()
+    assert "alice is a superuser; name one" in why
+    context = {"plans": {}, "plans_why": told["why"]}
+    assert hidden({"start": PhaseStats("start", NOW, None, (), context)})
+    assert not hidden({"start": PhaseStats("start", NOW, None, (), {**context, "plans_why": "switched off"})})
+
+
+async def test_what_is_planned_is_qualified(at: Any) -> None:
+    planner = Planner()
+    planner.homes = [{"kind": "relation", "name": "orders", "schema": "shop"}]
+    await one(planner, ONE)
+    assert planner.sent == ["explain (generic_plan, format json) SELECT * FROM shop.orders WHERE v = $1"]

@@ -1,12 +1,12 @@
 """The shape of a statement's plan as a fingerprint: did the change give it another plan? No plan and no value is kept.
 
-A plan is asked for with EXPLAIN, which executes nothing of the statement, as `postgres.looking` does it. Planning itself
-folds calls of functions that are called IMMUTABLE, whoever wrote them, with the rights of whoever plans. So only statements
-that read are planned on the target, and only where every function, operator, type and relation that they name belongs to
-the server or to somebody with all rights. As the generic plan, and for parameters that are compared with columns also with
-the commonest, the rarest and a middle value of the column's statistics, since a generic plan alone can stay while the plan
-that is used changes. What is hashed is the tree of nodes with the names of relations and indexes and the conditions without
-their constants; costs and row counts are left out.
+A plan is asked for with EXPLAIN, which executes nothing of the statement, on a session made for it (planner.py): planning
+itself folds calls of functions that are called IMMUTABLE, whoever wrote them. Beyond that, only statements that read are
+planned on the target, and only where every function, operator, type and relation that they name belongs to the server or to
+somebody with all rights. As the generic plan, and for parameters that are compared with columns also with the commonest,
+the rarest and a middle value of the column's statistics, since a generic plan alone can stay while the plan that is used
+changes. What is hashed is the tree of nodes with the names of relations and indexes and the conditions without their
+constants; costs and row counts are left out.
 """
 
 from __future__ import annotations
@@ -16,16 +16,13 @@ import json
 import re
 import time
 from collections.abc import Iterable, Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Any
-
-from psycopg import sql
 
 from indexpilot_tui.engine.changes.catalog import question
 from indexpilot_tui.engine.changes.naming import login_path
 from indexpilot_tui.engine.journal.records import PhaseStats
 from indexpilot_tui.engine.model.change import Plan
-from indexpilot_tui.engine.postgres.looking import NotHarmlessError, attempt, looking
+from indexpilot_tui.engine.postgres.planner import NO_PLANNER, explain, planning_session, qualified
 from indexpilot_tui.engine.postgres.session import Session
 from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.errors import IndexPilotError, PrivilegeError
@@ -38,7 +35,7 @@ CHANGED, UNCHANGED, NOT_COMPARED = "changed", "unchanged", "not compared"
 MAX_STATEMENTS = 40  # the ones that cost the most time
 BUDGET_S = 5.0  # in all: planning takes the server's time, too
 GENERIC = "generic"
-HIDDEN = "this login may not read a table of it, or could do more than read"
+HIDDEN = "this login may not read a table of it"
 
 # what tells one plan from another of the same statement, besides its children
 _KEPT = ("Node Type", "Strategy", "Partial Mode", "Join Type", "Parent Relationship", "Scan Direction", "Operation",
@@ -68,16 +65,10 @@ async def read_shapes(target: Target, settings: Settings, plan: Plan, rows: Iter
     for row in sorted((r for r in rows if r["queryid"] is not None), key=lambda r: -float(r["total_exec_time"])):
         heavy.setdefault(str(row["queryid"]), row)
     try:
-        # a session of its own: what it plans belongs to others, and it is closed before anything is built
-        async with looking(target, settings) as monitor:
-            path = list(dict.fromkeys([*await login_path(monitor), plan.schema]))
-            await monitor.rows(
-                "select pg_catalog.set_config('search_path', %s, false)",
-                (sql.SQL(", ").join(sql.Identifier(name) for name in path).as_string(None),),
-            )
-            return {"plans": await _all(monitor, list(heavy.items())[:MAX_STATEMENTS], path), "why": ""}
-    except NotHarmlessError:
-        return {"plans": {queryid: {"why": HIDDEN} for queryid in list(heavy)[:MAX_STATEMENTS]}, "why": ""}
+        async with planning_session(target, settings) as planner:
+            path = list(dict.fromkeys([*await login_path(planner), plan.schema]))
+            plans = await _all(planner, list(heavy.items())[:MAX_STATEMENTS], path)
+        return {"plans": plans, "why": ""}  # only now it is known that nothing was changed by the way
     except IndexPilotError as exc:
         return {"plans": {}, "why": clean_line(exc.message, 200)}
 
@@ -108,7 +99,8 @@ async def _one(monitor: Session, text: str, path: list[str]) -> dict[str, Any]:
         others = await _code_of_others(monitor, parsed, path)
         if others:
             return {"why": f"planning it on the target could run code of others ({others})"}
-        shapes = {GENERIC: shape(await attempt(monitor, partial(_explain, monitor, parsed.sql, parsed.parameters > 0)))}
+        tree = await qualified(monitor, parsed.tree, path)
+        shapes = {GENERIC: shape(await explain(monitor, substituted(tree, {}), generic=parsed.parameters > 0))}
     except PrivilegeError:
         return {"why": HIDDEN}
     except IndexPilotError as exc:
@@ -118,9 +110,8 @@ async def _one(monitor: Session, text: str, path: list[str]) -> dict[str, Any]:
     if parsed.parameters:
         for values in await _points(monitor, parsed, path):
             try:
-                point = substituted(parsed.tree, values)
-                generic = len(values) < len(parameter_numbers(parsed.tree))
-                shapes[_digest(values)] = shape(await attempt(monitor, partial(_explain, monitor, point, generic)))
+                generic = len(values) < len(parameter_numbers(tree))
+                shapes[_digest(values)] = shape(await explain(monitor, substituted(tree, values), generic=generic))
             except IndexPilotError:
                 if monitor.closed:
                     raise
@@ -175,45 +166,14 @@ async def _points(monitor: Session, parsed: Parsed, path: list[str]) -> list[dic
     return points
 
 
-async def _explain(monitor: Session, text: str, generic: bool) -> dict[str, Any]:
-    from indexpilot_tui.engine.whatif.plan import GENERIC_PLAN
-
-    if not generic:
-        rows = await monitor.rows(sql.Composed([sql.SQL("explain (format json) "), sql.SQL(text)]))
-    elif monitor.facts.server_version >= GENERIC_PLAN:
-        rows = await monitor.rows(sql.Composed([sql.SQL("explain (generic_plan, format json) "), sql.SQL(text)]))
-    else:
-        rows = await _prepared(monitor, text)
-    (answer,) = rows[0].values()
-    plan: dict[str, Any] = answer[0]["Plan"]
-    return plan
-
-
-async def _prepared(monitor: Session, text: str) -> list[dict[str, Any]]:
-    """Before 16: the generic plan of a prepared statement, whose parameters do not matter."""
-    await monitor.rows("select pg_catalog.set_config('plan_cache_mode', 'force_generic_plan', false)")
-    await monitor.rows("deallocate all")  # one that was refused stays, whatever is rolled back
-    await monitor.rows(sql.Composed([sql.SQL("prepare indexpilot_shape as "), sql.SQL(text)]))
-    count = await monitor.value(
-        "select pg_catalog.cardinality(parameter_types) from pg_catalog.pg_prepared_statements"
-        " where name = 'indexpilot_shape'"
-    )
-    nulls = sql.SQL(", ").join([sql.SQL("null")] * int(count or 0))
-    call = (
-        sql.SQL("explain (format json) execute indexpilot_shape({})").format(nulls)
-        if count
-        else sql.SQL("explain (format json) execute indexpilot_shape")
-    )
-    return await monitor.rows(call)
-
-
 async def plans_of(target: Target, settings: Settings, text: str) -> tuple[tuple[tuple[str, dict[str, Any]], ...], str]:
-    """As `read_plans`, on a session of its own: it gets another search_path and, before 16, prepared statements."""
+    """As `read_plans`, on a session made for planning; none, and why, where no login is there that may only read."""
     try:
-        async with looking(target, settings) as monitor:
-            return await read_plans(monitor, text)
-    except NotHarmlessError as exc:
-        return (), exc.message
+        async with planning_session(target, settings) as planner:
+            found = await read_plans(planner, text)
+    except PrivilegeError as exc:
+        return (), clean_line(f"{exc.message}; {exc.remedy}", 300)
+    return found
 
 
 async def read_plans(monitor: Session, text: str) -> tuple[tuple[tuple[str, dict[str, Any]], ...], str]:
@@ -231,21 +191,17 @@ async def read_plans(monitor: Session, text: str) -> tuple[tuple[tuple[str, dict
     if parsed.kind != "select":
         return (), "only statements that read are planned on the target"
     path = await login_path(monitor)
-    await monitor.rows(
-        "select pg_catalog.set_config('search_path', %s, false)",
-        (sql.SQL(", ").join(sql.Identifier(name) for name in path).as_string(None),),
-    )
     found: list[tuple[str, dict[str, Any]]] = []
     try:
         others = await _code_of_others(monitor, parsed, path)
         if others:
             return (), f"planning it on the target could run code of others ({others})"
         whole = "generic plan: for any values" if parsed.parameters else "its plan"
-        found.append((whole, await attempt(monitor, partial(_explain, monitor, parsed.sql, parsed.parameters > 0))))
+        tree = await qualified(monitor, parsed.tree, path)
+        found.append((whole, await explain(monitor, substituted(tree, {}), generic=parsed.parameters > 0)))
         for values in await _points(monitor, parsed, path) if parsed.parameters else ():
-            generic = len(values) < len(parameter_numbers(parsed.tree))
-            point = substituted(parsed.tree, values)
-            plan = await attempt(monitor, partial(_explain, monitor, point, generic))
+            generic = len(values) < len(parameter_numbers(tree))
+            plan = await explain(monitor, substituted(tree, values), generic=generic)
             shown = ", ".join(f"${number} = {clean_line(value, 40)}" for number, value in sorted(values.items()))
             found.append((shown, plan))
     except IndexPilotError as exc:
@@ -273,7 +229,10 @@ def compare(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -
 
 
 def hidden(stats: Mapping[str, PhaseStats]) -> bool:
-    """Whether the plans of no statement could be read, for want of rights."""
+    """Whether the plans of no statement could be read, for want of rights or of a login to plan as."""
+    if any(str(stats[phase].context.get("plans_why", "")).startswith(NO_PLANNER) for phase in ("start", "observed")
+           if phase in stats):  # fmt: skip
+        return True
     sides = [stats[phase].context.get("plans", {}) for phase in ("start", "observed") if phase in stats]
     found = [plan for side in sides for plan in side.values()]
     return bool(found) and not any("shapes" in plan for plan in found) and any(p.get("why") == HIDDEN for p in found)

@@ -11,7 +11,6 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
-from functools import partial
 from typing import Any, TypeVar
 
 import psycopg
@@ -36,12 +35,14 @@ GRACE_S = 3.0  # beyond the server's own statement_timeout: then it is not slow,
 
 
 class Purpose(StrEnum):
-    """MONITOR looks (read-only), CONTROL writes the journal, EXECUTOR sends DDL, OBSERVER watches it and cancels."""
+    """MONITOR looks (read-only), CONTROL writes the journal, EXECUTOR sends DDL, OBSERVER watches it and cancels, PLANNER
+    plans (planner.py)."""
 
     MONITOR = "monitor"
     CONTROL = "control"
     EXECUTOR = "executor"
     OBSERVER = "observer"
+    PLANNER = "planner"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,7 @@ async def _hang_up(conn: AsyncConnection[TupleRow], task: asyncio.Task[Any]) -> 
 class Session:
     """One autocommit connection. `readback` holds the settings as the server reports them. `deadline_s`: how long an answer
     to `rows` may take before the server counts as silent and the connection is given up; None: as long as it takes.
-    `rate` counts what is sent to the target; only a MONITOR waits for its turn."""
+    `rate` counts what is sent to the target; only a MONITOR and a PLANNER wait for their turn."""
 
     conn: AsyncConnection[TupleRow]
     facts: Facts
@@ -125,12 +126,13 @@ class Session:
     deadline_s: float | None = None
     rate: QueryRate | None = None
     from_file: bool = False  # it answers from a bundle: what it says is nobody's word
-    again: Callable[[], Coroutine[Any, Any, Session]] | None = None  # opens another like it
+    target: Target | None = field(default=None, repr=False)  # what it was opened to, for another one to the same place
+    settings: Settings | None = field(default=None, repr=False)
 
     async def turn(self, statements: int = 1) -> None:
         """Before statements are sent: count them, and wait where `rate_limiter.query` says so."""
         if self.rate is not None:
-            waited = await self.rate.turn(statements, wait=self.purpose is Purpose.MONITOR)
+            waited = await self.rate.turn(statements, wait=self.purpose in (Purpose.MONITOR, Purpose.PLANNER))
             if waited > 0.1:
                 self.record(f"(waited {waited:.1f} s for rate_limiter.query)", 0.0)
 
@@ -223,7 +225,11 @@ def _settings_for(purpose: Purpose, settings: Settings, version: int) -> dict[st
         return wanted
     observe = settings.observe
     # shorter than statement_timeout, so that the server says that it was a lock
-    lock_ms = {Purpose.MONITOR: observe.lock_timeout_ms, Purpose.CONTROL: 3_000}.get(purpose, 5_000)
+    lock_ms = {
+        Purpose.MONITOR: observe.lock_timeout_ms,
+        Purpose.PLANNER: observe.lock_timeout_ms,
+        Purpose.CONTROL: 3_000,
+    }.get(purpose, 5_000)
     wanted |= {
         "statement_timeout": f"{observe.statement_timeout_ms}ms",
         "lock_timeout": f"{lock_ms}ms",
@@ -231,7 +237,7 @@ def _settings_for(purpose: Purpose, settings: Settings, version: int) -> dict[st
     }
     if version >= 140000:
         wanted |= {"client_connection_check_interval": "1s", "idle_session_timeout": "0"}
-    if purpose in (Purpose.MONITOR, Purpose.OBSERVER):
+    if purpose in (Purpose.MONITOR, Purpose.OBSERVER, Purpose.PLANNER):
         wanted["default_transaction_read_only"] = "on"
     if purpose is Purpose.CONTROL:
         wanted["default_transaction_isolation"] = "read committed"
@@ -330,8 +336,7 @@ async def prepare(
         raise translate(exc, "session start") from exc
     if facts.server_version < OLDEST_SERVER:
         raise ConnectError(f"server version {facts.server_version} is older than PostgreSQL 13, the oldest supported")
-    opened = Session(conn, facts, purpose, sink=sink, deadline_s=deadline_s, rate=rate_of(target, settings))
-    opened.again = partial(connect, target, purpose, settings, sink=sink)
+    opened = Session(conn, facts, purpose, {}, sink, deadline_s, rate_of(target, settings), target=target, settings=settings)
     if facts.direct:  # behind a pooler a SET would leak to strangers; changes are refused there anyway
         await _apply_settings(opened, settings)
     elif purpose is not Purpose.MONITOR:

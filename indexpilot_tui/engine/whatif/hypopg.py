@@ -1,4 +1,4 @@
-"""The second backend: HypoPG on the target itself, where it is installed. Its index is in the memory of our own session.
+"""The second backend: HypoPG on the target itself, where it is installed. Its index is in the memory of a session of ours.
 
 It plans with the target's own planner and knows its functions and types, but it sends EXPLAIN to the target (which takes an
 AccessShareLock on each table while it plans), needs SELECT on the tables, knows no GIN, GiST or SP-GiST, and its sizes take
@@ -8,21 +8,20 @@ no account of deduplication: two to twelve times too large (measured, tests.benc
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 from psycopg import sql
 
 from indexpilot_tui.engine.postgres.ddl import IndexStatement
-from indexpilot_tui.engine.postgres.looking import attempt, looking_like
+from indexpilot_tui.engine.postgres.planner import explain, planning_session, qualified
 from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.engine.whatif import sizes
 from indexpilot_tui.engine.whatif.change import Outcome, shadow_ddl
 from indexpilot_tui.engine.whatif.model import IndexForecast
-from indexpilot_tui.engine.whatif.plan import GENERIC_PLAN, Planned, indexes_used
+from indexpilot_tui.engine.whatif.plan import Planned, indexes_used
 from indexpilot_tui.engine.whatif.read import Reader
 from indexpilot_tui.engine.whatif.snapshot import Snapshot
-from indexpilot_tui.engine.whatif.statements import Parsed
+from indexpilot_tui.engine.whatif.statements import Parsed, substituted
 from indexpilot_tui.errors import IndexPilotError, NotInstalledError, UsageError
 
 DOUBT = "HypoPG takes no account of deduplication: its size is 2 to 12 times too large where keys repeat, and costs with it"
@@ -56,50 +55,41 @@ async def forecast(
         raise UsageError(
             "HypoPG forecasts CREATE INDEX only", field="backend", value="hypopg", remedy="use the shadow",
         )  # fmt: skip
-    async with looking_like(reader.session) as session:
-        other = Reader(session)
-        await _set_path(other, _path(snapshot, parsed))
-        outcome = await _forecast(other, snapshot, change, table, parsed, touching, schema)
-    reader.statements, reader.ms = reader.statements + other.statements, reader.ms + other.ms
-    return outcome
+    target, settings = reader.session.target, reader.session.settings
+    if target is None or settings is None:
+        raise NotInstalledError("HypoPG plans on a session of its own, and where to open it is not known", field="backend")
+    path = _path(snapshot, parsed)
+    async with planning_session(target, settings) as planner:
+        return await _forecast(Reader(planner), snapshot, change, table, parsed, touching, schema, path)
 
 
-def _path(snapshot: Snapshot, parsed: Sequence[Parsed]) -> str:
+def _path(snapshot: Snapshot, parsed: Sequence[Parsed]) -> list[str]:
     """The target's own search_path, then the schemas in which unqualified names were found."""
     found = [snapshot.resolved.get(n) for p in parsed for n in p.tables if not n[0]]
     schemas = [*snapshot.server.search_path, *(snapshot.relations[o].schema for o in found if o in snapshot.relations)]
-    return sql.SQL(", ").join(sql.Identifier(s) for s in dict.fromkeys(schemas)).as_string(None)
-
-
-async def _set_path(reader: Reader, path: str) -> None:
-    await reader.send("select pg_catalog.set_config('search_path', %(path)s, false)", {"path": path})
+    return list(dict.fromkeys(schemas))
 
 
 async def _forecast(
     reader: Reader, snapshot: Snapshot, change: IndexStatement, table: int, parsed: Sequence[Parsed], touching: set[str],
-    schema: str,
+    schema: str, path: list[str],
 ) -> Outcome:  # fmt: skip
     relation = snapshot.relations[table]
-    before = {p.statement.key: await _plan(reader, p) for p in parsed}
+    before = {p.statement.key: await _plan(reader, p, path) for p in parsed}
     text = shadow_ddl(change, relation.schema, relation.name).as_string(None)
     try:
-        create = partial(_call, reader, schema, "select indexrelid::int8 as oid, indexname::text as name from {}(%(ddl)s)",
-                         "hypopg_create_index", {"ddl": text})  # fmt: skip
-        rows = await attempt(reader.session, create)
+        rows = await _call(reader, schema, "select indexrelid::int8 as oid, indexname::text as name from {}(%(ddl)s)",
+                           "hypopg_create_index", {"ddl": text})  # fmt: skip
     except IndexPilotError as exc:
         if reader.session.closed:
             raise
         raise UsageError(f"HypoPG cannot do this: {clean_line(exc.message, 300)}", field="DDL",
                          value=clean_line(change.text, 200), remedy="use the shadow") from exc  # fmt: skip
-    try:
-        outcome = Outcome(rows[0]["name"], before)
-        after = {p.statement.key: p for p in parsed if p.statement.key in touching}
-        outcome.after = {k: await _plan(reader, p) for k, p in after.items() if before[k].plan is not None}
-        size = await _call(reader, schema, "select {}(%(oid)s::pg_catalog.oid)::int8 as size", "hypopg_relation_size",
-                           {"oid": rows[0]["oid"]})  # fmt: skip
-    finally:
-        if not reader.session.closed:
-            await _call(reader, schema, "select {}()", "hypopg_reset", None)
+    outcome = Outcome(rows[0]["name"], before)
+    after = {p.statement.key: p for p in parsed if p.statement.key in touching}
+    outcome.after = {k: await _plan(reader, p, path) for k, p in after.items() if before[k].plan is not None}
+    size = await _call(reader, schema, "select {}(%(oid)s::pg_catalog.oid)::int8 as size", "hypopg_relation_size",
+                       {"oid": rows[0]["oid"]})  # fmt: skip
     outcome.users = {k for k, p in outcome.after.items() if p.plan and outcome.name in indexes_used(p.plan)}
     outcome.index = _index(snapshot, table, change.method, int(size[0]["size"]))
     outcome.hot = (None, "not forecast by HypoPG")
@@ -121,45 +111,18 @@ def _index(snapshot: Snapshot, table: int, method: str, size: int) -> IndexForec
     return IndexForecast(size, sizes.build_seconds(shape, size, heap), sizes.wal_bytes(size), temp)
 
 
-async def _plan(reader: Reader, parsed: Parsed) -> Planned:
+async def _plan(reader: Reader, parsed: Parsed, path: list[str]) -> Planned:
     """EXPLAIN without execution on the target; what it refuses is a reason."""
     if parsed.refused:
         return Planned(None, parsed.refused)
     try:
-        return Planned(await attempt(reader.session, partial(_explain, reader, parsed)), "", parsed.sql)
+        tree = await qualified(reader.session, parsed.tree, path)
+        plan = await explain(reader.session, substituted(tree, {}), generic=parsed.parameters > 0)
+        return Planned(plan, "", parsed.sql)
     except IndexPilotError as exc:
         if reader.session.closed:
             raise
         return Planned(None, clean_line(exc.message, 200))
-
-
-async def _explain(reader: Reader, parsed: Parsed) -> dict[str, Any]:
-    if not parsed.parameters:
-        rows = await reader.send(sql.Composed([sql.SQL("explain (format json) "), _text(parsed)]))
-    elif reader.session.facts.server_version >= GENERIC_PLAN:
-        rows = await reader.send(sql.Composed([sql.SQL("explain (generic_plan, format json) "), _text(parsed)]))
-    else:
-        rows = await _prepared(reader, parsed)
-    (plan,) = rows[0].values()
-    found: dict[str, Any] = plan[0]["Plan"]
-    return found
-
-
-async def _prepared(reader: Reader, parsed: Parsed) -> list[dict[str, Any]]:
-    await reader.send("deallocate all")  # one that was refused stays, whatever is rolled back
-    await reader.send(sql.Composed([sql.SQL("prepare indexpilot_generic as "), _text(parsed)]))
-    await reader.send("select pg_catalog.set_config('plan_cache_mode', 'force_generic_plan', true)")
-    count = await reader.send(
-        "select pg_catalog.cardinality(parameter_types) as n from pg_catalog.pg_prepared_statements"
-        " where name = 'indexpilot_generic'"
-    )
-    nulls = sql.SQL(", ").join([sql.SQL("null")] * int(count[0]["n"]))
-    return await reader.send(sql.SQL("explain (format json) execute indexpilot_generic({})").format(nulls))
-
-
-def _text(parsed: Parsed) -> sql.SQL:
-    """The statement, which the parser has found to be exactly one SELECT, INSERT, UPDATE, DELETE or MERGE."""
-    return sql.SQL(parsed.sql)
 
 
 def difference(ours: Outcome, theirs: Outcome) -> str:

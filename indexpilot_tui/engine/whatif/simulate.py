@@ -12,7 +12,6 @@ import psycopg
 
 from indexpilot_tui.engine.model.builds import MeasuredBuild
 from indexpilot_tui.engine.postgres.ddl import IndexStatement, parse_index_statement
-from indexpilot_tui.engine.postgres.looking import NotHarmlessError
 from indexpilot_tui.engine.postgres.session import Session
 from indexpilot_tui.engine.postgres.text import clean, clean_line
 from indexpilot_tui.engine.whatif import drop, hypopg, workload
@@ -32,7 +31,7 @@ from indexpilot_tui.engine.whatif.shadow import ShadowServer
 from indexpilot_tui.engine.whatif.sizing import apply
 from indexpilot_tui.engine.whatif.snapshot import Relation, Snapshot
 from indexpilot_tui.engine.whatif.statements import Parsed, parse
-from indexpilot_tui.errors import LocalServerError, NotInstalledError, UsageError
+from indexpilot_tui.errors import LocalServerError, NotInstalledError, PrivilegeError, UsageError
 
 
 @dataclass(slots=True)
@@ -117,7 +116,7 @@ class Simulator:
             arguments = (snapshot, change, question.table, question.parsed, question.touching)
             try:
                 outcome.notes.append(hypopg.difference(outcome, await hypopg.forecast(reader, *arguments)))
-            except NotHarmlessError as exc:
+            except PrivilegeError as exc:
                 outcome.notes.append(f"no cross-check: {exc.message}")
         outcome.doubts += [("high", told) for told in shadow.told()]  # worth knowing, and no doubt
         cluster = shadow.cluster
@@ -136,7 +135,7 @@ class Simulator:
         """HypoPG where no shadow can be had; without HypoPG the shadow's error is the answer."""
         try:
             found = await self._hypopg(reader, snapshot, question, started)
-        except (NotInstalledError, NotHarmlessError):
+        except (NotInstalledError, PrivilegeError):
             raise why from None
         reason = f"HypoPG on the target was asked, because there is no shadow: {clean_line(why.message, 200)}"
         reasons = (reason, *found.confidence.reasons)
