@@ -131,6 +131,20 @@ async def test_the_rows_behind_policies_are_not_counted(workshop: Workshop, poli
 
 
 @pytest.mark.family(13)
+async def test_a_count_that_left_its_role_is_not_used(either: Workshop) -> None:
+    """What the index calls may try what it likes: the transaction only reads, and a role that was left is seen."""
+    either.sql(
+        f"set role {OWNER}; create function app.turn(int) returns int language plpgsql immutable as"
+        " $$begin perform pg_catalog.set_config('role', 'none', true); return $1; end$$"
+    )
+    change_id = await either.approved("create unique index on app.t (app.turn(id))")
+    await either.spawn(change_id)
+    change = await either.until(change_id, State.FAILED)
+    assert "left its transaction or its role" in change.outcome
+    assert "ddl.intent" not in actions(change)
+
+
+@pytest.mark.family(13)
 async def test_duplicates_end_the_change_before_anything_is_built(either: Workshop) -> None:
     change_id = await either.approved("create unique index on app.t (v)")
     await either.spawn(change_id)

@@ -173,11 +173,39 @@ async def test_finishing_waits_briefly_and_gives_the_timeout_back() -> None:
 
 
 async def test_duplicates_are_counted_or_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = door(row=(2, 4))
-    assert await made.count_duplicates(sql.SQL("select").format(), 1.5) == (2, 4)
-    assert made.session.sent[1].endswith("statement_timeout")
+    """On a connection of its own, whose end is asked for; `answers` are those of the count and of the question after it."""
+    closed: list[bool] = []
+    place = SimpleNamespace(target=object(), settings=object())
+
+    async def counted(*answers: Any) -> tuple[tuple[int, int], list[str]]:
+        sent: list[str] = []
+        left = list(answers)
+
+        class Counter(Cursor):
+            async def fetchone(self) -> Any:
+                return left.pop(0)
+
+        async def close() -> None:
+            closed.append(True)
+
+        async def connect(*_: Any, application_name: str) -> Any:
+            assert application_name == "ixp-count:1"
+            return SimpleNamespace(conn=SimpleNamespace(cursor=lambda: Counter(sent, None)), close=close)
+
+        monkeypatch.setattr(executor, "connect", connect)
+        return await door().count_duplicates(place, sql.SQL("select").format(), 1.5), sent  # type: ignore[arg-type]
+
+    found, sent = await counted((2, 4), (True,))
+    assert found == (2, 4)
+    assert sent[0].endswith("read only")
+    assert sent[1].endswith("statement_timeout")
+    assert sent[3:5] == [f'set local role "{GOOD.owner}"', "select"]
     with pytest.raises(psycopg.DataError):
-        await door().count_duplicates(sql.SQL("select").format(), 1.5)
+        await counted(None, (True,))
+    for kept in ((False,), None):
+        with pytest.raises(RefusedError, match="not used"):
+            await counted((2, 4), kept)
+    assert len(closed) == 4
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from indexpilot_tui.engine.model.verdict import Status, Verdict
 from indexpilot_tui.engine.postgres.text import clean_line
 from indexpilot_tui.engine.safeguards.clearance import Clearance
 from indexpilot_tui.engine.safeguards.gates import evaluate, refusals
-from indexpilot_tui.errors import IndexPilotError, NotInstalledError, PrivilegeError, ServerError
+from indexpilot_tui.errors import IndexPilotError, NotInstalledError, PrivilegeError, RefusedError, ServerError
 
 # refusals of the claim that pass by themselves
 _PASSING = ("busy", "rate_limit")
@@ -224,6 +224,8 @@ async def _has_duplicates(work: Work, door: Door) -> bool:
             late = f"the count took longer than {policy.max_seconds:g} s (production_safeguards.unique_precheck.max_seconds)"
             why = late if exc.sqlstate == "57014" else f"the server answered {exc.sqlstate}"
             found = duplicates.Duplicates(None, None, why)
+        except RefusedError as exc:  # what it ran changed the session that counted
+            found = duplicates.Duplicates(None, None, exc.message)
     await work.hold.note("duplicates", found.told)
     if found.groups == 0 or (found.groups is None and not policy.required):
         return False

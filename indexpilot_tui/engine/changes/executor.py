@@ -33,7 +33,7 @@ __all__ = ["LOCK_CLASS", "Door", "main", "spawn"]
 
 STILL_READING = (
     "select pg_catalog.current_setting('transaction_read_only') = 'on'"
-    " and pg_catalog.pg_current_xact_id_if_assigned() is null"
+    " and pg_catalog.pg_current_xact_id_if_assigned() is null and current_user = %(owner)s"
 )
 FINISH_LOCK = "2s"  # unlike a build, these leave nothing behind when they give up
 STEP_LOCK = "1s"  # the same; whoever came after it waits as long
@@ -174,19 +174,19 @@ class Door:
             place.target, Purpose.EXECUTOR, place.settings, application_name=f"ixp-count:{self.hold.change_id}"
         )
         try:
-            await session.execute(sql.SQL("set role {}").format(sql.Identifier(self.plan.owner)))
             async with session.conn.cursor() as cursor:
-                await cursor.execute("begin transaction read only")
+                await cursor.execute("begin transaction isolation level read committed read only")
                 for setting, value in (("statement_timeout", f"{max_seconds * 1000:.0f}ms"), ("lock_timeout", FINISH_LOCK)):
                     await cursor.execute("select pg_catalog.set_config(%s, %s, true)", (setting, value))
+                await cursor.execute(sql.SQL("set local role {}").format(sql.Identifier(self.plan.owner)))
                 await cursor.execute(query)
                 row = await cursor.fetchone()
-                await cursor.execute(STILL_READING)
+                await cursor.execute(STILL_READING, {"owner": self.plan.owner})
                 still = await cursor.fetchone()
         finally:
             await session.close()
         if still is None or still[0] is not True:
-            raise RefusedError("the count wrote something, or left its read-only transaction: what it told is not used")
+            raise RefusedError("the count wrote something, or left its transaction or its role: what it told is not used")
         if row is None:
             raise psycopg.DataError("the server gave no row")
         return int(row[0]), int(row[1])
