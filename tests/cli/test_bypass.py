@@ -23,9 +23,9 @@ def bypass(site: Site, *args: str, config: str | None = None) -> Ran:
 
 
 def test_a_change_outside_the_window_in_an_emergency(site: Site) -> None:
-    change_id = propose(site)
-    assert approve(site, change_id).status == 0
     config = closed(site, **ALLOWED)
+    change_id = propose(site, config=config)
+    assert approve(site, change_id).status == 0
     apply = ("changes", "apply", str(change_id), "olga", "--config", config, "--json")
     assert "maintenance_window" in indexpilot(*apply).err
     # the load is lifted, the window is not

@@ -16,9 +16,11 @@ from indexpilot_tui.engine.observe.observer import Watcher
 from indexpilot_tui.engine.observe.source import Source, statements_question
 from indexpilot_tui.engine.observe.texts import HURRIED
 from indexpilot_tui.engine.observe.top import top_statements
+from indexpilot_tui.engine.postgres.planner import planning_session
 from indexpilot_tui.errors import ServerError, UsageError
 from indexpilot_tui.localpg import LocalCluster
 from indexpilot_tui.settings.model import Observe, Settings
+from tests.conftest import socket_target
 from tests.engine.observe_room import SETTINGS, Place, make_place
 from tests.servers import DEBIAN_15, require
 
@@ -371,7 +373,7 @@ async def test_plans_on_demand_are_at_values_of_the_parameters_and_execute_nothi
         f"create role author_{place.dbname}", f"alter function mine(int) owner to author_{place.dbname}",
     )  # fmt: skip
     reader = await place.role("mon", "pg_monitor", "pg_read_all_data")
-    async with place.session(reader) as session:
+    async with planning_session(socket_target(place.cluster, place.dbname, reader), SETTINGS) as session:
         found, why = await read_plans(session, "select * from public.hot where a = $1")
         assert why == ""
         assert found[0][0] == "generic plan: for any values"

@@ -190,7 +190,7 @@ async def test_an_installer_without_superuser_is_the_administrator(cluster18: Lo
         with psycopg.connect(cluster18.conninfo("installed", "r_installer"), autocommit=True) as conn:
             with psycopg.connect(cluster18.conninfo(), autocommit=True) as root:
                 for role in ("owner", "monitor", "operator", "approver", "statistics"):  # other tests may have made them
-                    if not root.execute("select from pg_roles where rolname = %s", (f"indexpilot_{role}",)).fetchone():
+                    if not root.execute("select 1 from pg_roles where rolname = %s", (f"indexpilot_{role}",)).fetchone():
                         root.execute(f"create role indexpilot_{role} nologin".encode())
                     root.execute(f"grant indexpilot_{role} to r_installer with admin option".encode())
             conn.execute(setup_sql().encode())

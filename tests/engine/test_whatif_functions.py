@@ -71,7 +71,10 @@ async def test_a_bundle_has_what_a_planner_needs_of_functions(cluster18: LocalCl
     for forecast in (live, filed):
         assert forecast.left_out == ()
         assert {q.queryid: q.cost_before for q in forecast.queries} == real
-        assert not any("function" in r for r in forecast.confidence.reasons), forecast.confidence.reasons
+        told = [r for r in forecast.confidence.reasons if "function" in r]
+        assert len(told) == 2, told
+        assert told[0].endswith("only stand in here for the target's: Fn s.code, Fn s.only_called")
+        assert told[1] == "functions that are made as they are: Fn s.Norm"
     assert hidden.left_out == ()
     assert any("texts of functions" in text for text in read_bundle(tmp_path / "r").header.lost)
 
